@@ -1,0 +1,120 @@
+"""The commands behind the Makefile: `python -m stages check | run COMMAND | predict IMAGE...`."""
+
+import argparse
+import fcntl
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from stages import track
+from stages.common import errors, files, images, labels, metrics, params, paths, variants
+from stages.common.errors import PipelineError
+from stages.common.images import Preprocessing
+from stages.common.params import Params
+from stages.runtimes import Manifest
+from stages.runtimes.protocol import infer
+
+LOCK = Path("reports/.lock")
+# What each stage that all variants share leaves behind, in the order they run.
+SHARED = {
+    "environment": paths.ENVIRONMENT,
+    "download": paths.DOWNLOAD,
+    "images": paths.IMAGES,
+    "save": paths.MODEL,
+    "benchmark": paths.BENCHMARK,
+    "report": paths.SUMMARY,
+}
+
+
+@contextmanager
+def exclusive() -> Iterator[None]:
+    """Hold this checkout: two pipelines in one folder would overwrite each other's files."""
+    with LOCK.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise PipelineError(
+                "another `make repro` is running in this checkout: wait until it ends, or use a second checkout"
+            ) from None
+        yield
+
+
+def run(command: Sequence[str]) -> None:
+    """Check params.yaml, run the command, print the table, and fail if any stage or variant did."""
+    setting = params.load()
+    with exclusive():
+        status = subprocess.run(command, check=False).returncode
+    if status != 0:
+        raise PipelineError(f"the pipeline did not run to its end (exit status {status}): the reason stands above")
+    problems = verdict(setting)
+    if problems:
+        raise PipelineError("; ".join(problems))
+    print("Next: `make ui` compares the runs in MLflow; edit params.yaml and run `make repro` again to sweep.")
+
+
+def verdict(setting: Params) -> list[str]:
+    """Print the table and say what failed; without a summary, which shared stage failed."""
+    missing = [stage for stage, record in SHARED.items() if not record.exists()]
+    if missing:
+        return [f"the stage `{missing[0]}` failed, so there is no table: its message stands above"]
+    print("\n" + paths.SUMMARY_TABLE.read_text(encoding="utf-8"))
+    summary = files.read_json(paths.SUMMARY)
+    problems = [f"{row['variant']} failed ({row['reason']})" for row in summary["rows"] if row["status"] == "failed"]
+    if not track.already_logged(track.run_key(setting, summary), track.tracking_uri(setting, Path())):
+        problems.append("the stage `track` failed, so MLflow lacks this run: its message stands above")
+    return problems
+
+
+def predict(names: Sequence[str], variant: str | None) -> None:
+    """Print the five best classes of each image, as one converted variant sees it."""
+    manifest = _converted(variant)
+    preprocessing = Preprocessing.from_json(files.read_json(paths.MODEL)["preprocessing"])
+    classes = labels.read()
+    inputs = [images.load(Path(name), preprocessing) for name in names]
+    session = manifest.load()
+    for name, image in zip(names, inputs, strict=True):
+        probabilities = infer(session, image[np.newaxis])
+        print(f"{name} ({manifest.variant})")
+        for index in metrics.top_k(probabilities)[0]:
+            print(f"  {probabilities[0, index]:7.2%}  {classes.names[index]}")
+
+
+def _converted(variant: str | None) -> Manifest:
+    """The variant asked for, or the first that has a model; PipelineError lists those that have."""
+    if variant is not None and variant not in variants.VALID:
+        raise PipelineError(f"unknown variant {variant!r}; valid variants are {', '.join(variants.VALID)}")
+    ready = [name for name in variants.VALID if (paths.model(name) / paths.MANIFEST).exists()]
+    ready = [name for name in ready if Manifest.read(name).status == "ok"]
+    if not ready:
+        raise PipelineError("no variant is converted yet: run `make repro` first")
+    if variant is not None and variant not in ready:
+        raise PipelineError(f"{variant} is not converted here; converted are {', '.join(ready)}")
+    return Manifest.read(variant or ready[0])
+
+
+def main() -> None:
+    """Read the command line and do what it says."""
+    parser = argparse.ArgumentParser(prog="python -m stages", description=__doc__)
+    commands = parser.add_subparsers(dest="verb", required=True)
+    commands.add_parser("check", help="check params.yaml")
+    runner = commands.add_parser("run", help="run a pipeline command, then print the table and the verdict")
+    runner.add_argument("command", nargs=argparse.REMAINDER)
+    predictor = commands.add_parser("predict", help="classify images with a converted variant")
+    predictor.add_argument("--variant")
+    predictor.add_argument("images", nargs="+")
+    arguments = parser.parse_args()
+    if arguments.verb == "check":
+        params.load()
+    elif arguments.verb == "run":
+        run(arguments.command)
+    else:
+        predict(arguments.images, arguments.variant or None)
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    errors.run(main)

@@ -1,0 +1,234 @@
+"""Time all variants in one run, interleaved, each in a process of its own: latencies compare only within one run."""
+
+import csv
+import gc
+import io
+import math
+import random
+import re
+import resource
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import asdict
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from stages.common import errors, files, isolate, metrics, params, paths
+from stages.common.errors import PipelineError
+from stages.common.images import Floats, Preprocessing
+from stages.common.isolate import Worker
+from stages.common.params import BenchmarkParams
+from stages.runtimes import Manifest
+from stages.runtimes.protocol import Session, infer
+
+# Every latency is made of at least this many blocks, spread over the whole run, so that drift hits all variants alike.
+BLOCKS = 10
+# Warm-up: windows of calls until the median moves by less than this from one window to the next, within limits.
+WINDOW_CALLS = 5
+STABLE = 0.02
+MAX_WARMUP_S = 2.0
+TERMS = ("latency", "latency_host")
+
+
+class Stopwatch:
+    """Lives in the worker process: one loaded model, asked for load, warm-up, blocks and memory."""
+
+    def __init__(self, variant: str, threads: int | None, preprocessing: Preprocessing) -> None:
+        """Load the model; `load_ms` covers the import of its library too, as a fresh process pays for both."""
+        gc.disable()
+        self._preprocessing = preprocessing
+        start = time.perf_counter()
+        self._session: Session = Manifest.read(variant).load(threads)
+        self.load_ms = _ms_since(start)
+
+    def images(self, batch_size: int) -> Floats:
+        """The same pixels for every variant; what they show does not matter to the time."""
+        shape = (batch_size, self._preprocessing.height, self._preprocessing.width, 3)
+        return self._preprocessing.normalise(np.random.default_rng(0).integers(0, 256, shape, np.uint8))
+
+    def warm_up(self, batch_size: int) -> dict[str, Any]:
+        """First call at this batch size, then windows of calls until their median is stable."""
+        images = self.images(batch_size)
+        start = time.perf_counter()
+        infer(self._session, images)
+        first_ms, calls, before = _ms_since(start), 1, math.inf
+        while True:
+            median = statistics.median(self._call(images)[1] for _ in range(WINDOW_CALLS))
+            calls += WINDOW_CALLS
+            stable = abs(median - before) <= STABLE * median
+            if stable or time.perf_counter() - start > MAX_WARMUP_S:
+                break
+            before = median
+        return {"first_inference_ms": first_ms, "warmup_calls": calls, "warmup_stable": stable, "call_ms": median}
+
+    def block(self, batch_size: int, calls: int) -> dict[str, list[float]]:
+        """Milliseconds of `calls` calls in a row by term, after one that warms the caches the last variant left cold."""
+        images = self.images(batch_size)
+        self._call(images)
+        both = [self._call(images) for _ in range(calls)]
+        # Where `put` is asynchronous, the end of its copy would count as latency: time the model on a settled tensor.
+        device = [self._run() for _ in range(calls)] if self._session.asynchronous else [run for run, _ in both]
+        return {"latency": device, "latency_host": [host for _, host in both]}
+
+    def _run(self) -> float:
+        start = time.perf_counter()
+        self._session.run()
+        return _ms_since(start)
+
+    def _call(self, images: Floats) -> tuple[float, float]:
+        """Milliseconds of `run` within a call, and of the whole call from NumPy array to NumPy array."""
+        session = self._session
+        start = time.perf_counter()
+        session.put(images)
+        placed = time.perf_counter()
+        output = session.run()
+        done = time.perf_counter()
+        session.probabilities(output)
+        end = time.perf_counter()
+        return (done - placed) * 1000, (end - start) * 1000
+
+    def memory(self) -> dict[str, Any]:
+        """Most memory this process ever had resident, and most GPU memory its runtime held."""
+        return {"peak_memory_bytes": peak_resident_bytes(), "gpu_peak_memory_bytes": self._session.gpu_peak_bytes()}
+
+
+def _ms_since(start: float) -> float:
+    return (time.perf_counter() - start) * 1000
+
+
+def peak_resident_bytes() -> int:
+    """VmHWM of this process: ru_maxrss would start at what its parent had when it forked."""
+    status = Path("/proc/self/status")
+    found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.exists() else None
+    return int(found[1]) * 1024 if found else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def serve(connection: Connection, variant: str, threads: int | None, preprocessing: Preprocessing) -> None:
+    """The worker: the first request loads the model, each later one names a method of Stopwatch and its arguments."""
+    watch: Stopwatch | None = None
+
+    def load() -> float:
+        nonlocal watch
+        watch = Stopwatch(variant, threads, preprocessing)
+        return watch.load_ms
+
+    while True:
+        try:
+            method, *arguments = connection.recv()
+        except EOFError:
+            return
+        isolate.answer(connection, load if watch is None else lambda: getattr(watch, method)(*arguments))
+
+
+class Benchmark:
+    """The timing of all variants; a variant that fails is dropped with its reason, and the others go on."""
+
+    def __init__(self, workers: dict[str, Worker], setting: BenchmarkParams) -> None:
+        """Start with every variant in the race."""
+        self._workers = workers
+        self._setting = setting
+        self._random = random.Random(0)
+        self.failed: dict[str, str] = {}
+        self.loaded: dict[str, dict[str, Any]] = {}
+        self.warm: dict[tuple[str, int], dict[str, Any]] = {}
+        self.blocks: dict[tuple[str, int, str], list[list[float]]] = defaultdict(list)
+
+    def run(self) -> None:
+        """Load one after the other, time one batch size after the other, and read memory last."""
+        self._each(lambda name: self.loaded.update({name: {"load_ms": self._ask(name, "load")}}))
+        for batch_size in self._setting.batch_sizes:
+            self._each(lambda name, n=batch_size: self.warm.update({(name, n): self._ask(name, "warm_up", n)}))  # type: ignore[misc]
+            self._interleave(batch_size)
+        self._each(lambda name: self.loaded[name].update(self._ask(name, "memory")))
+
+    def _interleave(self, batch_size: int) -> None:
+        """Rounds in which every variant has one block, in random order, until each has enough calls and seconds."""
+        rounds = 0
+        while rounds < BLOCKS or not all(self._enough(name, batch_size) for name in self._racing()):
+            names = self._racing()
+            self._random.shuffle(names)
+            for name in tqdm(names, f"batch {batch_size}, round {rounds + 1}", unit="block", leave=False, disable=None):
+                self._try(name, lambda name: self._measure(name, batch_size))
+            rounds += 1
+
+    def _measure(self, name: str, batch_size: int) -> None:
+        call_s = self.warm[name, batch_size]["call_ms"] / 1000
+        calls = math.ceil(max(self._setting.min_samples, self._setting.min_seconds / call_s) / BLOCKS)
+        for term, times in self._ask(name, "block", batch_size, calls).items():
+            self.blocks[name, batch_size, term].append(times)
+
+    def _enough(self, name: str, batch_size: int) -> bool:
+        spans = [self.times(name, batch_size, term) for term in TERMS]
+        return all(
+            len(times) >= self._setting.min_samples and sum(times) >= self._setting.min_seconds * 1000 for times in spans
+        )
+
+    def times(self, name: str, batch_size: int, term: str) -> list[float]:
+        """All calls of one variant, in the order they were made."""
+        return [ms for block in self.blocks[name, batch_size, term] for ms in block]
+
+    def _racing(self) -> list[str]:
+        return [name for name in self._workers if name not in self.failed]
+
+    def _ask(self, name: str, *request: Any) -> Any:
+        return self._workers[name].ask(request)
+
+    def _each(self, action: Callable[[str], None]) -> None:
+        for name in self._racing():
+            self._try(name, action)
+
+    def _try(self, name: str, action: Callable[[str], None]) -> None:
+        try:
+            action(name)
+        except PipelineError as error:
+            self.failed[name] = str(error)
+
+    def result(self, name: str) -> dict[str, Any]:
+        """The record of one variant."""
+        if name in self.failed:
+            return {"status": "failed", "reason": self.failed[name]}
+        batches = {str(n): self.warm[name, n] | self._latencies(name, n) for n in self._setting.batch_sizes}
+        return {"status": "ok", "reason": None} | self.loaded[name] | {"batches": batches}
+
+    def _latencies(self, name: str, batch_size: int) -> dict[str, Any]:
+        times = {term: self.times(name, batch_size, term) for term in TERMS}
+        return {term: asdict(metrics.Latency.from_samples(values, batch_size)) for term, values in times.items()}
+
+    def samples(self) -> str:
+        """Every timed call as CSV, with the round its block belongs to."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(("variant", "batch_size", "term", "block", "ms"))
+        for (name, batch_size, term), blocks in self.blocks.items():
+            for index, block in enumerate(blocks):
+                writer.writerows((name, batch_size, term, index, f"{ms:.6g}") for ms in block)
+        return text.getvalue()
+
+
+def main() -> None:
+    """Read params, time every variant that has a model, and write benchmark.json and samples.csv."""
+    setting = params.load()
+    preprocessing = Preprocessing.from_json(files.read_json(paths.MODEL)["preprocessing"])
+    names = [name for name in setting.variants if Manifest.read(name).status == "ok"]
+    with ExitStack() as stack:
+        workers = {
+            name: stack.enter_context(Worker(serve, name, setting.benchmark.threads, preprocessing)) for name in names
+        }
+        benchmark = Benchmark(workers, setting.benchmark)
+        benchmark.run()
+    files.write_text(paths.SAMPLES, benchmark.samples())
+    files.write_json(paths.BENCHMARK, {"blocks": BLOCKS, "variants": {name: benchmark.result(name) for name in names}})
+    if benchmark.failed:
+        reasons = "; ".join(f"{name} could not be timed: {reason}" for name, reason in benchmark.failed.items())
+        raise PipelineError(reasons)
+
+
+if __name__ == "__main__":
+    errors.run(main)

@@ -1,0 +1,53 @@
+"""The report's pictures, drawn by matplotlib without a screen."""
+
+from pathlib import Path
+from typing import Any
+
+# Okabe and Ito's palette: told apart with every kind of colour vision.
+COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#0072B2", "#D55E00", "#999999")
+MARKERS = "osD^vPX*"
+
+
+def draw(summary: dict[str, Any], folder: Path) -> None:
+    """Write accuracy.png, size.png and latency.png of the variants that ran."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    rows = [row for row in summary["rows"] if row["status"] == "ok"]
+    title = f"{summary['model']['name']}, {summary['evaluation']['images']} images"
+    for name, plot in (("accuracy", _accuracy), ("size", _size), ("latency", _latency)):
+        figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
+        plot(axes, rows)
+        axes.set_title(f"{title}: {axes.get_title()}")
+        axes.spines[["top", "right"]].set_visible(False)
+        figure.savefig(folder / f"{name}.png", dpi=130)
+        pyplot.close(figure)
+
+
+def _accuracy(axes: Any, rows: list[dict[str, Any]]) -> None:
+    size = next((size for row in rows for size in row["latency"]), "1")
+    for row, colour, marker in zip(rows, COLOURS, MARKERS, strict=False):
+        top1, (low, high) = 100 * row["top1"], (100 * end for end in row["top1_ci95"])
+        axes.errorbar(row["latency"][size]["p50_ms"], top1, yerr=[[max(0, top1 - low)], [max(0, high - top1)]], color=colour, marker=marker, capsize=3, linestyle="", label=row["variant"])  # fmt: skip
+    axes.set(title="accuracy against latency", xlabel=f"p50 latency, batch {size} (ms, log scale)", ylabel="top-1 (%), 95 % interval", xscale="log")  # fmt: skip
+    if rows:
+        axes.legend(frameon=False)
+
+
+def _size(axes: Any, rows: list[dict[str, Any]]) -> None:
+    bars = axes.barh([row["variant"] for row in rows], [row["size_bytes"] / 1e6 for row in rows], color=COLOURS[5])
+    axes.bar_label(bars, fmt="%.1f", padding=3)
+    axes.invert_yaxis()
+    axes.set(title="size on disk", xlabel="size (MB)")
+
+
+def _latency(axes: Any, rows: list[dict[str, Any]]) -> None:
+    for row, colour, marker in zip(rows, COLOURS, MARKERS, strict=False):
+        sizes = [int(size) for size in row["latency"]]
+        axes.plot(sizes, [batch["p50_ms"] for batch in row["latency"].values()], color=colour, marker=marker, label=row["variant"])  # fmt: skip
+    axes.set(title="latency by batch size", xlabel="batch size", ylabel="p50 latency (ms, log scale)", yscale="log")
+    if rows:
+        axes.set_xticks(sorted({int(size) for row in rows for size in row["latency"]}))
+        axes.legend(frameon=False)

@@ -1,0 +1,76 @@
+"""Files written whole or not at all, and their digests."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from stages.common.errors import PipelineError
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write beside the file, then rename: a reader never sees half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON with its keys in the order given; NaN is refused."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a record that another stage wrote; a missing or damaged one names the stage to run again."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise PipelineError(f"{path} is missing: run `dvc repro`, which writes it") from None
+    except ValueError as error:
+        raise PipelineError(f"{path} is not valid JSON ({error}): delete it and run `dvc repro`") from None
+
+
+@contextmanager
+def new_directory(target: Path) -> Iterator[Path]:
+    """Fill a temporary folder that takes the name `target` only when the block ends without an error."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as beside:
+        folder = Path(beside) / "new"
+        folder.mkdir()
+        yield folder
+        shutil.rmtree(target, ignore_errors=True)
+        folder.replace(target)
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file, read in pieces."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def combine(digests: list[str]) -> str:
+    """One digest of many, in the order given."""
+    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
+
+
+def sizes(folder: Path) -> dict[str, int]:
+    """Bytes of every file below `folder`, by its path inside it."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
+
+
+def tree_digest(folder: Path) -> str:
+    """One digest of the names and contents of all files below `folder`."""
+    return combine([f"{name} {sha256(folder / name)}" for name in sizes(folder)])

@@ -1,0 +1,85 @@
+"""Photographs to model input: decode, crop, resize, scale; several at once, a bounded number ahead."""
+
+import os
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+
+from stages.common.errors import PipelineError
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Central square crop of `crop_fraction` of the short side, bicubic resize, then x * scale + offset."""
+
+    height: int
+    width: int
+    crop_fraction: float
+    scale: tuple[float, float, float]
+    offset: tuple[float, float, float]
+    channels: str
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "Preprocessing":
+        """The inverse of dataclasses.asdict after a trip through JSON."""
+        return cls(**{**value, "scale": tuple(value["scale"]), "offset": tuple(value["offset"])})
+
+    def apply(self, image: Image.Image) -> Floats:
+        """Model input of one RGB image: float32 [height, width, 3]."""
+        side = min(image.size) * self.crop_fraction
+        left, top = (image.width - side) / 2, (image.height - side) / 2
+        crop = image.resize((self.width, self.height), Image.Resampling.BICUBIC, (left, top, left + side, top + side))
+        return self.normalise(np.asarray(crop))
+
+    def normalise(self, pixels: npt.NDArray[np.uint8]) -> Floats:
+        """Scale RGB pixels [..., 3] in 0-255 to what the model was trained on."""
+        ordered = pixels if self.channels == "rgb" else pixels[..., ::-1]
+        scaled = ordered * np.asarray(self.scale, np.float32)
+        scaled += np.asarray(self.offset, np.float32)
+        return np.ascontiguousarray(scaled)
+
+
+def decode(path: Path) -> Image.Image:
+    """Upright RGB image; PipelineError names a file that cannot be read."""
+    try:
+        with Image.open(path) as image:
+            return ImageOps.exif_transpose(image).convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        reason = "not an image" if isinstance(error, Image.UnidentifiedImageError) else error
+        raise PipelineError(f"{path} cannot be read as an image ({reason}): replace or remove it") from None
+
+
+def files(folder: Path) -> list[Path]:
+    """Every image file below `folder`, in a stable order."""
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+
+
+def load(path: Path, preprocessing: Preprocessing) -> Floats:
+    """One image file as model input."""
+    return preprocessing.apply(decode(path))
+
+
+def batches(paths: Sequence[Path], preprocessing: Preprocessing, size: int) -> Iterator[Floats]:
+    """Model input [<= size, height, width, 3] in order; decoding runs ahead by at most two batches."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        ahead: deque[Future[Floats]] = deque()
+        waiting = iter(paths)
+        try:
+            for start in range(0, len(paths), size):
+                while len(ahead) < 3 * size and (path := next(waiting, None)) is not None:
+                    ahead.append(pool.submit(load, path, preprocessing))
+                yield np.stack([ahead.popleft().result() for _ in range(min(size, len(paths) - start))])
+        finally:
+            for future in ahead:
+                future.cancel()

@@ -1,0 +1,176 @@
+"""params.yaml as frozen dataclasses, checked once at the door."""
+
+import difflib
+import json
+import re
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+from pydantic_core import ErrorDetails
+
+from stages.common import paths, variants, zoo
+from stages.common.errors import PipelineError
+
+STRICT = ConfigDict(extra="forbid", strict=True)
+Positive = Annotated[int, Field(ge=1)]
+
+
+def _known_model(name: str) -> str:
+    if name not in zoo.NAMES:
+        close = difflib.get_close_matches(name, zoo.NAMES, n=3, cutoff=0.4)
+        hint = f"did you mean {' or '.join(close)}? " if close else ""
+        raise ValueError(f"unknown model {name!r}; {hint}valid names are {', '.join(zoo.NAMES)}")
+    return name
+
+
+def _known_variant(name: str) -> str:
+    variants.parse(name)
+    return name
+
+
+def _no_repeats(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    repeated = sorted({value for value in values if values.count(value) > 1})
+    if repeated:
+        raise ValueError(f"{', '.join(map(str, repeated))} stands there more than once; list each value once")
+    return values
+
+
+def _pinned(source: str) -> str:
+    if (source.startswith(("http://", "https://")) or "==" in source) and not re.search(
+        r"#sha256=[0-9a-f]{64}$", source
+    ):
+        raise ValueError("a download needs its hash: append #sha256= and the 64 hex digits `sha256sum` prints")
+    return source
+
+
+Source = Annotated[str, Field(min_length=1), AfterValidator(_pinned)]
+
+
+@dataclass(frozen=True, config=STRICT)
+class ModelParams:
+    """Which model, and where its weights come from."""
+
+    name: Annotated[str, AfterValidator(_known_model)]
+    weights: Source
+
+
+@dataclass(frozen=True, config=STRICT)
+class EvaluationParams:
+    """The labelled images."""
+
+    source: Source
+    batch_size: Positive
+
+
+@dataclass(frozen=True, config=STRICT)
+class CalibrationParams:
+    """The images that set INT8 ranges."""
+
+    source: Source
+    images: Positive
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+
+
+@dataclass(frozen=True, config=STRICT)
+class BenchmarkParams:
+    """How long and how wide to measure."""
+
+    batch_sizes: Annotated[tuple[Positive, ...], Field(min_length=1), AfterValidator(_no_repeats)]
+    min_samples: Annotated[int, Field(ge=2)]
+    min_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    threads: Positive | None
+
+
+@dataclass(frozen=True, config=STRICT)
+class SavedModelParams:
+    """The baseline runtime."""
+
+    tf32: bool
+
+
+@dataclass(frozen=True, config=STRICT)
+class TFLiteParams:
+    """LiteRT on the CPU."""
+
+    xnnpack: bool
+
+
+@dataclass(frozen=True, config=STRICT)
+class TFTRTParams:
+    """TensorRT inside TensorFlow."""
+
+    tf32: bool
+    minimum_segment_size: Positive
+    max_workspace_mib: Positive | None
+
+
+@dataclass(frozen=True, config=STRICT)
+class TrackingParams:
+    """Where MLflow keeps the runs."""
+
+    uri: Annotated[str, Field(min_length=1)] | None
+    experiment: Annotated[str, Field(min_length=1)]
+
+
+@dataclass(frozen=True, config=STRICT)
+class Params:
+    """All of params.yaml."""
+
+    model: ModelParams
+    evaluation: EvaluationParams
+    calibration: CalibrationParams
+    variants: Annotated[
+        tuple[Annotated[str, AfterValidator(_known_variant)], ...], Field(min_length=1), AfterValidator(_no_repeats)
+    ]
+    benchmark: BenchmarkParams
+    savedmodel: SavedModelParams
+    tflite: TFLiteParams
+    tftrt: TFTRTParams
+    tracking: TrackingParams
+
+    def options(self, runtime: str) -> dict[str, Any]:
+        """The runtime's own block, as plain values."""
+        return asdict(getattr(self, runtime))
+
+
+def load(path: Path = paths.PARAMS) -> Params:
+    """Read and check the file; PipelineError names every wrong key and what is allowed there."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise PipelineError(f"{path} is missing: restore it with `git checkout {path}`") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise PipelineError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    return check(values, str(path))
+
+
+def check(values: Any, name: str = str(paths.PARAMS)) -> Params:
+    """Turn plain values into Params, or say everything that is wrong with them."""
+    try:
+        # By way of JSON, since pydantic's strict mode takes a list for a tuple there but no "8" for an 8.
+        return TypeAdapter(Params).validate_json(json.dumps(values, default=str))
+    except ValidationError as error:
+        raise PipelineError("; ".join(_sentence(name, item) for item in error.errors())) from None
+
+
+def _sentence(name: str, error: ErrorDetails) -> str:
+    key = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "missing":
+        return f"{name}: the key `{key}` is missing"
+    if error["type"] == "unexpected_keyword_argument":
+        return f"{name}: `{key}` is not a known key; {_siblings(error['loc'])}"
+    allowed = error["msg"].removeprefix("Value error, ").replace("Input should be", "it should be")
+    return f"{name}: `{key or 'the file'}` is {json.dumps(error['input'])}: {allowed}"
+
+
+def _siblings(location: tuple[int | str, ...]) -> str:
+    owner: Any = Params
+    for part in location[:-1]:
+        owner = owner.__dataclass_fields__[part].type
+    names = list(owner.__dataclass_fields__)
+    close = difflib.get_close_matches(str(location[-1]), names, n=1)
+    return (f"did you mean `{close[0]}`? " if close else "") + f"known keys there: {', '.join(names)}"

@@ -1,0 +1,44 @@
+"""Where everything lies, relative to the checkout: the stages meet here and nowhere else."""
+
+from pathlib import Path
+
+PARAMS = Path("params.yaml")
+
+ENVIRONMENT = Path("reports/environment.json")
+SOURCES = Path("reports/sources.json")
+DOWNLOAD = Path("reports/download.json")
+IMAGES = Path("reports/images.json")
+MODEL = Path("reports/model.json")
+BENCHMARK = Path("reports/benchmark.json")
+SAMPLES = Path("reports/samples.csv")
+SUMMARY = Path("reports/summary.json")
+SUMMARY_TABLE = Path("reports/summary.md")
+METRICS = Path("reports/metrics.json")
+PLOTS = Path("reports/plots")
+TRACK = Path("reports/track.json")
+
+WEIGHTS = Path("data/model")
+LABELS = WEIGHTS / "labels.csv"
+EVALUATION = Path("data/evaluation")
+CALIBRATION = Path("data/calibration")
+SAVED_MODEL = Path("models/saved_model")
+# In every variant's folder: what it is, and whether there is a model beside it.
+MANIFEST = "variant.json"
+
+
+def model(variant: str) -> Path:
+    """Folder of a converted variant."""
+    return Path("models") / variant
+
+
+def record(variant: str, name: str) -> Path:
+    """A variant's own result, such as `convert.json`."""
+    return Path("reports/variants") / variant / name
+
+
+def resolve(source: str, checkout: Path) -> Path:
+    """A path that the user wrote in params.yaml: `~` is expanded, a relative one starts at the main checkout.
+
+    Queued experiments run in a copy elsewhere, so the current folder would be the wrong start.
+    """
+    return checkout / Path(source).expanduser()

@@ -1,0 +1,18 @@
+"""TensorFlow, imported late and quietly: it takes seconds, and only some stages need it."""
+
+import os
+from typing import Any
+
+
+def tensorflow(threads: int | None = None, tf32: bool = True) -> Any:
+    """Import TensorFlow with `threads` CPU threads (None: all cores) and GPU memory that grows as needed."""
+    # 3: even an import on a healthy machine logs errors about CUDA factories; real ones arrive as exceptions.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    import tensorflow
+
+    tensorflow.get_logger().setLevel("ERROR")
+    tensorflow.config.threading.set_intra_op_parallelism_threads(threads or 0)
+    for gpu in tensorflow.config.list_physical_devices("GPU"):
+        tensorflow.config.experimental.set_memory_growth(gpu, True)
+    tensorflow.config.experimental.enable_tensor_float_32_execution(tf32)
+    return tensorflow

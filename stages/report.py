@@ -1,0 +1,204 @@
+"""Gather every variant's results into summary.json, the table and the plots."""
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+from stages.common import charts, errors, files, params, paths, variants
+
+Record = dict[str, Any]
+
+
+def row(name: str, timing: Record | None) -> Record:
+    """One variant: its own records and its part of the benchmark. A missing record means its stage was ended."""
+    runtime, precision = variants.parse(name)
+    converted = _record(name, "convert.json")
+    evaluated = _record(name, "evaluate.json") if converted["status"] == "ok" else {}
+    timed = (timing or _missing("benchmark")) if converted["status"] == "ok" else {}
+    status, reason = _verdict({"convert": converted, "evaluate": evaluated, "benchmark": timed})
+    batches = timed.get("batches", {})
+    first = next(iter(batches.values()), {})
+    return {
+        "variant": name,
+        "runtime": runtime,
+        "precision": precision,
+        "status": status,
+        "reason": reason,
+        "top1": evaluated.get("top1"),
+        "top1_ci95": evaluated.get("top1_ci95"),
+        "top5": evaluated.get("top5"),
+        "top5_ci95": evaluated.get("top5_ci95"),
+        "agreement": None,
+        "latency": {size: batch["latency"] for size, batch in batches.items()} or None,
+        "latency_host": {size: batch["latency_host"] for size, batch in batches.items()} or None,
+        "first_inference_ms": first.get("first_inference_ms"),
+        "load_ms": timed.get("load_ms"),
+        "convert_s": converted.get("convert_s"),
+        "size_bytes": converted.get("size_bytes"),
+        "peak_memory_bytes": timed.get("peak_memory_bytes"),
+        "details": converted.get("details", {})
+        | {"files": converted.get("files", {}), "gpu_peak_memory_bytes": timed.get("gpu_peak_memory_bytes")},
+    }
+
+
+def _record(name: str, kind: str) -> Record:
+    path = paths.record(name, kind)
+    return dict(files.read_json(path)) if path.exists() else _missing(path.stem)
+
+
+def _missing(stage: str) -> Record:
+    return {"status": "failed", "reason": "the stage left no result: it was ended, or what it needs is missing"}
+
+
+def _verdict(steps: dict[str, Record]) -> tuple[str, str | None]:
+    """Status and reason of the first step that did not succeed."""
+    for stage, record in steps.items():
+        if record and record["status"] == "skipped":
+            return "skipped", record["reason"]
+        if record and record["status"] == "failed":
+            return "failed", f"{stage}: {record['reason']}"
+    return "ok", None
+
+
+def add_agreement(rows: list[Record]) -> None:
+    """Share of images on which a variant's best class is the baseline's; null without the baseline."""
+    baseline = _best_classes(variants.BASELINE) if any(r["variant"] == variants.BASELINE for r in rows) else []
+    for result in rows:
+        own = _best_classes(result["variant"])
+        if baseline and len(own) == len(baseline):
+            result["agreement"] = sum(a == b for a, b in zip(own, baseline, strict=True)) / len(own)
+
+
+def _best_classes(name: str) -> list[str]:
+    path = paths.record(name, "predictions.csv")
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return [line["class1"] for line in csv.DictReader(file)]
+
+
+def summarise(names: tuple[str, ...]) -> Record:
+    """All of summary.json."""
+    timings = files.read_json(paths.BENCHMARK)["variants"]
+    images = files.read_json(paths.IMAGES)
+    rows = [row(name, timings.get(name)) for name in names]
+    add_agreement(rows)
+    return {
+        "model": files.read_json(paths.MODEL),
+        "environment": files.read_json(paths.ENVIRONMENT),
+        "evaluation": images["evaluation"],
+        "calibration": images["calibration"],
+        "rows": rows,
+    }
+
+
+def flat_metrics(rows: list[Record]) -> Record:
+    """The figures that `dvc metrics diff` compares, by variant; it does not look into lists."""
+    keys = ("top1", "top5", "agreement", "first_inference_ms", "load_ms", "convert_s", "size_bytes", "peak_memory_bytes")
+    return {
+        r["variant"]: {key: r[key] for key in keys if r[key] is not None}
+        | {f"batch{size}": latency for size, latency in (r["latency"] or {}).items()}
+        for r in rows
+        if r["status"] == "ok"
+    }
+
+
+def table(summary: Record) -> str:
+    """The result table as Markdown that also reads well in a terminal."""
+    rows = summary["rows"]
+    sizes = sorted({int(size) for r in rows for size in r["latency"] or {}})
+    baseline = next((r for r in rows if r["variant"] == variants.BASELINE), None)
+    header = ["variant", "status", "top-1 % [95 % CI]", "top-5 %", "agreement %"]
+    header += [f"p50 ms, batch {size}" for size in sizes] + [f"p99 ms, batch {size}" for size in sizes[:1]]
+    header += [f"speed-up, batch {size}" for size in sizes[:1]] + ["size MB", "peak memory MB"]
+    cells = [header] + [_cells(r, sizes, baseline) for r in rows]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(header))]
+    lines = [_line(line, widths) for line in cells]
+    lines.insert(1, "|" + "|".join("-" * (width + 2) if i < 2 else "-" * (width + 1) + ":" for i, width in enumerate(widths)) + "|")
+    return "\n".join([_title(summary), "", *lines, *_notes(rows), ""])
+
+
+def _title(summary: Record) -> str:
+    machine = summary["environment"]
+    place = machine["gpus"][0]["name"] if machine["gpus"] else f"{machine['cpu']}, {machine['threads']} threads"
+    return f"{summary['model']['name']} on {summary['evaluation']['images']} images ({place})"
+
+
+def _cells(r: Record, sizes: list[int], baseline: Record | None) -> list[str]:
+    def number(value: float | None, scale: float = 1, digits: int = 1) -> str:
+        return "" if value is None else f"{value * scale:.{digits}f}"
+
+    def latency(result: Record, key: str, size: int) -> float | None:
+        return ((result["latency"] or {}).get(str(size)) or {}).get(key)
+
+    def speed_up(size: int) -> str:
+        ours, theirs = latency(r, "p50_ms", size), latency(baseline, "p50_ms", size) if baseline else None
+        return f"{theirs / ours:.2f}x" if ours and theirs else ""
+
+    interval = " [{:.1f}, {:.1f}]".format(*(100 * end for end in r["top1_ci95"])) if r["top1_ci95"] else ""
+    return [
+        r["variant"],
+        r["status"],
+        number(r["top1"], 100) + interval,
+        number(r["top5"], 100),
+        number(r["agreement"], 100),
+        *(number(latency(r, "p50_ms", size), digits=2) for size in sizes),
+        *(number(latency(r, "p99_ms", size), digits=2) for size in sizes[:1]),
+        *(speed_up(size) for size in sizes[:1]),
+        number(r["size_bytes"], 1e-6),
+        number(r["peak_memory_bytes"], 1e-6, 0),
+    ]
+
+
+def _line(cells: list[str], widths: list[int]) -> str:
+    aligned = [cell.ljust(width) if i < 2 else cell.rjust(width) for i, (cell, width) in enumerate(zip(cells, widths, strict=True))]
+    return "| " + " | ".join(aligned) + " |"
+
+
+def _notes(rows: list[Record]) -> list[str]:
+    """Why rows are empty; variants with one reason share a line."""
+    reasons: dict[str, list[str]] = {}
+    for r in rows:
+        if r["reason"]:
+            reasons.setdefault(f"{r['status']}: {r['reason']}", []).append(r["variant"])
+    return [""] * bool(reasons) + [f"- {', '.join(names)} {reason}" for reason, names in reasons.items()]
+
+
+def write_plot_data(rows: list[Record], folder: Path) -> None:
+    """The values behind the plots as CSV, which `dvc plots` draws and compares between revisions."""
+    done = [r for r in rows if r["status"] == "ok"]
+    first = next((size for r in done for size in r["latency"]), None)
+    overview = [
+        (r["variant"], r["top1"], r["latency"][first]["p50_ms"], round(r["size_bytes"] / 1e6, 3)) for r in done
+    ]
+    _write_csv(folder / "variants.csv", ("variant", "top1", "p50_ms", "size_mb"), overview)
+    latencies = [
+        (r["variant"], size, latency["p50_ms"], latency["throughput_ips"])
+        for r in done
+        for size, latency in r["latency"].items()
+    ]
+    _write_csv(folder / "latency.csv", ("variant", "batch_size", "p50_ms", "throughput_ips"), latencies)
+
+
+def _write_csv(path: Path, header: tuple[str, ...], lines: list[tuple[Any, ...]]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(lines)
+    files.write_text(path, text.getvalue())
+
+
+def main() -> None:
+    """Read params and all records, and write the summary, its table, the metrics and the plots."""
+    summary = summarise(params.load().variants)
+    with files.new_directory(paths.PLOTS) as folder:
+        write_plot_data(summary["rows"], folder)
+        charts.draw(summary, folder)
+    files.write_json(paths.METRICS, flat_metrics(summary["rows"]))
+    files.write_text(paths.SUMMARY_TABLE, table(summary))
+    files.write_json(paths.SUMMARY, summary)
+
+
+if __name__ == "__main__":
+    errors.run(main)

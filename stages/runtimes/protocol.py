@@ -1,0 +1,63 @@
+"""What every runtime offers, so that all variants are converted, evaluated and timed by the same code."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from stages.common.images import Floats
+
+
+@dataclass(frozen=True)
+class Job:
+    """One conversion: from a SavedModel to files in `target`."""
+
+    saved_model: Path
+    target: Path
+    precision: str
+    input_shape: tuple[int, int, int]
+    # Calibration images in full batches of the given size: float32 [size, height, width, 3].
+    calibration: Callable[[int], Iterator[Floats]]
+    batch_sizes: tuple[int, ...]
+    options: dict[str, Any]
+
+
+class Session(Protocol):
+    """A loaded model. `run` is what `latency` times; `put`, `run` and `probabilities` are what `latency_host` times."""
+
+    # Whether `put` may return before the tensor is on the device.
+    asynchronous: bool
+
+    def put(self, images: Floats) -> None:
+        """Set the input tensor, float32 [n, height, width, 3], on the runtime's device; n may change between calls."""
+
+    def run(self) -> npt.NDArray[Any]:
+        """Infer, and wait until the output tensor is a NumPy array of the model's own type."""
+
+    def probabilities(self, output: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """Turn an output into float32 [n, classes]."""
+
+    def gpu_peak_bytes(self) -> int | None:
+        """Most GPU memory the runtime's allocator held; None on a CPU."""
+
+
+class Runtime(Protocol):
+    """A module of this package."""
+
+    def unavailable(self, precision: str, environment: dict[str, Any]) -> str | None:
+        """Why this machine cannot run that precision, from environment.json alone; None: it can."""
+
+    def convert(self, job: Job) -> dict[str, Any]:
+        """Write the converted model into job.target; returns what this runtime alone can tell of it."""
+
+    def load(self, folder: Path, precision: str, options: dict[str, Any], threads: int | None) -> Session:
+        """Load a converted model with `threads` CPU threads (None: all cores)."""
+
+
+def infer(session: Session, images: Floats) -> npt.NDArray[np.float32]:
+    """Probabilities [n, classes] of images [n, height, width, 3] from host to host."""
+    session.put(images)
+    return session.probabilities(session.run())
