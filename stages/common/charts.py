@@ -30,8 +30,12 @@ def _accuracy(axes: Any, rows: list[dict[str, Any]]) -> None:
     size = next((size for row in rows for size in row["latency"]), "1")
     for row, colour, marker in zip(rows, COLOURS, MARKERS, strict=False):
         top1, (low, high) = 100 * row["top1"], (100 * end for end in row["top1_ci95"])
-        axes.errorbar(row["latency"][size]["p50_ms"], top1, yerr=[[max(0, top1 - low)], [max(0, high - top1)]], color=colour, marker=marker, capsize=3, linestyle="", label=row["variant"])  # fmt: skip
-    axes.set(title="accuracy against latency", xlabel=f"p50 latency, batch {size} (ms, log scale)", ylabel="top-1 (%), 95 % interval", xscale="log")  # fmt: skip
+        # Rounding can leave an end of the interval on the wrong side of the value by 1e-16.
+        interval = [[max(0, top1 - low)], [max(0, high - top1)]]
+        style = {"color": colour, "marker": marker, "capsize": 3, "linestyle": "", "label": row["variant"]}
+        axes.errorbar(row["latency"][size]["p50_ms"], top1, yerr=interval, **style)
+    axes.set(title="accuracy against latency", ylabel="top-1 (%), 95 % interval")
+    axes.set(xlabel=f"p50 latency, batch {size} (ms, log scale)", xscale="log")
     if rows:
         axes.legend(frameon=False)
 
@@ -46,7 +50,8 @@ def _size(axes: Any, rows: list[dict[str, Any]]) -> None:
 def _latency(axes: Any, rows: list[dict[str, Any]]) -> None:
     for row, colour, marker in zip(rows, COLOURS, MARKERS, strict=False):
         sizes = [int(size) for size in row["latency"]]
-        axes.plot(sizes, [batch["p50_ms"] for batch in row["latency"].values()], color=colour, marker=marker, label=row["variant"])  # fmt: skip
+        medians = [batch["p50_ms"] for batch in row["latency"].values()]
+        axes.plot(sizes, medians, color=colour, marker=marker, label=row["variant"])
     axes.set(title="latency by batch size", xlabel="batch size", ylabel="p50 latency (ms, log scale)", yscale="log")
     if rows:
         axes.set_xticks(sorted({int(size) for row in rows for size in row["latency"]}))

@@ -15,7 +15,13 @@ import numpy.typing as npt
 from stages.common.errors import PipelineError
 
 MAGIC = 0x1950A86A20F9469CFC6C
-STORAGES = {"FloatStorage": "<f4", "DoubleStorage": "<f8", "HalfStorage": "<f2", "LongStorage": "<i8", "IntStorage": "<i4"}
+STORAGES = {
+    "FloatStorage": "<f4",
+    "DoubleStorage": "<f8",
+    "HalfStorage": "<f2",
+    "LongStorage": "<i8",
+    "IntStorage": "<i4",
+}
 
 Array = npt.NDArray[Any]
 
@@ -30,7 +36,9 @@ class _Tensor(NamedTuple):
     stride: tuple[int, ...]
 
 
-def _tensor(storage: tuple[str, str], offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: object) -> _Tensor:
+def _tensor(
+    storage: tuple[str, str], offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: object
+) -> _Tensor:
     return _Tensor(*storage, offset, size, stride)
 
 
@@ -65,7 +73,15 @@ def read_torch(path: Path) -> dict[str, Array]:
         return {name: _view(tensor, storages[tensor.key]) for name, tensor in tensors.items()}
     except PipelineError as error:
         raise PipelineError(f"{path.name} is refused: {error}; take the weights from their publisher") from None
-    except (pickle.UnpicklingError, AttributeError, EOFError, ValueError, TypeError, KeyError, IndexError) as error:
+    except (
+        pickle.UnpicklingError,
+        AttributeError,
+        EOFError,
+        ValueError,
+        TypeError,
+        KeyError,
+        IndexError,
+    ) as error:
         raise PipelineError(
             f"{path.name} is not a readable legacy torch checkpoint ({error}): fetch it again"
         ) from None

@@ -11,12 +11,23 @@ from stages.common.checkpoints import Array
 from stages.common.errors import PipelineError
 
 # Repeats, kernel, stride of the first, expansion, output channels: the block table of EfficientNet-B0.
-BLOCKS = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112), (4, 5, 2, 6, 192), (1, 3, 1, 6, 320))  # fmt: skip
+BLOCKS = (
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+)
 BATCHNORM = ("weight", "bias", "running_mean", "running_var")
 
 
 def lite0(tf: Any, size: int = 224, classes: int = 1000) -> Any:
-    """Untrained Keras model: float32 [n, size, size, 3] to probabilities [n, classes]; layers named as in torch, less the underscores."""
+    """Untrained Keras model: float32 [n, size, size, 3] to probabilities [n, classes].
+
+    Layers are named as in torch, less the underscores.
+    """
     layers = tf.keras.layers
 
     def normalised(x: Any, layer: Any, norm: str, active: bool = True) -> Any:

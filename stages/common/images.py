@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from stages.common.errors import PipelineError
 
@@ -56,7 +56,7 @@ def decode(path: Path) -> Image.Image:
         with Image.open(path) as image:
             return ImageOps.exif_transpose(image).convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        reason = "not an image" if isinstance(error, Image.UnidentifiedImageError) else error
+        reason = "not an image" if isinstance(error, UnidentifiedImageError) else error
         raise PipelineError(f"{path} cannot be read as an image ({reason}): replace or remove it") from None
 
 

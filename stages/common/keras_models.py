@@ -29,7 +29,9 @@ def build(tf: Any, name: str, weights: Path | None) -> Any:
         model.load_weights(weights)
     except (OSError, ValueError, KeyError, IndexError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise PipelineError(f"{weights.name} does not hold the weights of {name} ({reason}); check model.weights") from None
+        raise PipelineError(
+            f"{weights.name} does not hold the weights of {name} ({reason}); check model.weights"
+        ) from None
     return model
 
 
@@ -79,7 +81,9 @@ def read_off(preprocess_input: Any, height: int, width: int) -> Preprocessing:
     found = Preprocessing(height, width, 0.875, _triple(scale), _triple(zero), channels)
     pixels = np.random.default_rng(0).integers(0, 256, (4, 4, 3), np.uint8)
     if not np.allclose(found.normalise(pixels), preprocess_input(pixels.astype(np.float32)[None])[0], atol=1e-4):
-        raise PipelineError("this model's preprocess_input is not a scale and an offset per channel: choose another model")
+        raise PipelineError(
+            "this model's preprocess_input is not a scale and an offset per channel: choose another model"
+        )
     return found
 
 

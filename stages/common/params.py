@@ -124,7 +124,9 @@ class Params:
     evaluation: EvaluationParams
     calibration: CalibrationParams
     variants: Annotated[
-        tuple[Annotated[str, AfterValidator(_known_variant)], ...], Field(min_length=1), AfterValidator(_no_repeats)
+        tuple[Annotated[str, AfterValidator(_known_variant)], ...],
+        Field(min_length=1),
+        AfterValidator(_no_repeats),
     ]
     benchmark: BenchmarkParams
     savedmodel: SavedModelParams

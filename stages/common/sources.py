@@ -23,12 +23,22 @@ from stages.common.wheels import Wheel
 SAMPLE = "sample"
 FOOLBOX = Wheel("foolbox", "3.3.4", "11049d515d38e765e206a73ace9cc648b81a0d6d1da9ad9057e149ee117989cb")
 # Built per platform; the photographs inside are the same, so one build serves every machine.
-SCIKIT_IMAGE = Wheel("scikit-image", "0.24.0", "39ee0af13435c57351a3397eb379e72164ff85161923eec0c38849fecf1b4764", "manylinux_2_17_x86_64")  # fmt: skip
-SCIKIT_LEARN = Wheel("scikit-learn", "1.5.2", "3a686885a4b3818d9e62904d91b57fa757fc2bed3e465c8b177be652f4dd37c8", "manylinux_2_17_x86_64")  # fmt: skip
+PLATFORM = "manylinux_2_17_x86_64"
+SCIKIT_IMAGE = Wheel(
+    "scikit-image", "0.24.0", "39ee0af13435c57351a3397eb379e72164ff85161923eec0c38849fecf1b4764", PLATFORM
+)
+SCIKIT_LEARN = Wheel(
+    "scikit-learn", "1.5.2", "3a686885a4b3818d9e62904d91b57fa757fc2bed3e465c8b177be652f4dd37c8", PLATFORM
+)
+PHOTOGRAPHS = ["astronaut", "brick", "camera", "chelsea", "coffee", "coins", "grass", "gravel", "motorcycle_left"]
 CALIBRATION_SAMPLES = {
-    SCIKIT_IMAGE: [f"skimage/data/{name}" for name in ("astronaut.png", "brick.png", "camera.png", "chelsea.png", "coffee.png", "coins.png", "grass.png", "gravel.png", "hubble_deep_field.jpg", "motorcycle_left.png", "rocket.jpg")],
+    SCIKIT_IMAGE: [
+        *(f"skimage/data/{name}.png" for name in PHOTOGRAPHS),
+        "skimage/data/hubble_deep_field.jpg",
+        "skimage/data/rocket.jpg",
+    ],
     SCIKIT_LEARN: ["sklearn/datasets/images/china.jpg", "sklearn/datasets/images/flower.jpg"],
-}  # fmt: skip
+}
 
 
 class Photo(NamedTuple):
@@ -56,10 +66,9 @@ def labelled(source: str, labels: Labels, checkout: Path, work: Path) -> list[Ph
 def unlabelled(source: str, checkout: Path, work: Path) -> list[Photo]:
     """The calibration photographs of `source`, in a stable order."""
     if source == SAMPLE:
-        found = [
-            path for wheel, members in CALIBRATION_SAMPLES.items()
-            for path in wheels.extract(wheels.fetch(wheel, work), members, work)
-        ]  # fmt: skip
+        fetched = wheels.fetch(work, *CALIBRATION_SAMPLES)
+        pairs = zip(fetched, CALIBRATION_SAMPLES.values(), strict=True)
+        found = [path for wheel, members in pairs for path in wheels.extract(wheel, members, work)]
         return [Photo(path, path.name) for path in found]
     folder = _folder(source, checkout, work)
     return [Photo(path, path.relative_to(folder).as_posix()) for path in images.files(folder)]
@@ -67,7 +76,7 @@ def unlabelled(source: str, checkout: Path, work: Path) -> list[Photo]:
 
 def _foolbox(work: Path) -> list[Photo]:
     """The 20 ImageNet photographs of foolbox; their file names end in the class."""
-    wheel = wheels.fetch(FOOLBOX, work)
+    (wheel,) = wheels.fetch(work, FOOLBOX)
     found = wheels.extract(wheel, sorted(m for m in wheels.members(wheel) if "/imagenet_" in m), work)
     return [Photo(path, path.name, int(path.stem.rpartition("_")[2])) for path in found]
 
@@ -129,9 +138,13 @@ def download(url: str, sha256: str, work: Path) -> Path:
                 digest.update(piece)
                 file.write(piece)
     except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
-        raise PipelineError(f"could not download {url} ({getattr(error, 'reason', error)}): check the address and the connection") from None
+        raise PipelineError(
+            f"could not download {url} ({getattr(error, 'reason', error)}): check the address and the connection"
+        ) from None
     if digest.hexdigest() != sha256:
-        raise PipelineError(f"{url} has the sha256 {digest.hexdigest()}, but params.yaml asks for {sha256}: correct one of them")
+        raise PipelineError(
+            f"{url} has the sha256 {digest.hexdigest()}, but params.yaml asks for {sha256}: correct one of them"
+        )
     return work / name
 
 
@@ -156,7 +169,9 @@ def _unpack(archive: Path, target: Path) -> Path:
                 for member in (member for member in tar if member.isreg()):
                     _write_member(member.name, tar.extractfile(member), target)
     except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
-        raise PipelineError(f"{archive.name} is not a readable zip or tar archive ({error}): fetch or pack it again") from None
+        raise PipelineError(
+            f"{archive.name} is not a readable zip or tar archive ({error}): fetch or pack it again"
+        ) from None
     tables = sorted(target.rglob("labels.csv"))
     folder = tables[0].parent if tables else target
     while not tables and len(inside := list(folder.iterdir())) == 1 and inside[0].is_dir():

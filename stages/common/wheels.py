@@ -31,24 +31,27 @@ class Wheel:
         return f"{self.name}=={self.version}"
 
 
-def fetch(wheel: Wheel, into: Path) -> Path:
-    """Path of the wheel in `into`; PipelineError says whether the network, the name or the hash is at fault."""
-    fixed = ["--platform", wheel.platform, "--python-version", "3.10"] if wheel.platform else []
-    with tempfile.NamedTemporaryFile("w", suffix=".txt") as requirement:
-        requirement.write(f"{wheel} --hash=sha256:{wheel.sha256}\n")
-        requirement.flush()
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--retries=2",
-                   "--require-hashes", "--disable-pip-version-check", *fixed, "--dest", into, "-r", requirement.name]  # fmt: skip
+def fetch(into: Path, *wheels: Wheel) -> list[Path]:
+    """Paths of the wheels in `into`; PipelineError says whether the network, a name or a hash is at fault."""
+    platform = next((wheel.platform for wheel in wheels if wheel.platform), None)
+    fixed = ["--platform", platform, "--python-version", "3.10"] if platform else []
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as requirements:
+        requirements.writelines(f"{wheel} --hash=sha256:{wheel.sha256}\n" for wheel in wheels)
+        requirements.flush()
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--retries=2"]
+        strict = ["--no-deps", "--only-binary=:all:", "--require-hashes"]
+        command = [*pip, *strict, *fixed, "--dest", str(into), "-r", requirements.name]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise PipelineError(f"could not fetch the wheel {wheel} with pip: {_reason(done.stderr)}")
-    return next(into.glob(f"{wheel.name.replace('-', '_')}-{wheel.version}-*.whl"))
+        names = ", ".join(map(str, wheels))
+        raise PipelineError(f"could not fetch {names} with pip: {_reason(done.stderr)}")
+    return [next(into.glob(f"{wheel.name.replace('-', '_')}-{wheel.version}-*.whl")) for wheel in wheels]
 
 
 def _reason(stderr: str) -> str:
     if "DO NOT MATCH THE HASHES" in stderr:
-        return "its sha256 is not the pinned one, so it was thrown away; clear pip's cache (`pip cache purge`) and try again"
-    if "NewConnectionError" in stderr or "Temporary failure" in stderr or "timed out" in stderr or "ProxyError" in stderr:
+        return "the sha256 is not the pinned one, so it was thrown away; run `pip cache purge` and try again"
+    if any(sign in stderr for sign in ("NewConnectionError", "Temporary failure", "timed out", "ProxyError")):
         return "no connection to the package index; connect, or point pip at a mirror that has it (PIP_INDEX_URL)"
     if "No space left" in stderr:
         return "no space left on the disk; free some and run the same command again"

@@ -14,7 +14,7 @@ KERAS = {
     "convnext": "ConvNeXtTiny ConvNeXtSmall ConvNeXtBase ConvNeXtLarge ConvNeXtXLarge",
     "densenet": "DenseNet121 DenseNet169 DenseNet201",
     "efficientnet": " ".join(f"EfficientNetB{i}" for i in range(8)),
-    "efficientnet_v2": "EfficientNetV2B0 EfficientNetV2B1 EfficientNetV2B2 EfficientNetV2B3 EfficientNetV2S EfficientNetV2M EfficientNetV2L",
+    "efficientnet_v2": " ".join(f"EfficientNetV2{size}" for size in ("B0", "B1", "B2", "B3", "S", "M", "L")),
     "inception_resnet_v2": "InceptionResNetV2",
     "inception_v3": "InceptionV3",
     "mobilenet": "MobileNet",
@@ -63,9 +63,7 @@ TABLE = {
 NAMES = (*TABLE, *MODULES)
 
 # Names of the 1,000 ImageNet classes, from the maintained package timm; only two text files in it are read.
-LABEL_WHEELS = {
-    "imagenet": Wheel("timm", "1.0.31", "5bd50f7d0fe6d09bf9285ac2523234a1b7e6bf075c0be3e7aed09139fcb617c7")
-}
+LABEL_WHEELS = {"imagenet": Wheel("timm", "1.0.31", "5bd50f7d0fe6d09bf9285ac2523234a1b7e6bf075c0be3e7aed09139fcb617c7")}
 
 
 def entry(name: str) -> Entry:
