@@ -89,10 +89,11 @@ class TFLiteSession:
 
     def probabilities(self, output: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """Dequantise if the interface is int8."""
-        scale, zero = self._output["quantization"]
         if output.dtype == np.float32:
             return output
-        return (output.astype(np.float32) - zero) * np.float32(scale)
+        scale, zero = self._output["quantization"]
+        real: Floats = (output.astype(np.float32) - np.float32(zero)) * np.float32(scale)
+        return real
 
     def gpu_peak_bytes(self) -> int | None:
         """A CPU runtime."""
