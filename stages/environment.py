@@ -50,7 +50,11 @@ def _nvidia() -> tuple[str | None, list[dict[str, Any]], str | None]:
         return None, [], f"no NVIDIA driver answers on this machine ({error})"
     try:
         handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
-        return pynvml.nvmlSystemGetDriverVersion(), [_gpu(handle) for handle in handles], None if handles else "the NVIDIA driver lists no device"
+        return (
+            pynvml.nvmlSystemGetDriverVersion(),
+            [_gpu(handle) for handle in handles],
+            None if handles else "the NVIDIA driver lists no device",
+        )
     finally:
         pynvml.nvmlShutdown()
 
@@ -58,7 +62,11 @@ def _nvidia() -> tuple[str | None, list[dict[str, Any]], str | None]:
 def _gpu(handle: Any) -> dict[str, Any]:
     major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
     memory = pynvml.nvmlDeviceGetMemoryInfo(handle).total
-    return {"name": pynvml.nvmlDeviceGetName(handle), "compute_capability": f"{major}.{minor}", "memory_bytes": memory}
+    return {
+        "name": pynvml.nvmlDeviceGetName(handle),
+        "compute_capability": f"{major}.{minor}",
+        "memory_bytes": memory,
+    }
 
 
 def _wheel(name: str) -> str | None:
@@ -74,7 +82,10 @@ def _tensorflow_build() -> dict[str, Any]:
     record = Path(found.origin or "").parent / "python/platform/build_info.py" if found else Path()
     text = record.read_text(encoding="utf-8") if record.is_file() else ""
     version = re.search(r"'cuda_version', '([\d.]+)'", text)
-    return {"built_with_tensorrt": "'is_tensorrt_build', True" in text, "built_for_cuda": version and version[1]}
+    return {
+        "built_with_tensorrt": "'is_tensorrt_build', True" in text,
+        "built_for_cuda": version and version[1],
+    }
 
 
 def _tensorrt() -> dict[str, Any]:

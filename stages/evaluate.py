@@ -16,7 +16,12 @@ from stages.runtimes import Manifest
 from stages.runtimes.protocol import infer
 
 TOP = 5
-HEADER = ("file", "label", *(f"class{i}" for i in range(1, TOP + 1)), *(f"score{i}" for i in range(1, TOP + 1)))
+HEADER = (
+    "file",
+    "label",
+    *(f"class{i}" for i in range(1, TOP + 1)),
+    *(f"score{i}" for i in range(1, TOP + 1)),
+)
 
 
 class Prediction(NamedTuple):

@@ -18,7 +18,7 @@ def row(name: str, timing: Record | None) -> Record:
     timed = (timing or _missing("benchmark")) if converted["status"] == "ok" else {}
     status, reason = _verdict({"convert": converted, "evaluate": evaluated, "benchmark": timed})
     batches = timed.get("batches", {})
-    first = next(iter(batches.values()), {})
+    first: Record = next(iter(batches.values()), {})
     return {
         "variant": name,
         "runtime": runtime,
@@ -48,7 +48,10 @@ def _record(name: str, kind: str) -> Record:
 
 
 def _missing(stage: str) -> Record:
-    return {"status": "failed", "reason": "the stage left no result: it was ended, or what it needs is missing"}
+    return {
+        "status": "failed",
+        "reason": "the stage left no result: it was ended, or what it needs is missing",
+    }
 
 
 def _verdict(steps: dict[str, Record]) -> tuple[str, str | None]:
@@ -95,7 +98,16 @@ def summarise(names: tuple[str, ...]) -> Record:
 
 def flat_metrics(rows: list[Record]) -> Record:
     """The figures that `dvc metrics diff` compares, by variant; it does not look into lists."""
-    keys = ("top1", "top5", "agreement", "first_inference_ms", "load_ms", "convert_s", "size_bytes", "peak_memory_bytes")
+    keys = (
+        "top1",
+        "top5",
+        "agreement",
+        "first_inference_ms",
+        "load_ms",
+        "convert_s",
+        "size_bytes",
+        "peak_memory_bytes",
+    )
     return {
         r["variant"]: {key: r[key] for key in keys if r[key] is not None}
         | {f"batch{size}": latency for size, latency in (r["latency"] or {}).items()}
@@ -115,7 +127,10 @@ def table(summary: Record) -> str:
     cells = [header] + [_cells(r, sizes, baseline) for r in rows]
     widths = [max(len(line[i]) for line in cells) for i in range(len(header))]
     lines = [_line(line, widths) for line in cells]
-    lines.insert(1, "|" + "|".join("-" * (width + 2) if i < 2 else "-" * (width + 1) + ":" for i, width in enumerate(widths)) + "|")
+    lines.insert(
+        1,
+        "|" + "|".join("-" * (width + 2) if i < 2 else "-" * (width + 1) + ":" for i, width in enumerate(widths)) + "|",
+    )
     return "\n".join([_title(summary), "", *lines, *_notes(rows), ""])
 
 
@@ -152,7 +167,10 @@ def _cells(r: Record, sizes: list[int], baseline: Record | None) -> list[str]:
 
 
 def _line(cells: list[str], widths: list[int]) -> str:
-    aligned = [cell.ljust(width) if i < 2 else cell.rjust(width) for i, (cell, width) in enumerate(zip(cells, widths, strict=True))]
+    aligned = [
+        cell.ljust(width) if i < 2 else cell.rjust(width)
+        for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
+    ]
     return "| " + " | ".join(aligned) + " |"
 
 
@@ -169,9 +187,7 @@ def write_plot_data(rows: list[Record], folder: Path) -> None:
     """The values behind the plots as CSV, which `dvc plots` draws and compares between revisions."""
     done = [r for r in rows if r["status"] == "ok"]
     first = next((size for r in done for size in r["latency"]), None)
-    overview = [
-        (r["variant"], r["top1"], r["latency"][first]["p50_ms"], round(r["size_bytes"] / 1e6, 3)) for r in done
-    ]
+    overview = [(r["variant"], r["top1"], r["latency"][first]["p50_ms"], round(r["size_bytes"] / 1e6, 3)) for r in done]
     _write_csv(folder / "variants.csv", ("variant", "top1", "p50_ms", "size_mb"), overview)
     latencies = [
         (r["variant"], size, latency["p50_ms"], latency["throughput_ips"])

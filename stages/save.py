@@ -33,7 +33,9 @@ def difference(tf: Any, model: Any, folder: Path, preprocessing: Preprocessing) 
     pixels = np.random.default_rng(0).integers(0, 256, (4, preprocessing.height, preprocessing.width, 3), np.uint8)
     images = tf.constant(preprocessing.normalise(pixels))
     signature = tf.saved_model.load(str(folder)).signatures["serving_default"]
-    return float(np.abs(signature(images=images)["probabilities"].numpy() - model(images, training=False).numpy()).max())
+    return float(
+        np.abs(signature(images=images)["probabilities"].numpy() - model(images, training=False).numpy()).max()
+    )
 
 
 def main() -> None:
@@ -44,19 +46,28 @@ def main() -> None:
     tf = tensorflow()
     model = keras_models.build(tf, name, weights)
     if model.output_shape[-1] != len(classes):
-        raise PipelineError(f"{name} has {model.output_shape[-1]} outputs, but its label set has {len(classes)} classes")
+        raise PipelineError(
+            f"{name} has {model.output_shape[-1]} outputs, but its label set has {len(classes)} classes"
+        )
     preprocessing = keras_models.preprocessing(tf, name, model)
     shape = (preprocessing.height, preprocessing.width, 3)
     with files.new_directory(paths.SAVED_MODEL) as folder:
         save(tf, model, shape, folder)
         gap = difference(tf, model, folder, preprocessing)
         if not gap <= TOLERANCE:
-            raise PipelineError(f"the SavedModel of {name} answers {gap:.2g} away from the Keras model (allowed: {TOLERANCE})")
+            raise PipelineError(
+                f"the SavedModel of {name} answers {gap:.2g} away from the Keras model (allowed: {TOLERANCE})"
+            )
     record = {
-        "name": name, "weights_sha256": files.sha256(weights), "parameters": model.count_params(), "input_shape": shape,
-        "classes": len(classes), "preprocessing": asdict(preprocessing), "save_difference": gap,
+        "name": name,
+        "weights_sha256": files.sha256(weights),
+        "parameters": model.count_params(),
+        "input_shape": shape,
+        "classes": len(classes),
+        "preprocessing": asdict(preprocessing),
+        "save_difference": gap,
         "size_bytes": sum(files.sizes(paths.SAVED_MODEL).values()),
-    }  # fmt: skip
+    }
     files.write_json(paths.MODEL, record)
 
 

@@ -1,9 +1,10 @@
-"""Log the pipeline's results to MLflow: a parent run for the pipeline and a child run for each variant, once."""
+"""Log the results to MLflow, once: a parent run for the pipeline and a child run for each variant."""
 
 import argparse
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import re
 import subprocess
@@ -12,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from stages.common import errors, files, params, paths
 from stages.common.errors import PipelineError
@@ -20,9 +21,23 @@ from stages.common.params import Params
 
 Record = dict[str, Any]
 
-# The tag by which a pipeline run is found again: a digest of the parameters and of all results.
-KEY = "pipeline.key"
+# What is logged of every variant and of the pipeline as a whole.
 RECORDS = ("convert.json", "evaluate.json", "predictions.csv")
+PLAIN_METRICS = (
+    "top1", "top5", "agreement", "first_inference_ms", "load_ms", "convert_s", "size_bytes", "peak_memory_bytes",
+)  # fmt: skip
+PARENT_FILES = (
+    paths.PARAMS, paths.SUMMARY, paths.SUMMARY_TABLE, paths.METRICS, paths.ENVIRONMENT, paths.IMAGES, paths.MODEL,
+    paths.BENCHMARK, paths.SAMPLES, paths.PLOTS,
+)  # fmt: skip
+
+
+class Point(NamedTuple):
+    """One metric value."""
+
+    name: str
+    value: float
+    step: int
 
 
 def tracking_uri(setting: Params, checkout: Path) -> str:
@@ -39,7 +54,9 @@ def flat(value: Any, prefix: str = "") -> dict[str, Any]:
     """Nested parameters as MLflow wants them: one level, dotted names."""
     if not isinstance(value, dict):
         return {prefix: ",".join(map(str, value)) if isinstance(value, (list, tuple)) else value}
-    return {key: leaf for name, inner in value.items() for key, leaf in flat(inner, f"{prefix}.{name}".strip(".")).items()}
+    return {
+        key: leaf for name, inner in value.items() for key, leaf in flat(inner, f"{prefix}.{name}".strip(".")).items()
+    }
 
 
 def result_digest(row: Record) -> str:
@@ -51,9 +68,10 @@ class Store:
     """One experiment in one MLflow store."""
 
     def __init__(self, uri: str, experiment: str, checkout: Path) -> None:
-        """Connect, and create the experiment if it is new; artifacts of a local store lie beside its database."""
+        """Connect, and create the experiment if it is new; a local store keeps its artifacts beside its database."""
         import mlflow
 
+        logging.getLogger("mlflow").setLevel(logging.WARNING)  # it announces every table it creates
         # Fail after seconds, not minutes: the next run logs what is missing.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
@@ -63,35 +81,36 @@ class Store:
             local = f"{checkout.resolve()}/mlartifacts" if uri.startswith("sqlite:") else None
             self._experiment = self._client.create_experiment(experiment, artifact_location=local)
         elif found.lifecycle_stage == "deleted":
-            raise PipelineError(f"the MLflow experiment {experiment} was deleted: restore it, or set another tracking.experiment")
+            raise PipelineError(
+                f"the MLflow experiment {experiment} was deleted: restore it, or set another tracking.experiment"
+            )
         else:
             self._experiment = found.experiment_id
 
-    def search(self, **tags: str) -> list[Any]:
-        """Runs with all of these tags (a double underscore stands for a dot), oldest first."""
-        query = " and ".join(f"tags.`{name.replace('__', '.')}` = '{value}'" for name, value in tags.items())
+    def search(self, tags: dict[str, str]) -> list[Any]:
+        """Runs with all of these tags, oldest first."""
+        query = " and ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items())
         return list(self._client.search_runs([self._experiment], query, order_by=["attributes.start_time ASC"]))
 
-    def unfinished_or_new(self, found: list[Any], name: str, tags: dict[str, str]) -> str | None:
-        """Id of a run to fill, or None if it stands already; what an interrupted run left is removed first."""
-        if any(run.info.status == "FINISHED" for run in found):
-            return None
-        for run in found:
-            self._client.delete_run(run.info.run_id)
-        created = self._client.create_run(self._experiment, tags=tags, run_name=name)
-        return str(created.info.run_id)
+    def create(self, name: str, tags: dict[str, str]) -> str:
+        """Id of a new run, unfinished until `finish`."""
+        return str(self._client.create_run(self._experiment, tags=tags, run_name=name).info.run_id)
+
+    def delete(self, run: str) -> None:
+        """Remove what an interrupted run left."""
+        self._client.delete_run(run)
 
     def finish(self, run: str) -> None:
         """From here on the run counts as logged."""
         self._client.set_terminated(run)
 
-    def log(self, run: str, values: dict[str, Any], metrics: list[tuple[str, float, int]], artifacts: list[Path]) -> None:
-        """Params, metrics (name, value, step) and files of one run."""
+    def log(self, run: str, values: dict[str, Any], metrics: list[Point], artifacts: list[Path]) -> None:
+        """Params, metrics and files of one run."""
         from mlflow.entities import Metric, Param
 
-        parameters = [Param(key, str(value)) for key, value in values.items()]
         now = int(time.time() * 1000)
-        self._client.log_batch(run, [Metric(name, value, now, step) for name, value, step in metrics], parameters)
+        points = [Metric(point.name, point.value, now, point.step) for point in metrics]
+        self._client.log_batch(run, points, [Param(key, str(value)) for key, value in values.items()])
         for path in artifacts:
             if path.is_dir():
                 self._client.log_artifacts(run, str(path), path.name)
@@ -99,54 +118,59 @@ class Store:
                 self._client.log_artifact(run, str(path))
 
 
-def child_metrics(row: Record) -> list[tuple[str, float, int]]:
+def finished(run: Any) -> bool:
+    """Whether everything of that run was logged."""
+    return bool(run.info.status == "FINISHED")
+
+
+def child_metrics(row: Record) -> list[Point]:
     """Every number of a row; the step of a latency is its batch size, so that MLflow draws it by batch."""
-    plain = ("top1", "top5", "agreement", "first_inference_ms", "load_ms", "convert_s", "size_bytes", "peak_memory_bytes")
-    single = [(name, float(row[name]), 0) for name in plain if row[name] is not None]
-    interval = zip(("top1_ci95_low", "top1_ci95_high"), row["top1_ci95"] or (), strict=False)
-    by_batch = [
-        (f"{term}_{name}" if term == "latency_host" else name, float(value), int(size))
-        for term in ("latency", "latency_host")
-        for size, latency in (row[term] or {}).items()
-        for name, value in latency.items()
-    ]
-    return single + [(name, float(value), 0) for name, value in interval] + by_batch
+    plain = {name: row[name] for name in PLAIN_METRICS}
+    if row["top1_ci95"]:
+        plain |= dict(zip(("top1_ci95_low", "top1_ci95_high"), row["top1_ci95"], strict=True))
+    points = [Point(name, float(value), 0) for name, value in plain.items() if value is not None]
+    for term, prefix in (("latency", ""), ("latency_host", "host_")):
+        for size, latency in (row[term] or {}).items():
+            points += [Point(f"{prefix}{name}", float(value), int(size)) for name, value in latency.items()]
+    return points
 
 
 def log_pipeline(store: Store, setting: Params, summary: Record, key: str, tags: dict[str, str]) -> str:
-    """Log the parent and whatever children are missing; returns the parent's id."""
-    found = store.search(pipeline__key=key, level="pipeline")
-    if any(run.info.status == "FINISHED" for run in found):
-        return str(found[0].info.run_id)
+    """Log the parent run and whatever children are missing; returns the parent's id."""
+    own = tags | {"level": "pipeline", "pipeline.key": key}
+    found = store.search({"level": "pipeline", "pipeline.key": key})
     # An interrupted parent is gone on with, so that its finished children stay where they are.
-    parent = str(found[0].info.run_id) if found else None
-    if parent is None:
-        parent = store.unfinished_or_new([], summary["model"]["name"], tags | {KEY: key, "level": "pipeline"})
-    assert parent is not None
+    parent = str(found[0].info.run_id) if found else store.create(summary["model"]["name"], own)
+    if found and finished(found[0]):
+        return parent
     for row in summary["rows"]:
         log_variant(store, setting, row, parent, tags)
-    images = {"evaluation.images": summary["evaluation"]["images"], "evaluation.digest": summary["evaluation"]["digest"], "calibration.digest": summary["calibration"]["digest"]}  # fmt: skip
-    reports = [paths.SUMMARY, paths.SUMMARY_TABLE, paths.ENVIRONMENT, paths.IMAGES, paths.MODEL, paths.BENCHMARK, paths.SAMPLES, paths.PLOTS]
-    store.log(parent, flat(asdict(setting)) | images, [], [*reports, paths.PARAMS])
+    digests = {f"{name}.digest": summary[name]["digest"] for name in ("evaluation", "calibration")}
+    values = flat(asdict(setting)) | digests | {"evaluation.images": summary["evaluation"]["images"]}
+    store.log(parent, values, [], list(PARENT_FILES))
     store.finish(parent)
     return parent
 
 
 def log_variant(store: Store, setting: Params, row: Record, parent: str, tags: dict[str, str]) -> None:
     """Log one child run, tagged as cached if an earlier run holds the very same results."""
-    digest = result_digest(row)
-    own = store.search(mlflow__parentRunId=parent, variant=row["variant"])
-    earlier = [r for r in store.search(result=digest) if r.info.status == "FINISHED" and r.data.tags.get("mlflow.parentRunId") != parent]
-    cached = {"cached": "true", "cached_from": earlier[0].info.run_id} if earlier else {"cached": "false"}
-    about = {"variant": row["variant"], "status": row["status"], "level": "variant", "result": digest}
-    reason = {"reason": row["reason"]} if row["reason"] else {}
-    run = store.unfinished_or_new(own, row["variant"], tags | about | reason | cached | {"mlflow.parentRunId": parent})
-    if run is None:
+    name = row["variant"]
+    found = store.search({"mlflow.parentRunId": parent, "variant": name})
+    if any(finished(run) for run in found):
         return
-    values = {"variant": row["variant"], "runtime": row["runtime"], "precision": row["precision"]}
-    records = [paths.record(row["variant"], name) for name in RECORDS]
-    store.log(run, flat(asdict(setting)) | values, child_metrics(row), records)
-    store.finish(run)
+    for run in found:
+        store.delete(run.info.run_id)
+    digest = result_digest(row)
+    earlier = [run for run in store.search({"result": digest}) if finished(run)]
+    own = {"mlflow.parentRunId": parent, "level": "variant", "variant": name, "status": row["status"], "result": digest}
+    own |= {"cached": "true", "cached_from": earlier[0].info.run_id} if earlier else {"cached": "false"}
+    own |= {"reason": row["reason"]} if row["reason"] else {}
+    run_id = store.create(name, tags | own)
+    values = {"variant": name, "runtime": row["runtime"], "precision": row["precision"]}
+    store.log(
+        run_id, flat(asdict(setting)) | values, child_metrics(row), [paths.record(name, file) for file in RECORDS]
+    )
+    store.finish(run_id)
 
 
 def common_tags(summary: Record, experiment: str) -> dict[str, str]:
@@ -156,14 +180,20 @@ def common_tags(summary: Record, experiment: str) -> dict[str, str]:
     digest = hashlib.sha256(json.dumps(machine, sort_keys=True).encode()).hexdigest()[:16]
     gpu = machine["gpus"][0]["name"] if machine["gpus"] else "none"
     tags = {"model": summary["model"]["name"], "environment": digest, "gpu": gpu, "cpu": machine["cpu"]}
-    return tags | ({"mlflow.source.git.commit": git} if git else {}) | ({"dvc.experiment": experiment} if experiment else {})
+    return (
+        tags
+        | ({"mlflow.source.git.commit": git} if git else {})
+        | ({"dvc.experiment": experiment} if experiment else {})
+    )
 
 
 def already_logged(key: str, uri: str) -> bool:
     """Whether the receipt in track.json is for these results and this store, and a local store is still there."""
     receipt = files.read_json(paths.TRACK) if paths.TRACK.exists() else {}
     database = re.match(r"sqlite:///(.*)", uri)
-    return bool(receipt.get("key") == key and receipt.get("uri") == uri and (not database or Path(database[1]).exists()))
+    return bool(
+        receipt.get("key") == key and receipt.get("uri") == uri and (not database or Path(database[1]).exists())
+    )
 
 
 @contextmanager
