@@ -37,24 +37,31 @@ class Preprocessing:
 
     def apply(self, image: Image.Image) -> Floats:
         """Model input of one RGB image: float32 [height, width, 3]."""
-        side = min(image.size) * self.crop_fraction
-        left, top = (image.width - side) / 2, (image.height - side) / 2
-        crop = image.resize((self.width, self.height), Image.Resampling.BICUBIC, (left, top, left + side, top + side))
+        side = round(min(image.size) * self.crop_fraction)
+        left, top = (image.width - side + 1) // 2, (image.height - side + 1) // 2
+        crop = image.crop((left, top, left + side, top + side))
+        if crop.size != (self.width, self.height):
+            crop = crop.resize((self.width, self.height), Image.Resampling.BICUBIC)
         return self.normalise(np.asarray(crop))
 
     def normalise(self, pixels: npt.NDArray[np.uint8]) -> Floats:
-        """Scale RGB pixels [..., 3] in 0-255 to what the model was trained on."""
+        """Scale RGB pixels [..., width, 3] in 0-255 to what the model was trained on."""
         ordered = pixels if self.channels == "rgb" else pixels[..., ::-1]
-        scaled = ordered * np.asarray(self.scale, np.float32)
-        scaled += np.asarray(self.offset, np.float32)
-        return np.ascontiguousarray(scaled)
+        # Whole rows at a time: NumPy is ten times slower on an inner dimension of 3.
+        rows = ordered.reshape(*pixels.shape[:-2], -1)
+        scale, offset = (np.array(values * pixels.shape[-2], np.float32) for values in (self.scale, self.offset))
+        scaled: Floats = rows * scale
+        scaled += offset
+        return scaled.reshape(pixels.shape)
 
 
 def decode(path: Path) -> Image.Image:
     """Upright RGB image; PipelineError names a file that cannot be read."""
     try:
         with Image.open(path) as image:
-            return ImageOps.exif_transpose(image).convert("RGB")
+            image.load()
+            ImageOps.exif_transpose(image, in_place=True)
+            return image if image.mode == "RGB" else image.convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         reason = "not an image" if isinstance(error, UnidentifiedImageError) else error
         raise PipelineError(f"{path} cannot be read as an image ({reason}): replace or remove it") from None
