@@ -36,8 +36,8 @@ def _accuracy(axes: Any, rows: list[dict[str, Any]]) -> None:
         axes.errorbar(row["latency"][size]["p50_ms"], top1, yerr=interval, **style)
     axes.set(title="accuracy against latency", ylabel="top-1 (%), 95 % interval")
     axes.set(xlabel=f"p50 latency, batch {size} (ms, log scale)", xscale="log")
-    if rows:
-        axes.legend(frameon=False)
+    _plain_numbers(axes.xaxis)
+    _legend(axes, rows)
 
 
 def _size(axes: Any, rows: list[dict[str, Any]]) -> None:
@@ -53,6 +53,21 @@ def _latency(axes: Any, rows: list[dict[str, Any]]) -> None:
         medians = [batch["p50_ms"] for batch in row["latency"].values()]
         axes.plot(sizes, medians, color=colour, marker=marker, label=row["variant"])
     axes.set(title="latency by batch size", xlabel="batch size", ylabel="p50 latency (ms, log scale)", yscale="log")
+    axes.set_xticks(sorted({int(size) for row in rows for size in row["latency"]}))
+    _plain_numbers(axes.yaxis)
+    _legend(axes, rows)
+
+
+def _plain_numbers(axis: Any) -> None:
+    """1, 2, 5, 10, 20 ... on a log axis, where matplotlib would write powers of ten."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _legend(axes: Any, rows: list[dict[str, Any]]) -> None:
+    """Beside the plot, where it hides no point."""
     if rows:
-        axes.set_xticks(sorted({int(size) for row in rows for size in row["latency"]}))
-        axes.legend(frameon=False)
+        axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
