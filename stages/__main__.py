@@ -2,8 +2,9 @@
 
 import argparse
 import fcntl
+import os
 import subprocess
-import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,13 +47,15 @@ def exclusive() -> Iterator[None]:
 def run(command: Sequence[str]) -> None:
     """Check params.yaml, run the command, print the table, and fail if any stage or variant did."""
     setting = params.load()
-    with exclusive():
-        status = subprocess.run(command, check=False).returncode
-    if status != 0:
-        raise PipelineError(f"the pipeline did not run to its end (exit status {status}): the reason stands above")
+    with exclusive(), tempfile.NamedTemporaryFile("r", encoding="utf-8") as collected:
+        environment = os.environ | {errors.COLLECT: collected.name}
+        status = subprocess.run(command, check=False, env=environment).returncode
+        messages = collected.read().splitlines()
     problems = verdict(setting)
+    if status != 0:
+        problems.insert(0, f"the pipeline did not run to its end (exit status {status})")
     if problems:
-        raise PipelineError("; ".join(problems))
+        raise PipelineError("\n  ".join([*problems, *messages]) + errors.disk_hint())
     print("Next: `make ui` compares the runs in MLflow; edit params.yaml and run `make repro` again to sweep.")
 
 
@@ -60,12 +63,13 @@ def verdict(setting: Params) -> list[str]:
     """Print the table and say what failed; without a summary, which shared stage failed."""
     missing = [stage for stage, record in SHARED.items() if not record.exists()]
     if missing:
-        return [f"the stage `{missing[0]}` failed, so there is no table: its message stands above"]
+        return [f"the stage `{missing[0]}` failed, so there is no table:"]
     print("\n" + paths.SUMMARY_TABLE.read_text(encoding="utf-8"))
     summary = files.read_json(paths.SUMMARY)
-    problems = [f"{row['variant']} failed ({row['reason']})" for row in summary["rows"] if row["status"] == "failed"]
+    failed = [row["variant"] for row in summary["rows"] if row["status"] == "failed"]
+    problems = [f"{', '.join(failed)} failed, as the table says:"] if failed else []
     if not track.already_logged(track.run_key(setting, summary), track.tracking_uri(setting, Path())):
-        problems.append("the stage `track` failed, so MLflow lacks this run: its message stands above")
+        problems.append("the stage `track` failed, so MLflow lacks this run:")
     return problems
 
 
@@ -113,7 +117,6 @@ def main() -> None:
         run(arguments.command)
     else:
         predict(arguments.images, arguments.variant or None)
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -1,10 +1,16 @@
 """One way to fail: a sentence for a person, exit status 1, and no traceback for a user's mistake."""
 
 import errno
+import os
 import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+
+# A file named by this variable collects the sentences of all stages, so that `make repro` can repeat them at its end.
+COLLECT = "STAGES_COLLECT_ERRORS"
+# With less than this left, an unexpected error is most likely a full disk: libraries have their own types for that.
+LOW_DISK_MB = 100
 
 
 class PipelineError(Exception):
@@ -17,27 +23,20 @@ def run(main: Callable[[], None]) -> None:
         main()
     except PipelineError as error:
         fail(str(error))
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    except Exception as error:
+        if not disk_hint(error):
             raise
-        fail(disk_full(Path(error.filename or ".")))
+        fail(describe(error))
 
 
 def fail(message: str) -> None:
     """Print the sentence, in red on a terminal, and leave with status 1."""
     label = "\033[31merror:\033[0m" if sys.stderr.isatty() else "error:"
     print(f"{label} {message}", file=sys.stderr)
+    if os.environ.get(COLLECT):
+        with Path(os.environ[COLLECT]).open("a", encoding="utf-8") as collected:
+            collected.write(message + "\n")
     raise SystemExit(1)
-
-
-def disk_full(path: Path) -> str:
-    """Name the disk that is full and what is left on it."""
-    place = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
-    free_mb = shutil.disk_usage(place).free / 1e6
-    return (
-        f"no space left on the disk of {path} ({free_mb:.0f} MB free): free some space there "
-        "(`dvc gc --workspace` drops cached results that nothing uses) and run the same command again"
-    )
 
 
 def describe(error: BaseException) -> str:
@@ -45,4 +44,17 @@ def describe(error: BaseException) -> str:
     if isinstance(error, PipelineError):
         return str(error)
     first_line = next(iter(str(error).strip().splitlines()), "no message")
-    return f"{type(error).__name__}: {first_line}"
+    return f"{type(error).__name__}: {first_line}{disk_hint(error)}"
+
+
+def disk_hint(error: BaseException | None = None) -> str:
+    """What to do if the disk is full, as `error` or the space left says; empty if it is not."""
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    free_mb = shutil.disk_usage(Path()).free / 1e6
+    if not full and free_mb > LOW_DISK_MB:
+        return ""
+    place = f" at {error.filename}" if isinstance(error, OSError) and error.filename else ""
+    return (
+        f": no space left on the disk{place} ({free_mb:.0f} MB free in {Path.cwd()}); free some "
+        "(`dvc gc --workspace` drops cached results that nothing uses) and run the same command again"
+    )
