@@ -55,7 +55,7 @@ def run(command: Sequence[str]) -> None:
     if status != 0:
         problems.insert(0, f"the pipeline did not run to its end (exit status {status})")
     if problems:
-        raise PipelineError("\n  ".join([*problems, *messages]) + errors.disk_hint())
+        raise PipelineError("\n  ".join(filter(None, [*problems, *messages, errors.disk_hint()])))
     print("Next: `make ui` compares the runs in MLflow; edit params.yaml and run `make repro` again to sweep.")
 
 

@@ -68,7 +68,7 @@ def add_agreement(rows: list[Record]) -> None:
     """Share of images on which a variant's best class is the baseline's; null without the baseline."""
     baseline = _best_classes(variants.BASELINE) if any(r["variant"] == variants.BASELINE for r in rows) else []
     for result in rows:
-        own = _best_classes(result["variant"])
+        own = _best_classes(result["variant"]) if result["top1"] is not None else []
         if baseline and len(own) == len(baseline):
             result["agreement"] = sum(a == b for a, b in zip(own, baseline, strict=True)) / len(own)
 

@@ -42,7 +42,12 @@ class Point(NamedTuple):
 
 def tracking_uri(setting: Params, checkout: Path) -> str:
     """MLflow's own variable first, then params.yaml, then a database in the main checkout."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or setting.tracking.uri or f"sqlite:///{checkout.resolve()}/mlflow.db"
+    named = os.environ.get("MLFLOW_TRACKING_URI") or setting.tracking.uri
+    if not named and "?" in str(checkout.resolve()):
+        raise PipelineError(
+            f"{checkout.resolve()} has a ? in its name, which ends a database's address: rename the folder"
+        )
+    return named or f"sqlite:///{checkout.resolve()}/mlflow.db"
 
 
 def run_key(setting: Params, summary: Record) -> str:
@@ -78,7 +83,7 @@ class Store:
         self._client = mlflow.MlflowClient(uri)
         found = self._client.get_experiment_by_name(experiment)
         if found is None:
-            local = f"{checkout.resolve()}/mlartifacts" if uri.startswith("sqlite:") else None
+            local = (checkout.resolve() / "mlartifacts").as_uri() if uri.startswith("sqlite:") else None
             self._experiment = self._client.create_experiment(experiment, artifact_location=local)
         elif found.lifecycle_stage == "deleted":
             raise PipelineError(

@@ -4,6 +4,8 @@ The legacy layout (before torch 1.6) is five pickles, magic number, protocol, sy
 keys, then each storage as an int64 count and raw little-endian values (torch/serialization.py, _legacy_save).
 """
 
+import math
+import os
 import pickle
 from collections import OrderedDict
 from pathlib import Path
@@ -22,6 +24,11 @@ STORAGES = {
     "LongStorage": "<i8",
     "IntStorage": "<i4",
 }
+
+# What a pickle that is cut short or made up can raise.
+DAMAGED = (
+    pickle.UnpicklingError, AttributeError, EOFError, LookupError, MemoryError, OverflowError, TypeError, ValueError,
+)  # fmt: skip
 
 Array = npt.NDArray[Any]
 
@@ -73,31 +80,23 @@ def read_torch(path: Path) -> dict[str, Array]:
         return {name: _view(tensor, storages[tensor.key]) for name, tensor in tensors.items()}
     except PipelineError as error:
         raise PipelineError(f"{path.name} is refused: {error}; take the weights from their publisher") from None
-    except (
-        pickle.UnpicklingError,
-        AttributeError,
-        EOFError,
-        ValueError,
-        TypeError,
-        KeyError,
-        IndexError,
-    ) as error:
+    except DAMAGED as error:
         raise PipelineError(
             f"{path.name} is not a readable legacy torch checkpoint ({error}): fetch it again"
         ) from None
 
 
 def _storage(file: BinaryIO, dtype: str) -> Array:
-    count = int(np.frombuffer(file.read(8), "<i8")[0])
-    values = np.frombuffer(file.read(count * np.dtype(dtype).itemsize), dtype)
-    if len(values) != count:
+    size = int(np.frombuffer(file.read(8), "<i8")[0]) * np.dtype(dtype).itemsize
+    if not 0 <= size <= os.fstat(file.fileno()).st_size - file.tell():
         raise ValueError("the file is cut short")
-    return values
+    return np.frombuffer(file.read(size), dtype)
 
 
 def _view(tensor: _Tensor, storage: Array) -> Array:
-    last = tensor.offset + sum((n - 1) * s for n, s in zip(tensor.size, tensor.stride, strict=True))
-    if tensor.offset < 0 or min(tensor.stride, default=0) < 0 or last >= len(storage):
+    last = tensor.offset + sum(max(n - 1, 0) * s for n, s in zip(tensor.size, tensor.stride, strict=True))
+    inside = 0 <= tensor.offset <= last < len(storage) and min(tensor.stride, default=0) >= 0
+    if not inside or math.prod(tensor.size) > len(storage):
         raise ValueError("a tensor reaches outside its storage")
     strides = [s * storage.itemsize for s in tensor.stride]
     return np.lib.stride_tricks.as_strided(storage[tensor.offset :], tensor.size, strides).copy()

@@ -4,7 +4,9 @@ import errno
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 # A file named by this variable collects the sentences of all stages, so that `make repro` can repeat them at its end.
@@ -33,28 +35,39 @@ def fail(message: str) -> None:
     """Print the sentence, in red on a terminal, and leave with status 1."""
     label = "\033[31merror:\033[0m" if sys.stderr.isatty() else "error:"
     print(f"{label} {message}", file=sys.stderr)
-    if os.environ.get(COLLECT):
-        with Path(os.environ[COLLECT]).open("a", encoding="utf-8") as collected:
-            collected.write(message + "\n")
+    # Where even this file cannot be written, for want of space, the line above must do.
+    with suppress(OSError), Path(os.environ.get(COLLECT, os.devnull)).open("a", encoding="utf-8") as collected:
+        collected.write(message + "\n")
     raise SystemExit(1)
 
 
 def describe(error: BaseException) -> str:
-    """One line for a report: our own sentences as they are, other errors with their type."""
+    """One line for a report: our own sentences as they are, a full disk by name, other errors with their type."""
     if isinstance(error, PipelineError):
         return str(error)
+    if is_full(error):
+        return disk_hint(error)
     first_line = next(iter(str(error).strip().splitlines()), "no message")
-    return f"{type(error).__name__}: {first_line}{disk_hint(error)}"
+    return "; ".join(filter(None, [f"{type(error).__name__}: {first_line}", disk_hint(error)]))
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Whether the operating system says that there is no space left."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def disk_hint(error: BaseException | None = None) -> str:
-    """What to do if the disk is full, as `error` or the space left says; empty if it is not."""
-    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    free_mb = shutil.disk_usage(Path()).free / 1e6
-    if not full and free_mb > LOW_DISK_MB:
+    """What to do if a disk is full, as `error` or the space left says; empty if none is."""
+    named = [Path(error.filename)] if isinstance(error, OSError) and error.filename else []
+    path = min(named or [Path.cwd(), Path(tempfile.gettempdir())], key=_free_mb)
+    if not is_full(error) and _free_mb(path) > LOW_DISK_MB:
         return ""
-    place = f" at {error.filename}" if isinstance(error, OSError) and error.filename else ""
     return (
-        f": no space left on the disk{place} ({free_mb:.0f} MB free in {Path.cwd()}); free some "
+        f"no space left on the disk of {path} ({_free_mb(path):.0f} MB free): free some space there "
         "(`dvc gc --workspace` drops cached results that nothing uses) and run the same command again"
     )
+
+
+def _free_mb(path: Path) -> float:
+    place = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    return shutil.disk_usage(place).free / 1e6

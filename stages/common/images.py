@@ -10,10 +10,20 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from stages.common.errors import PipelineError
 
+# How to undo each EXIF orientation. Pillow's exif_transpose also rewrites the other tags, and fails on odd ones.
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
 
 Floats = npt.NDArray[np.float32]
@@ -59,9 +69,12 @@ def decode(path: Path) -> Image.Image:
     """Upright RGB image; PipelineError names a file that cannot be read."""
     try:
         with Image.open(path) as image:
-            image.load()
-            ImageOps.exif_transpose(image, in_place=True)
-            return image if image.mode == "RGB" else image.convert("RGB")
+            turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+            upright = image.copy() if turn is None else image.transpose(turn)
+        if upright.mode.startswith("I"):
+            # 16 bits per pixel: Pillow would cut off all above 255.
+            upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+        return upright if upright.mode == "RGB" else upright.convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         reason = "not an image" if isinstance(error, UnidentifiedImageError) else error
         raise PipelineError(f"{path} cannot be read as an image ({reason}): replace or remove it") from None

@@ -28,7 +28,7 @@ class Worker:
         try:
             self._connection.send(request)
             succeeded, answer = self._connection.recv()
-        except (EOFError, ConnectionError):
+        except (EOFError, OSError):
             self._process.join()
             raise PipelineError(_ending(self._process.exitcode)) from None
         if not succeeded:

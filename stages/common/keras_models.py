@@ -77,7 +77,7 @@ def read_off(preprocess_input: Any, height: int, width: int) -> Preprocessing:
     zero = preprocess_input(np.zeros_like(probe))[0, 0]
     gain = preprocess_input(probe.copy())[0] - zero
     channels = "rgb" if abs(gain[0, 0]) > abs(gain[0, 2]) else "bgr"
-    scale = (np.diag(gain) if channels == "rgb" else np.diag(gain[::-1])[::-1]) / 255
+    scale = (np.diag(gain) if channels == "rgb" else np.diag(gain[::-1])) / 255
     found = Preprocessing(height, width, 0.875, _triple(scale), _triple(zero), channels)
     pixels = np.random.default_rng(0).integers(0, 256, (4, 4, 3), np.uint8)
     if not np.allclose(found.normalise(pixels), preprocess_input(pixels.astype(np.float32)[None])[0], atol=1e-4):

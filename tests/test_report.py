@@ -1,0 +1,272 @@
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stages import evaluate, report
+from stages.common import files, paths
+from stages.common.errors import PipelineError
+
+ENDED = "the stage left no result: it was ended, or what it needs is missing"
+NO_GPU = "no NVIDIA GPU: no NVIDIA driver answers on this machine"
+MEASURED = (
+    "top1", "top1_ci95", "top5", "top5_ci95", "agreement", "latency", "latency_host", "first_inference_ms", "load_ms",
+    "convert_s", "size_bytes", "peak_memory_bytes",
+)  # fmt: skip
+
+
+def rows(*names: str) -> list[dict[str, Any]]:
+    return list(report.summarise(names)["rows"])
+
+
+def test_a_variant_that_ran_has_every_figure(results: Any) -> None:
+    results.ok("savedmodel-fp32", [0, 0, 0, 1], 4.0)
+    (row,) = rows("savedmodel-fp32")
+    assert (row["variant"], row["runtime"], row["precision"]) == ("savedmodel-fp32", "savedmodel", "fp32")
+    assert (row["status"], row["reason"]) == ("ok", None)
+    assert (row["top1"], row["top5"]) == (0.75, 0.75)
+    assert row["top1_ci95"] == [pytest.approx(0.3006, abs=1e-4), pytest.approx(0.9544, abs=1e-4)]
+    assert (row["latency"]["1"]["p50_ms"], row["latency"]["8"]["p50_ms"]) == (4, 32)
+    assert row["latency_host"]["1"]["p50_ms"] == 5
+    # Of the first batch size.
+    assert row["first_inference_ms"] == 31
+    assert (row["load_ms"], row["convert_s"], row["size_bytes"], row["peak_memory_bytes"]) == (12.5, 1.5, 2e6, 3e8)
+    assert row["details"] == {"kind": "test", "files": {"model": 2_000_000}, "gpu_peak_memory_bytes": None}
+    assert all(row[key] is not None for key in MEASURED)
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "shown"), [("skipped", NO_GPU, NO_GPU), ("failed", "no engine", "convert: no engine")]
+)
+def test_a_variant_without_a_model_has_its_reason_and_no_figures(
+    results: Any, status: str, reason: str, shown: str
+) -> None:
+    results.stopped("tftrt-fp32", status, reason)
+    (row,) = rows("tftrt-fp32")
+    assert (row["status"], row["reason"]) == (status, shown)
+    assert all(row[key] is None for key in MEASURED)
+
+
+def test_a_failed_evaluation_keeps_its_latency(results: Any) -> None:
+    results.ok("tflite-int8", [0, 0, 0, 0], 2.0)
+    record = {"status": "failed", "reason": "its process was ended by SIGKILL"}
+    files.write_json(paths.record("tflite-int8", "evaluate.json"), record)
+    files.write_text(paths.record("tflite-int8", "predictions.csv"), evaluate.table([]))
+    (row,) = rows("tflite-int8")
+    assert (row["status"], row["reason"]) == ("failed", "evaluate: its process was ended by SIGKILL")
+    assert row["top1"] is None
+    assert row["latency"]["1"]["p50_ms"] == 2
+
+
+def test_a_failed_timing_keeps_its_accuracy(results: Any) -> None:
+    results.ok("tflite-int8", [0, 0, 0, 0], 2.0)
+    results.timings["tflite-int8"] = {"status": "failed", "reason": "ValueError: no model"}
+    results.write_timings()
+    (row,) = rows("tflite-int8")
+    assert (row["status"], row["reason"]) == ("failed", "benchmark: ValueError: no model")
+    assert row["top1"] == 1
+    assert (row["latency"], row["latency_host"], row["load_ms"]) == (None, None, None)
+
+
+@pytest.mark.parametrize(("kind", "stage"), [("convert.json", "convert"), ("evaluate.json", "evaluate")])
+def test_a_missing_record_is_a_failure_of_its_stage(results: Any, kind: str, stage: str) -> None:
+    results.ok("tflite-int8", [0, 0, 0, 0], 2.0)
+    paths.record("tflite-int8", kind).unlink()
+    (row,) = rows("tflite-int8")
+    assert (row["status"], row["reason"]) == ("failed", f"{stage}: {ENDED}")
+
+
+def test_a_variant_that_the_benchmark_does_not_know_is_a_failure(results: Any) -> None:
+    results.ok("tflite-int8", [0, 0, 0, 0], 2.0)
+    results.timings.clear()
+    results.write_timings()
+    (row,) = rows("tflite-int8")
+    assert (row["status"], row["reason"]) == ("failed", f"benchmark: {ENDED}")
+
+
+def test_the_first_step_that_failed_gives_the_reason(results: Any) -> None:
+    results.converted("tflite-int8")
+    (row,) = rows("tflite-int8")
+    assert row["reason"] == f"evaluate: {ENDED}"
+
+
+def test_a_removed_variant_gives_no_row(results: Any) -> None:
+    results.ok("tflite-int8", [0, 0, 0, 0], 2.0)
+    results.ok("tflite-fp32", [0, 0, 0, 0], 3.0)
+    assert [row["variant"] for row in rows("tflite-fp32")] == ["tflite-fp32"]
+
+
+def test_rows_keep_the_order_of_params(results: Any) -> None:
+    for name in ("tflite-int8", "savedmodel-fp32", "tflite-fp32"):
+        results.ok(name, [0, 0, 0, 0], 2.0)
+    found = rows("tflite-fp32", "tflite-int8", "savedmodel-fp32")
+    assert [row["variant"] for row in found] == ["tflite-fp32", "tflite-int8", "savedmodel-fp32"]
+
+
+def test_agreement_is_with_the_baseline_and_not_with_the_labels(results: Any) -> None:
+    results.ok("savedmodel-fp32", [1, 2, 0, 0], 4.0)
+    results.ok("tflite-int8", [1, 2, 0, 3], 2.0)
+    baseline, quantised = rows("savedmodel-fp32", "tflite-int8")
+    assert (baseline["agreement"], quantised["agreement"]) == (1, 0.75)
+    assert quantised["top1"] == 0.25
+
+
+def test_agreement_is_null_without_the_baseline(results: Any) -> None:
+    results.ok("savedmodel-fp32", [1, 2, 0, 0], 4.0)
+    results.ok("tflite-int8", [1, 2, 0, 3], 2.0)
+    assert rows("tflite-int8")[0]["agreement"] is None
+
+
+def test_agreement_is_null_when_the_baseline_was_not_evaluated(results: Any) -> None:
+    results.stopped("savedmodel-fp32", "failed", "no memory")
+    results.ok("tflite-int8", [1, 2, 0, 3], 2.0)
+    assert [row["agreement"] for row in rows("savedmodel-fp32", "tflite-int8")] == [None, None]
+
+
+def test_agreement_ignores_predictions_that_an_earlier_run_left(results: Any) -> None:
+    for name in ("savedmodel-fp32", "tflite-int8"):
+        results.ok(name, [0, 0, 0, 0], 4.0)
+    results.converted("tflite-int8", "failed", "no memory")
+    baseline, failed = rows("savedmodel-fp32", "tflite-int8")
+    assert baseline["agreement"] == 1
+    assert failed["agreement"] is None
+
+
+def test_a_summary_names_its_model_machine_and_images(results: Any) -> None:
+    results.ok("savedmodel-fp32", [0, 0, 0, 0], 4.0)
+    found = report.summarise(("savedmodel-fp32",))
+    assert found["model"]["name"] == "tiny"
+    assert found["environment"]["cpu"] == "a CPU"
+    assert (found["evaluation"]["images"], found["calibration"]["images"]) == (4, 100)
+    json.dumps(found, allow_nan=False)
+
+
+@pytest.mark.parametrize("record", [paths.BENCHMARK, paths.IMAGES, paths.MODEL, paths.ENVIRONMENT])
+def test_a_missing_shared_record_is_told(results: Any, record: Path) -> None:
+    results.ok("savedmodel-fp32", [0, 0, 0, 0], 4.0)
+    record.unlink()
+    with pytest.raises(PipelineError, match=f"{record} is missing: run `dvc repro`"):
+        rows("savedmodel-fp32")
+
+
+# The table.
+
+NAMES = ("savedmodel-fp32", "tftrt-fp32", "tftrt-int8", "tflite-fp32", "tflite-int8")
+
+
+@pytest.fixture
+def mixed(results: Any) -> tuple[str, ...]:
+    """Two variants that ran, two that were skipped for one reason, one that failed."""
+    results.ok("savedmodel-fp32", [0, 0, 0, 1], 4.0)
+    results.ok("tflite-int8", [0, 0, 1, 1], 2.0)
+    results.stopped("tftrt-fp32", "skipped", NO_GPU)
+    results.stopped("tftrt-int8", "skipped", NO_GPU)
+    results.stopped("tflite-fp32", "failed", "no memory")
+    return NAMES
+
+
+def cells(text: str) -> dict[str, dict[str, str]]:
+    """The table by variant and column."""
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
+    header, _, *body = lines
+    return {line[0]: dict(zip(header, line, strict=True)) for line in body}
+
+
+def test_the_table_has_every_variant_with_its_figures(mixed: tuple[str, ...]) -> None:
+    found = cells(report.table(report.summarise(mixed)))
+    assert tuple(found) == mixed
+    assert found["tflite-int8"] == {
+        "variant": "tflite-int8",
+        "status": "ok",
+        "top-1 % [95 % CI]": "50.0 [15.0, 85.0]",
+        "top-5 %": "50.0",
+        "agreement %": "75.0",
+        "p50 ms, batch 1": "2.00",
+        "p50 ms, batch 8": "16.00",
+        "p99 ms, batch 1": "4.00",
+        "speed-up, batch 1": "2.00x",
+        "size MB": "2.0",
+        "peak memory MB": "300",
+    }
+    assert found["savedmodel-fp32"]["speed-up, batch 1"] == "1.00x"
+    assert {value for key, value in found["tftrt-fp32"].items() if key not in ("variant", "status")} == {""}
+    assert (found["tftrt-fp32"]["status"], found["tflite-fp32"]["status"]) == ("skipped", "failed")
+
+
+def test_the_table_tells_every_reason_once(mixed: tuple[str, ...]) -> None:
+    text = report.table(report.summarise(mixed))
+    notes = [line for line in text.splitlines() if line.startswith("- ")]
+    assert notes == [f"- tftrt-fp32, tftrt-int8 skipped: {NO_GPU}", "- tflite-fp32 failed: convert: no memory"]
+
+
+def test_the_table_names_model_images_and_machine(mixed: tuple[str, ...], machine: dict[str, Any]) -> None:
+    assert report.table(report.summarise(mixed)).startswith("tiny on 4 images (a CPU, 2 threads)\n\n|")
+    files.write_json(paths.ENVIRONMENT, machine)
+    assert report.table(report.summarise(mixed)).startswith("tiny on 4 images (NVIDIA T4)\n\n|")
+
+
+def test_the_lines_of_the_table_are_of_one_width(mixed: tuple[str, ...]) -> None:
+    text = report.table(report.summarise(mixed))
+    assert len({len(line) for line in text.splitlines() if line.startswith("|")}) == 1
+
+
+def test_speed_up_is_empty_without_the_baseline(mixed: tuple[str, ...]) -> None:
+    assert cells(report.table(report.summarise(mixed[1:])))["tflite-int8"]["speed-up, batch 1"] == ""
+
+
+def test_a_table_of_failures_only_still_reads(results: Any) -> None:
+    results.stopped("tflite-fp32", "failed", "no memory")
+    text = report.table(report.summarise(("tflite-fp32",)))
+    assert list(cells(text)) == ["tflite-fp32"]
+    assert "- tflite-fp32 failed: convert: no memory" in text
+
+
+# What DVC compares.
+
+
+def test_flat_metrics_hold_numbers_by_variant_and_nothing_of_those_that_did_not_run(mixed: tuple[str, ...]) -> None:
+    found = report.flat_metrics(report.summarise(mixed)["rows"])
+    assert set(found) == {"savedmodel-fp32", "tflite-int8"}
+    figures = found["tflite-int8"]
+    assert (figures["top1"], figures["agreement"], figures["size_bytes"]) == (0.5, 0.75, 2_000_000)
+    assert figures["batch8"]["p50_ms"] == 16
+    values = [*figures.values(), *figures["batch1"].values(), *figures["batch8"].values()]
+    assert all(isinstance(value, (int, float, dict)) for value in values)
+
+
+def test_flat_metrics_leave_out_what_is_not_known(results: Any) -> None:
+    results.ok("tflite-int8", [0, 0, 1, 1], 2.0)
+    assert "agreement" not in report.flat_metrics(rows("tflite-int8"))["tflite-int8"]
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_main_writes_summary_table_metrics_and_plots(mixed: tuple[str, ...], edit: Callable[..., None]) -> None:
+    edit(("variants", list(mixed)))
+    report.main()
+    summary = files.read_json(paths.SUMMARY)
+    assert [row["variant"] for row in summary["rows"]] == list(mixed)
+    assert paths.SUMMARY_TABLE.read_text(encoding="utf-8") == report.table(summary)
+    assert files.read_json(paths.METRICS) == report.flat_metrics(summary["rows"])
+    assert read(paths.PLOTS / "variants.csv") == [
+        {"variant": "savedmodel-fp32", "top1": "0.75", "p50_ms": "4.0", "size_mb": "2.0"},
+        {"variant": "tflite-int8", "top1": "0.5", "p50_ms": "2.0", "size_mb": "2.0"},
+    ]
+    assert [row["batch_size"] for row in read(paths.PLOTS / "latency.csv")] == ["1", "8", "1", "8"]
+    for name in ("accuracy", "size", "latency"):
+        assert (paths.PLOTS / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_main_works_when_no_variant_ran(results: Any, edit: Callable[..., None]) -> None:
+    edit(("variants", ["tftrt-fp32"]))
+    results.stopped("tftrt-fp32", "skipped", NO_GPU)
+    report.main()
+    assert files.read_json(paths.METRICS) == {}
+    assert read(paths.PLOTS / "variants.csv") == []
+    assert (paths.PLOTS / "accuracy.png").exists()

@@ -1,0 +1,337 @@
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stages import report, track
+from stages.common import errors, files, params, paths
+from stages.common.errors import PipelineError
+
+Main = Callable[..., None]
+NAMES = ("savedmodel-fp32", "tftrt-fp32", "tflite-int8")
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty MLflow database: making one takes seconds, copying it does not."""
+    import mlflow
+
+    database = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    mlflow.MlflowClient(f"sqlite:///{database}").search_experiments()
+    return database
+
+
+@pytest.fixture
+def main_checkout(migrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The main checkout, with its database; settings that the stage makes for itself end with the test."""
+    folder = tmp_path / "main"
+    folder.mkdir()
+    shutil.copy(migrated, folder / "mlflow.db")
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    return folder
+
+
+@pytest.fixture
+def summary(results: Any, edit: Callable[..., None]) -> Path:
+    """Results of three variants, one of which was skipped."""
+    edit(("variants", list(NAMES)))
+    results.ok("savedmodel-fp32", [0, 0, 0, 1], 4.0)
+    results.ok("tflite-int8", [0, 0, 1, 1], 2.0)
+    results.stopped("tftrt-fp32", "skipped", "no NVIDIA GPU")
+    files.write_text(paths.PLOTS / "variants.csv", "variant,top1\n")
+    summarise()
+    return paths.SUMMARY
+
+
+def summarise() -> None:
+    found = report.summarise(params.load().variants)
+    files.write_json(paths.SUMMARY, found)
+    files.write_text(paths.SUMMARY_TABLE, report.table(found))
+
+
+@pytest.fixture
+def main(summary: Path, main_checkout: Path, command_line: Callable[..., None]) -> Main:
+    def run(*arguments: str) -> None:
+        command_line("--checkout", main_checkout, *arguments)
+        track.main()
+
+    return run
+
+
+class Logged:
+    """What a store holds."""
+
+    def __init__(self, folder: Path) -> None:
+        import mlflow
+
+        self.client = mlflow.MlflowClient(f"sqlite:///{folder}/mlflow.db")
+        experiment = self.client.get_experiment_by_name("trt-pipeline")
+        assert experiment is not None
+        self.runs = list(self.client.search_runs([experiment.experiment_id], order_by=["attributes.start_time ASC"]))
+        self.parents = [run for run in self.runs if run.data.tags["level"] == "pipeline"]
+
+    def children(self, parent: Any) -> dict[str, Any]:
+        found = [run for run in self.runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+        assert len({run.data.tags["variant"] for run in found}) == len(found)
+        return {run.data.tags["variant"]: run for run in found}
+
+    def steps(self, run: Any, metric: str) -> dict[int, float]:
+        return {point.step: point.value for point in self.client.get_metric_history(run.info.run_id, metric)}
+
+    def artifacts(self, run: Any) -> set[str]:
+        return {item.path for item in self.client.list_artifacts(run.info.run_id)}
+
+
+def test_a_parent_holds_the_parameters_and_the_reports(main: Main, main_checkout: Path) -> None:
+    main()
+    (parent,) = Logged(main_checkout).parents
+    assert (parent.info.run_name, parent.info.status) == ("tiny", "FINISHED")
+    assert parent.data.params["model.name"] == "efficientnet_lite0"
+    assert parent.data.params["variants"] == ",".join(NAMES)
+    assert parent.data.params["benchmark.batch_sizes"] == "1,8"
+    assert parent.data.params["benchmark.threads"] == "None"
+    assert (parent.data.params["evaluation.digest"], parent.data.params["evaluation.images"]) == ("e" * 64, "4")
+    tags = parent.data.tags
+    assert (tags["model"], tags["gpu"], tags["cpu"]) == ("tiny", "none", "a CPU")
+    assert "dvc.experiment" not in tags
+    found = Logged(main_checkout).artifacts(parent)
+    assert found == {
+        "params.yaml", "summary.json", "summary.md", "environment.json", "images.json", "model.json", "benchmark.json",
+        "samples.csv", "plots",
+    }  # fmt: skip
+
+
+def test_every_variant_is_a_child_with_its_status(main: Main, main_checkout: Path) -> None:
+    main()
+    store = Logged(main_checkout)
+    children = store.children(store.parents[0])
+    assert set(children) == set(NAMES)
+    assert len(store.runs) == 1 + len(NAMES)
+    for name, run in children.items():
+        assert run.info.status == "FINISHED"
+        assert (run.info.run_name, run.data.tags["cached"]) == (name, "false")
+        assert (run.data.params["runtime"], run.data.params["precision"]) == tuple(name.split("-"))
+        assert store.artifacts(run) == {"convert.json", "evaluate.json", "predictions.csv"}
+    skipped = children["tftrt-fp32"]
+    assert (skipped.data.tags["status"], skipped.data.tags["reason"]) == ("skipped", "no NVIDIA GPU")
+    assert skipped.data.metrics == {}
+    assert "reason" not in children["tflite-int8"].data.tags
+
+
+def test_metrics_have_the_batch_size_as_their_step(main: Main, main_checkout: Path) -> None:
+    main()
+    store = Logged(main_checkout)
+    run = store.children(store.parents[0])["tflite-int8"]
+    assert store.steps(run, "p50_ms") == {1: 2, 8: 16}
+    assert store.steps(run, "host_p50_ms") == {1: 3, 8: 17}
+    assert store.steps(run, "throughput_ips") == {1: 9.5, 8: 9.5}
+    assert store.steps(run, "top1") == {0: 0.5}
+    assert store.steps(run, "agreement") == {0: 0.75}
+    low, high = run.data.metrics["top1_ci95_low"], run.data.metrics["top1_ci95_high"]
+    assert (low, high) == (pytest.approx(0.15, abs=1e-3), pytest.approx(0.85, abs=1e-3))
+
+
+def test_the_receipt_names_the_run(main: Main, main_checkout: Path) -> None:
+    main()
+    receipt = files.read_json(paths.TRACK)
+    assert receipt["run"] == Logged(main_checkout).parents[0].info.run_id
+    assert receipt["uri"] == f"sqlite:///{main_checkout}/mlflow.db"
+    assert track.already_logged(receipt["key"], receipt["uri"])
+
+
+@pytest.mark.parametrize("receipt", ["kept", "lost"])
+def test_a_second_run_adds_nothing(main: Main, main_checkout: Path, receipt: str) -> None:
+    main()
+    before = paths.TRACK.read_bytes()
+    if receipt == "lost":
+        paths.TRACK.unlink()
+    main()
+    assert len(Logged(main_checkout).runs) == 1 + len(NAMES)
+    assert paths.TRACK.read_bytes() == before
+
+
+def test_a_kept_receipt_does_not_hide_a_store_that_is_gone(
+    main: Main, main_checkout: Path, migrated: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    main()
+    key, uri = (files.read_json(paths.TRACK)[name] for name in ("key", "uri"))
+    assert track.already_logged(key, uri)
+    (main_checkout / "mlflow.db").unlink()
+    assert not track.already_logged(key, uri)
+
+
+def test_other_parameters_with_the_same_results_are_a_new_parent_of_cached_children(
+    main: Main, main_checkout: Path, edit: Callable[..., None]
+) -> None:
+    main()
+    edit(("tracking.uri", None), ("calibration.seed", 7))
+    main()
+    store = Logged(main_checkout)
+    first, second = store.parents
+    assert second.data.params["calibration.seed"] == "7"
+    originals, cached = store.children(first), store.children(second)
+    assert set(originals) == set(cached) == set(NAMES)
+    for name, run in cached.items():
+        assert run.data.tags["cached"] == "true"
+        assert run.data.tags["cached_from"] == originals[name].info.run_id
+        assert run.data.metrics == originals[name].data.metrics
+
+
+def test_a_variant_that_was_done_again_is_not_cached(main: Main, main_checkout: Path, results: Any) -> None:
+    main()
+    results.timed("savedmodel-fp32", 4.0)
+    results.timed("tflite-int8", 2.5)
+    summarise()
+    main()
+    store = Logged(main_checkout)
+    children = store.children(store.parents[1])
+    assert {name: run.data.tags["cached"] for name, run in children.items()} == {
+        "savedmodel-fp32": "true",
+        "tftrt-fp32": "true",
+        "tflite-int8": "false",
+    }
+
+
+def test_an_interrupted_parent_is_completed_without_doubles(
+    main: Main, main_checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logged: list[str] = []
+    log = track.Store.log
+
+    def interrupted(store: track.Store, run: str, *what: Any) -> None:
+        if len(logged) == 1:
+            raise KeyboardInterrupt
+        logged.append(run)
+        log(store, run, *what)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(track.Store, "log", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            main()
+    assert not paths.TRACK.exists()
+    store = Logged(main_checkout)
+    (parent,) = store.parents
+    assert parent.info.status == "RUNNING"
+    assert [run.info.status for run in store.children(parent).values()] == ["FINISHED", "RUNNING"]
+
+    main()
+    store = Logged(main_checkout)
+    assert [run.info.run_id for run in store.parents] == [parent.info.run_id]
+    assert store.parents[0].info.status == "FINISHED"
+    children = store.children(store.parents[0])
+    assert set(children) == set(NAMES)
+    assert {run.info.status for run in children.values()} == {"FINISHED"}
+    assert {run.data.tags["cached"] for run in children.values()} == {"false"}
+    # What was finished stayed as it was.
+    assert children[NAMES[0]].info.run_id == logged[0]
+    assert len(store.runs) == 1 + len(NAMES)
+
+
+def test_an_experiment_of_dvc_is_tagged(main: Main, main_checkout: Path) -> None:
+    main("--experiment", "fizzy-name")
+    assert {run.data.tags["dvc.experiment"] for run in Logged(main_checkout).runs} == {"fizzy-name"}
+
+
+def test_artifacts_lie_beside_the_database_of_the_main_checkout(main: Main, main_checkout: Path) -> None:
+    main()
+    assert list((main_checkout / "mlartifacts").rglob("summary.md"))
+    assert not Path("mlruns").exists()
+    assert not Path("mlartifacts").exists()
+
+
+@pytest.mark.parametrize("name", ["two words", "hash#tag", "größe"])
+def test_a_checkout_may_lie_in_a_folder_of_any_name(
+    summary: Path, main_checkout: Path, command_line: Callable[..., None], name: str
+) -> None:
+    place = main_checkout.rename(main_checkout.parent / name)
+    command_line("--checkout", place)
+    track.main()
+    assert {path.name for path in place.iterdir()} == {"mlflow.db", "mlflow.lock", "mlartifacts"}
+    assert list((place / "mlartifacts").rglob("summary.md"))
+    receipt = files.read_json(paths.TRACK)
+    assert track.already_logged(receipt["key"], receipt["uri"])
+
+
+@pytest.mark.parametrize("name", ["per%20cent", "question?"])
+def test_a_folder_name_that_means_something_in_an_address_does_not_send_runs_elsewhere(
+    summary: Path, main_checkout: Path, command_line: Callable[..., None], name: str
+) -> None:
+    place = main_checkout.rename(main_checkout.parent / name)
+    command_line("--checkout", place)
+    with suppress(PipelineError):
+        track.main()
+    assert {path.name for path in place.parent.iterdir()} == {"checkout", name}
+
+
+def test_an_unreachable_server_is_one_sentence_and_leaves_no_receipt(
+    main: Main, edit: Callable[..., None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    edit(("tracking.uri", "http://127.0.0.1:9"))
+    files.write_json(paths.TRACK, {"key": "old", "uri": "old", "run": "old"})
+    with pytest.raises(SystemExit) as end:
+        errors.run(main)
+    assert end.value.code == 1
+    message = capsys.readouterr().err
+    assert message.startswith("error: could not log to MLflow at http://127.0.0.1:9 (")
+    assert message.endswith("nothing is lost, `dvc repro` logs what is missing once the store answers\n")
+    assert message.count("\n") == 1
+    assert not paths.TRACK.exists()
+
+
+def test_a_deleted_experiment_says_what_to_do(main: Main, main_checkout: Path) -> None:
+    import mlflow
+
+    client = mlflow.MlflowClient(f"sqlite:///{main_checkout}/mlflow.db")
+    client.delete_experiment(client.create_experiment("trt-pipeline"))
+    with pytest.raises(PipelineError) as caught:
+        main()
+    assert str(caught.value) == (
+        "the MLflow experiment trt-pipeline was deleted: restore it, or set another tracking.experiment"
+    )
+
+
+def test_a_database_that_is_none_is_told(main: Main, main_checkout: Path) -> None:
+    (main_checkout / "mlflow.db").write_text("no database")
+    with pytest.raises(PipelineError, match=r"could not log to MLflow at sqlite:////.*mlflow\.db \(.*file is not a"):
+        main()
+
+
+def test_a_missing_summary_names_the_command_that_writes_it(main: Main) -> None:
+    paths.SUMMARY.unlink()
+    with pytest.raises(PipelineError, match=r"reports/summary\.json is missing: run `dvc repro`"):
+        main()
+
+
+def test_the_store_is_mlflows_variable_then_params_then_the_checkout(
+    checkout: Path, edit: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert track.tracking_uri(params.load(), Path()) == f"sqlite:///{checkout}/mlflow.db"
+    edit(("tracking.uri", "http://mlflow.example:5000"))
+    assert track.tracking_uri(params.load(), Path()) == "http://mlflow.example:5000"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://other:5000")
+    assert track.tracking_uri(params.load(), Path()) == "http://other:5000"
+
+
+def test_a_key_changes_with_parameters_and_with_results(checkout: Path, edit: Callable[..., None]) -> None:
+    before = params.load()
+    edit(("calibration.seed", 9))
+    after = params.load()
+    keys = [track.run_key(before, {"a": 1}), track.run_key(before, {"a": 2}), track.run_key(after, {"a": 1})]
+    assert len(set(keys)) == 3
+    assert track.run_key(before, {"a": 1}) == keys[0]
+
+
+def test_nested_parameters_become_dotted_names() -> None:
+    assert track.flat({"a": {"b": 1, "c": {"d": None}}, "e": (1, 8), "f": []}) == {
+        "a.b": 1,
+        "a.c.d": None,
+        "e": "1,8",
+        "f": "",
+    }
