@@ -111,7 +111,6 @@ def test_labels_csv_that_is_not_utf8_text_is_named(checkout: Path, photo: Photos
 def test_labels_csv_may_not_name_files_outside_its_folder(
     checkout: Path, photo: Photos, named: Named, place: str
 ) -> None:
-    photo(checkout / "photos/inside.jpg")
     outside = photo(checkout / "elsewhere/a.jpg")
     name = {"absolute": str(outside), "parent": "../elsewhere/a.jpg"}[place]
     table(checkout, photo, f"file,label\n{name},1\n")
