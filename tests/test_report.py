@@ -135,6 +135,13 @@ def test_agreement_ignores_predictions_that_an_earlier_run_left(results: Any) ->
     assert failed["agreement"] is None
 
 
+def test_agreement_is_not_with_what_an_earlier_baseline_left(results: Any) -> None:
+    for name in ("savedmodel-fp32", "tflite-int8"):
+        results.ok(name, [0, 0, 0, 0], 4.0)
+    results.converted("savedmodel-fp32", "failed", "no memory")
+    assert [row["agreement"] for row in rows("savedmodel-fp32", "tflite-int8")] == [None, None]
+
+
 def test_a_summary_names_its_model_machine_and_images(results: Any) -> None:
     results.ok("savedmodel-fp32", [0, 0, 0, 0], 4.0)
     found = report.summarise(("savedmodel-fp32",))
