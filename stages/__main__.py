@@ -51,9 +51,8 @@ def run(command: Sequence[str]) -> None:
         environment = os.environ | {errors.COLLECT: collected.name}
         status = subprocess.run(command, check=False, env=environment).returncode
         messages = collected.read().splitlines()
-    problems = verdict(setting)
-    if status != 0:
-        problems.insert(0, f"the pipeline did not run to its end (exit status {status})")
+    # A command that ended early may have left the table of an earlier run.
+    problems = verdict(setting) if status == 0 else [f"the pipeline did not run to its end (exit status {status}):"]
     if problems:
         raise PipelineError("\n  ".join(filter(None, [*problems, *messages, errors.disk_hint()])))
     print("Next: `make ui` compares the runs in MLflow; edit params.yaml and run `make repro` again to sweep.")

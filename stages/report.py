@@ -66,11 +66,12 @@ def _verdict(steps: dict[str, Record]) -> tuple[str, str | None]:
 
 def add_agreement(rows: list[Record]) -> None:
     """Share of images on which a variant's best class is the baseline's; null without the baseline."""
-    baseline = _best_classes(variants.BASELINE) if any(r["variant"] == variants.BASELINE for r in rows) else []
-    for result in rows:
-        own = _best_classes(result["variant"]) if result["top1"] is not None else []
-        if baseline and len(own) == len(baseline):
-            result["agreement"] = sum(a == b for a, b in zip(own, baseline, strict=True)) / len(own)
+    classes = {r["variant"]: _best_classes(r["variant"]) for r in rows if r["top1"] is not None}
+    baseline = classes.get(variants.BASELINE)
+    for r in rows:
+        own = classes.get(r["variant"])
+        if own and baseline and len(own) == len(baseline):
+            r["agreement"] = sum(a == b for a, b in zip(own, baseline, strict=True)) / len(own)
 
 
 def _best_classes(name: str) -> list[str]:
