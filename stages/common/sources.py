@@ -166,7 +166,7 @@ def _top(folder: Path, is_class: Callable[[str], bool]) -> Path:
 
 def download(url: str, sha256: str, work: Path) -> Path:
     """Fetch a file into `work`, with a bar when a person watches; PipelineError if it is not the file expected."""
-    name = re.sub(r"[^\w.-]", "_", url.split("?")[0].rpartition("/")[2]) or "download"
+    name = re.sub(r"[^\w.-]", "_", url.split("?")[0].rpartition("/")[2]).strip(".") or "download"
     digest = hashlib.sha256()
     try:
         with urllib.request.urlopen(url, timeout=60) as answer, (work / name).open("wb") as file:

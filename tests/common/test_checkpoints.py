@@ -1,10 +1,11 @@
 import os
 import pickle
 import random
+import resource
 import struct
 import sys
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -54,6 +55,16 @@ def torch(monkeypatch: pytest.MonkeyPatch) -> None:
         setattr(module, kind, type(kind, (), {"__module__": "torch"}))
     monkeypatch.setitem(sys.modules, "torch", module)
     monkeypatch.setitem(sys.modules, "torch._utils", utils)
+
+
+@pytest.fixture(autouse=True)
+def bounded_memory() -> Iterator[None]:
+    """One GiB more than now: a damaged pickle may ask for tens, which a large machine would even grant, in a minute."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (1 << 30), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 def write(path: Path, state: Any, storages: list[Storage]) -> Path:
