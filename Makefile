@@ -6,12 +6,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Stages say `python`: the environment's own comes first on their PATH.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+# As variables of the shell, file names keep their spaces and quotes.
+export IMAGE VARIANT
 
 # The first Python that runs and fits: a pyenv shim may be on the PATH and fail.
 FITS := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 11))
 HOST_PYTHON = $(shell for p in python3.10 python3.11 python3; do "$$p" -c "$(FITS)" 2>/dev/null && echo "$$p" && break; done)
 # TensorRT comes with the GPU requirements, whose wheels are for Python 3.10 on Linux x86-64.
 HAS_GPU = $(shell nvidia-smi -L >/dev/null 2>&1 && $(BIN)/python -c "import sys; sys.exit(sys.version_info[:2] != (3, 10))" && echo yes)
+
+OR_SAY = || { echo 'error: the requirements could not be installed: check the connection to the package index (PIP_INDEX_URL) and the disk, and run the same command again' >&2; exit 1; }
 
 help:  ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -26,35 +30,38 @@ test: $(VENV)/tests  ## lint, type-check and test
 	@$(BIN)/python -m pytest
 
 ui: $(VENV)/runs  ## open the MLflow UI on http://127.0.0.1:5000
-	@$(BIN)/mlflow ui --backend-store-uri sqlite:///$(CURDIR)/mlflow.db --host 127.0.0.1 --port $(or $(PORT),5000)
+	@store="$$($(BIN)/python -m stages store)" || exit 1; case "$$store" in \
+	http*) echo "the runs are on the server: $$store" ;; \
+	*) $(BIN)/python -m mlflow ui --backend-store-uri "$$store" --host 127.0.0.1 --port $(or $(PORT),5000) ;; esac
 
-predict: $(VENV)/runs  ## classify images: make predict IMAGE="a.jpg b.jpg" [VARIANT=tflite-int8]
-	@test -n "$(IMAGE)" || { echo 'error: say which image: make predict IMAGE=photo.jpg [VARIANT=tflite-int8]' >&2; exit 2; }
-	@$(BIN)/python -m stages predict $(if $(VARIANT),--variant $(VARIANT)) $(IMAGE)
+predict: $(VENV)/runs  ## classify images: make predict IMAGE="a.jpg 'my cat.jpg'" [VARIANT=tflite-int8]
+	@test -n "$$IMAGE" || { echo 'error: say which image: make predict IMAGE=photo.jpg [VARIANT=tflite-int8]' >&2; exit 2; }
+	@printf '%s' "$$IMAGE" | xargs $(BIN)/python -m stages predict --variant "$$VARIANT"
 
 bench-pipeline: $(VENV)/runs  ## measure the pipeline's own speed (minutes)
 	@$(BIN)/python -m tests.bench_pipeline
 
 clean:  ## remove results and fetched data; the environment, DVC's cache and MLflow's runs stay
 	@git clean -fdXq data models reports
-	@echo "removed data, models and results; .venv, .dvc/cache, mlflow.db and mlartifacts stay (remove them by hand)"
+	@echo "removed data, models and results; the tracked summaries, .venv, .dvc/cache, mlflow.db and mlartifacts stay"
 
 lock:  ## compile the pinned requirements anew (needs uv)
 	@uv pip compile -q --universal --python-version 3.10 --generate-hashes --no-header --no-annotate -o requirements/base.txt pyproject.toml
 	@uv pip compile -q --universal --python-version 3.10 --generate-hashes --no-header --no-annotate --extra dev -c requirements/base.txt -o requirements/dev.txt pyproject.toml
 	@uv pip compile -q --python-version 3.10 --python-platform x86_64-manylinux_2_28 --generate-hashes --no-header --no-annotate --extra gpu -c requirements/base.txt -o requirements/gpu.txt pyproject.toml
 
-$(BIN)/python:
-	@if [ -n "$(HOST_PYTHON)" ] && $(HOST_PYTHON) -m venv $(VENV); then :; \
+$(VENV)/made:
+	@rm -rf $(VENV); if [ -n "$(HOST_PYTHON)" ] && $(HOST_PYTHON) -m venv $(VENV); then :; \
 	elif command -v uv >/dev/null; then uv venv --quiet --seed --clear --python 3.10 $(VENV); \
 	elif [ -n "$(HOST_PYTHON)" ]; then rm -rf $(VENV); echo 'error: $(HOST_PYTHON) cannot create an environment: install its venv module (Debian: apt install python3-venv)' >&2; exit 1; \
 	else echo 'error: Python 3.10 or 3.11 is needed, and none was found: TensorFlow 2.14 is the last release whose TensorRT installs from PyPI, and it stops at 3.11; install one, or uv, which brings one' >&2; exit 1; fi
+	@touch $@
 
-$(VENV)/runs: requirements/base.txt requirements/gpu.txt | $(BIN)/python
+$(VENV)/runs: requirements/base.txt requirements/gpu.txt | $(VENV)/made
 	@echo "installing the pinned requirements into $(VENV) (minutes, once)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/$(if $(HAS_GPU),gpu,base).txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/$(if $(HAS_GPU),gpu,base).txt $(OR_SAY)
 	@touch $@
 
 $(VENV)/tests: requirements/dev.txt $(VENV)/runs
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt $(OR_SAY)
 	@touch $@

@@ -1,4 +1,4 @@
-"""The commands behind the Makefile: `python -m stages check | run COMMAND | predict IMAGE...`."""
+"""The commands behind the Makefile: `python -m stages check | store | run COMMAND | predict IMAGE...`."""
 
 import argparse
 import fcntl
@@ -19,7 +19,7 @@ from stages.common.params import Params
 from stages.runtimes import Manifest
 from stages.runtimes.protocol import infer
 
-LOCK = Path("reports/.lock")
+LOCK = Path(".make-repro.lock")
 # What each stage that all variants share leaves behind, in the order they run.
 SHARED = {
     "environment": paths.ENVIRONMENT,
@@ -52,9 +52,11 @@ def run(command: Sequence[str]) -> None:
         status = subprocess.run(command, check=False, env=environment).returncode
         messages = collected.read().splitlines()
     # A command that ended early may have left the table of an earlier run.
-    problems = verdict(setting) if status == 0 else [f"the pipeline did not run to its end (exit status {status}):"]
+    problems = verdict(setting) if status == 0 else [f"the pipeline did not run to its end (exit status {status})"]
     if problems:
-        raise PipelineError("\n  ".join(filter(None, [*problems, *messages, errors.disk_hint()])))
+        # Without a table a shared stage failed first, and what failed after it lacked its results.
+        reasons = messages if paths.SUMMARY.exists() else messages[:1]
+        raise PipelineError("\n  ".join(filter(None, [*problems, *reasons, errors.disk_hint()])))
     print("Next: `make ui` compares the runs in MLflow; edit params.yaml and run `make repro` again to sweep.")
 
 
@@ -62,13 +64,13 @@ def verdict(setting: Params) -> list[str]:
     """Print the table and say what failed; without a summary, which shared stage failed."""
     missing = [stage for stage, record in SHARED.items() if not record.exists()]
     if missing:
-        return [f"the stage `{missing[0]}` failed, so there is no table:"]
+        return [f"the stage `{missing[0]}` failed, so there is no table"]
     print("\n" + paths.SUMMARY_TABLE.read_text(encoding="utf-8"))
     summary = files.read_json(paths.SUMMARY)
     failed = [row["variant"] for row in summary["rows"] if row["status"] == "failed"]
-    problems = [f"{', '.join(failed)} failed, as the table says:"] if failed else []
+    problems = [f"{', '.join(failed)} failed, as the table says"] if failed else []
     if not track.already_logged(track.run_key(setting, summary), track.tracking_uri(setting, Path())):
-        problems.append("the stage `track` failed, so MLflow lacks this run:")
+        problems.append("the stage `track` failed, so MLflow lacks this run")
     return problems
 
 
@@ -104,6 +106,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m stages", description=__doc__)
     commands = parser.add_subparsers(dest="verb", required=True)
     commands.add_parser("check", help="check params.yaml")
+    commands.add_parser("store", help="print the address of the MLflow store")
     runner = commands.add_parser("run", help="run a pipeline command, then print the table and the verdict")
     runner.add_argument("command", nargs=argparse.REMAINDER)
     predictor = commands.add_parser("predict", help="classify images with a converted variant")
@@ -112,6 +115,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.verb == "check":
         params.load()
+    elif arguments.verb == "store":
+        print(track.tracking_uri(params.load(), Path()))
     elif arguments.verb == "run":
         run(arguments.command)
     else:

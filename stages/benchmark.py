@@ -1,8 +1,6 @@
 """Time all variants in one run, interleaved, each in a process of its own: latencies compare only within one run."""
 
-import csv
 import gc
-import io
 import math
 import random
 import re
@@ -10,7 +8,7 @@ import resource
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
@@ -217,15 +215,11 @@ class Benchmark:
         times = {term: self.times(name, batch_size, term) for term in TERMS}
         return {term: asdict(metrics.Latency.from_samples(values, batch_size)) for term, values in times.items()}
 
-    def samples(self) -> str:
-        """Every timed call as CSV, with the round its block belongs to."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(("variant", "batch_size", "term", "block", "ms"))
+    def samples(self) -> Iterator[tuple[str, int, str, int, str]]:
+        """Every timed call: variant, batch size, term, the round its block belongs to, milliseconds."""
         for (name, batch_size, term), blocks in self.blocks.items():
             for index, block in enumerate(blocks):
-                writer.writerows((name, batch_size, term, index, f"{ms:.6g}") for ms in block)
-        return text.getvalue()
+                yield from ((name, batch_size, term, index, f"{ms:.6g}") for ms in block)
 
 
 def main() -> None:
@@ -239,7 +233,7 @@ def main() -> None:
         }
         benchmark = Benchmark(workers, setting.benchmark)
         benchmark.run()
-    files.write_text(paths.SAMPLES, benchmark.samples())
+    files.write_csv(paths.SAMPLES, ("variant", "batch_size", "term", "block", "ms"), benchmark.samples())
     files.write_json(paths.BENCHMARK, {"blocks": BLOCKS, "variants": {name: benchmark.result(name) for name in names}})
     if benchmark.failed:
         reasons = "; ".join(f"{name} could not be timed: {reason}" for name, reason in benchmark.failed.items())

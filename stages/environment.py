@@ -47,13 +47,13 @@ def _nvidia() -> tuple[str | None, list[dict[str, Any]], str | None]:
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError as error:
-        return None, [], f"no NVIDIA driver answers on this machine ({error})"
+        return None, [], f"its driver does not answer: {error}"
     try:
         handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
         return (
             pynvml.nvmlSystemGetDriverVersion(),
             [_gpu(handle) for handle in handles],
-            None if handles else "the NVIDIA driver lists no device",
+            None if handles else "its driver lists no device",
         )
     finally:
         pynvml.nvmlShutdown()
@@ -147,8 +147,9 @@ def main() -> None:
     parser.add_argument("--checkout", type=Path, default=Path(), help="where relative paths of params.yaml start")
     arguments = parser.parse_args()
     setting = params.load()
-    files.write_json(paths.ENVIRONMENT, describe_machine(setting.benchmark.threads))
-    files.write_json(paths.SOURCES, fingerprint(setting, arguments.checkout))
+    machine, sources = describe_machine(setting.benchmark.threads), fingerprint(setting, arguments.checkout)
+    files.write_json(paths.SOURCES, sources)
+    files.write_json(paths.ENVIRONMENT, machine)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 import argparse
 import csv
-import io
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -71,20 +70,16 @@ def accuracy(predictions: list[Prediction]) -> dict[str, Any]:
     }
 
 
-def table(predictions: list[Prediction]) -> str:
-    """The predictions as CSV; a score keeps the digits that a float32 has."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(HEADER)
-    for p in predictions:
-        writer.writerow((p.file, p.label, *p.classes, *(f"{score:.7g}" for score in p.scores)))
-    return text.getvalue()
+def write_predictions(predictions: list[Prediction], path: Path) -> None:
+    """One line per image; a score keeps the digits that a float32 has."""
+    rows = ((p.file, p.label, *p.classes, *(f"{score:.7g}" for score in p.scores)) for p in predictions)
+    files.write_csv(path, HEADER, rows)
 
 
 def evaluate(variant: str, batch_size: int) -> dict[str, Any]:
     """Write predictions.csv and return the accuracy."""
     predictions = predict(variant, batch_size)
-    files.write_text(paths.record(variant, "predictions.csv"), table(predictions))
+    write_predictions(predictions, paths.record(variant, "predictions.csv"))
     return accuracy(predictions)
 
 
@@ -96,7 +91,7 @@ def main() -> None:
     batch_size = params.load().evaluation.batch_size
     manifest = Manifest.read(name)
     record = paths.record(name, "evaluate.json")
-    files.write_text(paths.record(name, "predictions.csv"), table([]))
+    write_predictions([], paths.record(name, "predictions.csv"))
     if manifest.status != "ok":
         # Not this stage's failure: it is done, and runs again when there is a model.
         files.write_json(record, {"status": "skipped", "reason": manifest.reason})

@@ -1,7 +1,6 @@
 """Collect the labelled evaluation set and the calibration set, check every image, and keep the two apart."""
 
 import argparse
-import csv
 import hashlib
 import os
 import random
@@ -37,7 +36,7 @@ def pixel_digests(photos: Sequence[Photo]) -> list[str]:
         results = list(tqdm(pool.map(digest, photos), "checking images", len(photos), unit="image", disable=None))
     problems = [str(result) for result in results if isinstance(result, PipelineError)]
     if problems:
-        raise PipelineError(f"{len(problems)} of {len(photos)} images are bad:\n  " + "\n  ".join(problems))
+        raise PipelineError(f"bad images ({len(problems)} of {len(photos)}):\n  " + "\n  ".join(problems))
     return [str(result) for result in results]
 
 
@@ -47,7 +46,7 @@ def refuse_overlap(evaluation: dict[str, Photo], calibration: dict[str, Photo]) 
     if common:
         pairs = [f"{evaluation[digest].path} is {calibration[digest].path}" for digest in common]
         raise PipelineError(
-            f"{len(common)} photographs are in the evaluation set and in the calibration set; "
+            f"photographs that are in the evaluation set and in the calibration set ({len(common)}); "
             "point calibration.source at other images:\n  " + "\n  ".join(pairs)
         )
 
@@ -78,14 +77,6 @@ def copy(photos: list[Photo], folder: Path) -> None:
         shutil.copyfile(photo.path, folder / photo.name)
 
 
-def write_labels(photos: list[Photo], table: Path) -> None:
-    """labels.csv in the form that every reader here takes: file, label 0..n-1."""
-    with table.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("file", "label"))
-        writer.writerows((photo.name, photo.label) for photo in photos)
-
-
 def collect(setting: params.Params, checkout: Path, work: Path) -> dict[str, Any]:
     """Both sets, checked and written; their counts, seed and digests."""
     evaluation, calibration = setting.evaluation, setting.calibration
@@ -100,7 +91,7 @@ def collect(setting: params.Params, checkout: Path, work: Path) -> dict[str, Any
     refuse_overlap(dict(zip(exam_digests, exam, strict=True)), dict(zip(tune_digests, tune, strict=True)))
     with files.new_directory(paths.EVALUATION) as folder:
         copy(exam, folder)
-        write_labels(exam, folder / "labels.csv")
+        files.write_csv(folder / "labels.csv", ("file", "label"), ((photo.name, photo.label) for photo in exam))
     with files.new_directory(paths.CALIBRATION) as folder:
         write_crops(tune, calibration.images, calibration.seed, folder) if is_sample else copy(tune, folder)
     marked = [f"{digest} {photo.label}" for digest, photo in zip(exam_digests, exam, strict=True)]

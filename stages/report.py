@@ -1,13 +1,14 @@
 """Gather every variant's results into summary.json, the table and the plots."""
 
 import csv
-import io
 from pathlib import Path
 from typing import Any
 
-from stages.common import charts, errors, files, params, paths, variants
+from stages.common import charts, errors, files, metrics, params, paths, variants
 
 Record = dict[str, Any]
+
+MISSING: Record = {"status": "failed", "reason": "the stage left no result: it was ended, or what it needs is missing"}
 
 
 def row(name: str, timing: Record | None) -> Record:
@@ -15,7 +16,7 @@ def row(name: str, timing: Record | None) -> Record:
     runtime, precision = variants.parse(name)
     converted = _record(name, "convert.json")
     evaluated = _record(name, "evaluate.json") if converted["status"] == "ok" else {}
-    timed = (timing or _missing("benchmark")) if converted["status"] == "ok" else {}
+    timed = (timing or MISSING) if converted["status"] == "ok" else {}
     status, reason = _verdict({"convert": converted, "evaluate": evaluated, "benchmark": timed})
     batches = timed.get("batches", {})
     first: Record = next(iter(batches.values()), {})
@@ -44,7 +45,7 @@ def row(name: str, timing: Record | None) -> Record:
 
 def _record(name: str, kind: str) -> Record:
     path = paths.record(name, kind)
-    return dict(files.read_json(path)) if path.exists() else _missing(path.stem)
+    return dict(files.read_json(path)) if path.exists() else dict(MISSING)
 
 
 def _missing(stage: str) -> Record:
@@ -99,18 +100,8 @@ def summarise(names: tuple[str, ...]) -> Record:
 
 def flat_metrics(rows: list[Record]) -> Record:
     """The figures that `dvc metrics diff` compares, by variant; it does not look into lists."""
-    keys = (
-        "top1",
-        "top5",
-        "agreement",
-        "first_inference_ms",
-        "load_ms",
-        "convert_s",
-        "size_bytes",
-        "peak_memory_bytes",
-    )
     return {
-        r["variant"]: {key: r[key] for key in keys if r[key] is not None}
+        r["variant"]: {key: r[key] for key in metrics.NUMBERS if r[key] is not None}
         | {f"batch{size}": latency for size, latency in (r["latency"] or {}).items()}
         for r in rows
         if r["status"] == "ok"
@@ -189,21 +180,13 @@ def write_plot_data(rows: list[Record], folder: Path) -> None:
     done = [r for r in rows if r["status"] == "ok"]
     first = next((size for r in done for size in r["latency"]), None)
     overview = [(r["variant"], r["top1"], r["latency"][first]["p50_ms"], round(r["size_bytes"] / 1e6, 3)) for r in done]
-    _write_csv(folder / "variants.csv", ("variant", "top1", "p50_ms", "size_mb"), overview)
+    files.write_csv(folder / "variants.csv", ("variant", "top1", "p50_ms", "size_mb"), overview)
     latencies = [
         (r["variant"], size, latency["p50_ms"], latency["throughput_ips"])
         for r in done
         for size, latency in r["latency"].items()
     ]
-    _write_csv(folder / "latency.csv", ("variant", "batch_size", "p50_ms", "throughput_ips"), latencies)
-
-
-def _write_csv(path: Path, header: tuple[str, ...], lines: list[tuple[Any, ...]]) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(lines)
-    files.write_text(path, text.getvalue())
+    files.write_csv(folder / "latency.csv", ("variant", "batch_size", "p50_ms", "throughput_ips"), latencies)
 
 
 def main() -> None:

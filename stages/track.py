@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from stages.common import errors, files, params, paths
+from stages.common import errors, files, metrics, params, paths
 from stages.common.errors import PipelineError
 from stages.common.params import Params
 
@@ -23,9 +23,6 @@ Record = dict[str, Any]
 
 # What is logged of every variant and of the pipeline as a whole.
 RECORDS = ("convert.json", "evaluate.json", "predictions.csv")
-PLAIN_METRICS = (
-    "top1", "top5", "agreement", "first_inference_ms", "load_ms", "convert_s", "size_bytes", "peak_memory_bytes",
-)  # fmt: skip
 PARENT_FILES = (
     paths.PARAMS, paths.SUMMARY, paths.SUMMARY_TABLE, paths.METRICS, paths.ENVIRONMENT, paths.IMAGES, paths.MODEL,
     paths.BENCHMARK, paths.SAMPLES, paths.PLOTS,
@@ -109,13 +106,13 @@ class Store:
         """From here on the run counts as logged."""
         self._client.set_terminated(run)
 
-    def log(self, run: str, values: dict[str, Any], metrics: list[Point], artifacts: list[Path]) -> None:
+    def log(self, run: str, values: dict[str, Any], points: list[Point], artifacts: list[Path]) -> None:
         """Params, metrics and files of one run."""
         from mlflow.entities import Metric, Param
 
         now = int(time.time() * 1000)
-        points = [Metric(point.name, point.value, now, point.step) for point in metrics]
-        self._client.log_batch(run, points, [Param(key, str(value)) for key, value in values.items()])
+        values_now = [Metric(point.name, point.value, now, point.step) for point in points]
+        self._client.log_batch(run, values_now, [Param(key, str(value)) for key, value in values.items()])
         for path in artifacts:
             if path.is_dir():
                 self._client.log_artifacts(run, str(path), path.name)
@@ -130,7 +127,7 @@ def finished(run: Any) -> bool:
 
 def child_metrics(row: Record) -> list[Point]:
     """Every number of a row; the step of a latency is its batch size, so that MLflow draws it by batch."""
-    plain = {name: row[name] for name in PLAIN_METRICS}
+    plain = {name: row[name] for name in metrics.NUMBERS}
     if row["top1_ci95"]:
         plain |= dict(zip(("top1_ci95_low", "top1_ci95_high"), row["top1_ci95"], strict=True))
     points = [Point(name, float(value), 0) for name, value in plain.items() if value is not None]
@@ -209,6 +206,11 @@ def one_at_a_time(checkout: Path) -> Iterator[None]:
         yield
 
 
+def _cause(error: Exception) -> str:
+    """urllib3 tells a refused connection in 400 characters."""
+    return "no server answers there" if "Max retries exceeded" in str(error) else errors.describe(error)[:300]
+
+
 def main() -> None:
     """Read params and the summary, log what the store does not have yet, and write the receipt."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -228,8 +230,8 @@ def main() -> None:
         raise
     except Exception as error:
         raise PipelineError(
-            f"could not log to MLflow at {uri} ({errors.describe(error)[:300]}): nothing is lost, "
-            "`dvc repro` logs what is missing once the store answers"
+            f"could not log to MLflow at {uri} ({_cause(error)}): nothing is lost, "
+            "`make repro` logs what is missing once the store answers"
         ) from None
     files.write_json(paths.TRACK, {"key": key, "uri": uri, "run": parent})
 

@@ -221,7 +221,7 @@ class Results:
             evaluate.Prediction(f"{i}.jpg", 0, [best, 9, 8, 7, 6], [0.5, 0.2, 0.1, 0.1, 0.1])
             for i, best in enumerate(classes)
         ]
-        files.write_text(paths.record(name, "predictions.csv"), evaluate.table(found))
+        evaluate.write_predictions(found, paths.record(name, "predictions.csv"))
         accuracy = evaluate.accuracy(found)
         files.write_json(paths.record(name, "evaluate.json"), {"status": "ok", "reason": None} | accuracy)
 
@@ -237,7 +237,7 @@ class Results:
     def stopped(self, name: str, status: str, reason: str) -> None:
         """A conversion that was skipped or failed, and the evaluation that followed it."""
         self.converted(name, status, reason)
-        files.write_text(paths.record(name, "predictions.csv"), evaluate.table([]))
+        evaluate.write_predictions([], paths.record(name, "predictions.csv"))
         files.write_json(paths.record(name, "evaluate.json"), {"status": "skipped", "reason": reason})
 
 

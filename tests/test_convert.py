@@ -57,7 +57,7 @@ def test_the_baseline_is_a_copy_with_a_manifest(prepared: None, run: Run) -> Non
 
 def test_a_variant_that_this_machine_cannot_run_is_skipped_with_its_reason(prepared: None, run: Run) -> None:
     run("tftrt-int8")
-    reason = "no NVIDIA GPU: no NVIDIA driver answers on this machine"
+    reason = "no NVIDIA GPU (no NVIDIA driver answers on this machine)"
     found = record("tftrt-int8")
     assert (found["status"], found["reason"]) == ("skipped", reason)
     assert (found["convert_s"], found["size_bytes"], found["files"], found["model_sha256"]) == (None, None, {}, None)

@@ -134,7 +134,7 @@ def test_every_bad_image_of_a_set_is_reported(sets: None, run: Run, photo: Photo
     Path("exam/0/page.png").write_text("<html>")
     Path("exam/0/empty.webp").touch()
     lines = refusal(run).splitlines()
-    assert lines[0] == "3 of 6 images are bad:"
+    assert lines[0] == "bad images (3 of 6):"
     assert all(line.endswith(": replace or remove it") for line in lines[1:])
     for line, name in zip(lines[1:], ("0/empty.webp", "0/page.png", "1/cut.jpg"), strict=True):
         assert line.strip().startswith(f"exam/{name} cannot be read as an image (")
@@ -144,7 +144,7 @@ def test_a_bad_calibration_image_is_reported(sets: None, run: Run, edit: Edit) -
     Path("tune/2.png").write_text("<html>")
     edit(("calibration.images", 5))
     message = refusal(run)
-    assert message.startswith("1 of 5 images are bad:\n  tune/2.png cannot be read")
+    assert message.startswith("bad images (1 of 5):\n  tune/2.png cannot be read")
 
 
 def test_images_of_every_kind_are_taken(sets: None, run: Run, photo: Photos) -> None:
@@ -165,7 +165,7 @@ def test_an_image_in_both_sets_is_refused_also_in_another_lossless_format(
     Image.open("exam/0/b.png").save(again, **({"lossless": True} if again.endswith("webp") else {}))
     edit(("calibration.images", 6))
     assert refusal(run) == (
-        "1 photographs are in the evaluation set and in the calibration set; "
+        "photographs that are in the evaluation set and in the calibration set (1); "
         f"point calibration.source at other images:\n  exam/0/b.png is {again}"
     )
 
@@ -173,7 +173,7 @@ def test_an_image_in_both_sets_is_refused_also_in_another_lossless_format(
 def test_every_image_in_both_sets_is_listed(sets: None, run: Run, edit: Edit) -> None:
     edit(("calibration.source", "exam"), ("calibration.images", 3))
     lines = refusal(run).splitlines()
-    assert lines[0].startswith("3 photographs are in ")
+    assert lines[0].endswith(" (3); point calibration.source at other images:")
     assert [line.strip() for line in lines[1:]] == [
         f"exam/{name} is exam/{name}" for name in ("0/a.jpg", "0/b.png", "1/a.jpg")
     ]

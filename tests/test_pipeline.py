@@ -276,7 +276,7 @@ def test_predict_names_what_can_be_used(project: Project) -> None:
     assert "Traceback" not in refused.stderr
     missing = project.run("python", "-m", "stages", "predict", "nowhere.jpg")
     assert missing.returncode == 1
-    assert "nowhere.jpg cannot be read as an image" in missing.stderr
+    assert "there is no file nowhere.jpg" in missing.stderr
 
 
 def test_an_added_variant_runs_only_its_own_stages(project: Project) -> None:
@@ -384,7 +384,7 @@ def test_a_failed_shared_stage_leaves_no_table_of_an_earlier_run(project: Projec
     done = project.repro()
     assert done.returncode == 1
     *_, verdict, reason = done.stderr.splitlines()
-    assert verdict == "error: the stage `images` failed, so there is no table:"
+    assert verdict == "error: the stage `images` failed, so there is no table"
     assert reason.startswith(f"  there is no folder {project.folder}/nowhere (named in params.yaml as nowhere)")
     assert "| variant" not in done.stdout
     assert not (project.folder / "reports/summary.json").exists()
@@ -427,7 +427,7 @@ def test_a_wrong_parameter_stops_before_anything_runs(project: Project) -> None:
 def test_two_runs_at_once_are_refused(project: Project) -> None:
     import fcntl
 
-    with (project.folder / "reports/.lock").open("w") as lock:
+    with (project.folder / ".make-repro.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         done = project.repro()
     assert done.returncode == 1

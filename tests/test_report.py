@@ -11,7 +11,7 @@ from stages.common import files, paths
 from stages.common.errors import PipelineError
 
 ENDED = "the stage left no result: it was ended, or what it needs is missing"
-NO_GPU = "no NVIDIA GPU: no NVIDIA driver answers on this machine"
+NO_GPU = "no NVIDIA GPU (no NVIDIA driver answers on this machine)"
 MEASURED = (
     "top1", "top1_ci95", "top5", "top5_ci95", "agreement", "latency", "latency_host", "first_inference_ms", "load_ms",
     "convert_s", "size_bytes", "peak_memory_bytes",
@@ -54,7 +54,7 @@ def test_a_failed_evaluation_keeps_its_latency(results: Any) -> None:
     results.ok("tflite-int8", [0, 0, 0, 0], 2.0)
     record = {"status": "failed", "reason": "its process was ended by SIGKILL"}
     files.write_json(paths.record("tflite-int8", "evaluate.json"), record)
-    files.write_text(paths.record("tflite-int8", "predictions.csv"), evaluate.table([]))
+    evaluate.write_predictions([], paths.record("tflite-int8", "predictions.csv"))
     (row,) = rows("tflite-int8")
     assert (row["status"], row["reason"]) == ("failed", "evaluate: its process was ended by SIGKILL")
     assert row["top1"] is None
@@ -155,7 +155,7 @@ def test_a_summary_names_its_model_machine_and_images(results: Any) -> None:
 def test_a_missing_shared_record_is_told(results: Any, record: Path) -> None:
     results.ok("savedmodel-fp32", [0, 0, 0, 0], 4.0)
     record.unlink()
-    with pytest.raises(PipelineError, match=f"{record} is missing: run `dvc repro`"):
+    with pytest.raises(PipelineError, match=f"{record} is missing: run `make repro`"):
         rows("savedmodel-fp32")
 
 

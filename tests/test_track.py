@@ -279,7 +279,7 @@ def test_an_unreachable_server_is_one_sentence_and_leaves_no_receipt(
     assert end.value.code == 1
     message = capsys.readouterr().err
     assert message.startswith("error: could not log to MLflow at http://127.0.0.1:9 (")
-    assert message.endswith("nothing is lost, `dvc repro` logs what is missing once the store answers\n")
+    assert message.endswith("nothing is lost, `make repro` logs what is missing once the store answers\n")
     assert message.count("\n") == 1
     assert not paths.TRACK.exists()
 
@@ -304,7 +304,7 @@ def test_a_database_that_is_none_is_told(main: Main, main_checkout: Path) -> Non
 
 def test_a_missing_summary_names_the_command_that_writes_it(main: Main) -> None:
     paths.SUMMARY.unlink()
-    with pytest.raises(PipelineError, match=r"reports/summary\.json is missing: run `dvc repro`"):
+    with pytest.raises(PipelineError, match=r"reports/summary\.json is missing: run `make repro`"):
         main()
 
 

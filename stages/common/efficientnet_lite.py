@@ -66,7 +66,13 @@ def fill(model: Any, state: dict[str, Array]) -> None:
         missing = [name for name in names if name not in state]
         if missing:
             raise PipelineError(f"the weights hold no {', '.join(missing)}: they are not EfficientNet-Lite0's")
-        layer.set_weights([_transposed(state[name], layer) for name in names])
+        values = [_transposed(state[name], layer) for name in names]
+        for name, value, place in zip(names, values, layer.weights, strict=True):
+            if value.shape != tuple(place.shape):
+                raise PipelineError(
+                    f"{name} has the shape {value.shape} where EfficientNet-Lite0 has {tuple(place.shape)}"
+                )
+        layer.set_weights(values)
         left -= set(names)
     if left:
         raise PipelineError(f"the weights hold {', '.join(sorted(left))}, unknown to EfficientNet-Lite0")

@@ -26,7 +26,8 @@ def run(main: Callable[[], None]) -> None:
     except PipelineError as error:
         fail(str(error))
     except Exception as error:
-        if not disk_hint(error):
+        if not disk_hint(error) and not (isinstance(error, OSError) and error.filename):
+            _collect(f"an unexpected {describe(error)}; its traceback stands above")
             raise
         fail(describe(error))
 
@@ -35,10 +36,14 @@ def fail(message: str) -> None:
     """Print the sentence, in red on a terminal, and leave with status 1."""
     label = "\033[31merror:\033[0m" if sys.stderr.isatty() else "error:"
     print(f"{label} {message}", file=sys.stderr)
-    # Where even this file cannot be written, for want of space, the line above must do.
+    _collect(message)
+    raise SystemExit(1)
+
+
+def _collect(message: str) -> None:
+    # Where even this file cannot be written, for want of space, the line on stderr must do.
     with suppress(OSError), Path(os.environ.get(COLLECT, os.devnull)).open("a", encoding="utf-8") as collected:
         collected.write(message + "\n")
-    raise SystemExit(1)
 
 
 def describe(error: BaseException) -> str:
@@ -47,6 +52,8 @@ def describe(error: BaseException) -> str:
         return str(error)
     if is_full(error):
         return disk_hint(error)
+    if isinstance(error, OSError) and error.filename:
+        return f"cannot read or write {error.filename} ({error.strerror}): check the path and its permissions"
     first_line = next(iter(str(error).strip().splitlines()), "no message")
     return "; ".join(filter(None, [f"{type(error).__name__}: {first_line}", disk_hint(error)]))
 

@@ -1,11 +1,13 @@
 """Files written whole or not at all, and their digests."""
 
+import csv
 import hashlib
+import io
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,21 +34,32 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a table with its header, lines ended by a newline alone."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
+
+
 def read_json(path: Path) -> Any:
     """Read a record that another stage wrote; a missing or damaged one names the stage to run again."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise PipelineError(f"{path} is missing: run `dvc repro`, which writes it") from None
+        raise PipelineError(f"{path} is missing: run `make repro`, which writes it") from None
     except ValueError as error:
-        raise PipelineError(f"{path} is not valid JSON ({error}): delete it and run `dvc repro`") from None
+        raise PipelineError(f"{path} is not valid JSON ({error}): delete it and run `make repro`") from None
 
 
 @contextmanager
 def new_directory(target: Path) -> Iterator[Path]:
     """Fill a temporary folder that takes the name `target` only when the block ends without an error."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as beside:
+    for stale in target.parent.glob(f".{target.name}.*.tmp"):
+        shutil.rmtree(stale)  # what a killed run left
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent) as beside:
         folder = Path(beside) / "new"
         folder.mkdir()
         yield folder

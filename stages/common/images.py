@@ -75,6 +75,8 @@ def decode(path: Path) -> Image.Image:
             # 16 bits per pixel: Pillow would cut off all above 255.
             upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
         return upright if upright.mode == "RGB" else upright.convert("RGB")
+    except FileNotFoundError:
+        raise PipelineError(f"there is no file {path}: correct the path") from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         reason = "not an image" if isinstance(error, UnidentifiedImageError) else error
         raise PipelineError(f"{path} cannot be read as an image ({reason}): replace or remove it") from None

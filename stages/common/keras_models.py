@@ -19,7 +19,11 @@ ANY_SIZE = 224
 def build(tf: Any, name: str, weights: Path | None) -> Any:
     """Keras model with the weights of `weights` (.h5, or .pth for EfficientNet-Lite0), or with random ones for None."""
     row = entry(name)
-    model = _keras_class(tf, row.keras_class)(weights=None) if row.keras_class else efficientnet_lite.lite0(tf)
+    model = (
+        _keras_class(tf, row.keras_class)(weights=None)
+        if row.keras_class
+        else efficientnet_lite.lite0(tf, row.input_size or ANY_SIZE)
+    )
     if weights is None:
         return model
     if row.keras_class is None:
@@ -64,7 +68,7 @@ def download_keras_weights(tf: Any, name: str, target: Path) -> None:
 def preprocessing(tf: Any, name: str, model: Any) -> Preprocessing:
     """How to make input for `model` from an image."""
     row = entry(name)
-    height, width = (side or ANY_SIZE for side in model.input_shape[1:3])
+    height, width = (row.input_size or side or ANY_SIZE for side in model.input_shape[1:3])
     if row.scale is not None and row.offset is not None:
         return Preprocessing(height, width, 0.875, (row.scale,) * 3, (row.offset,) * 3, "rgb")
     preprocess_input = getattr(tf.keras.applications, MODULES[name]).preprocess_input

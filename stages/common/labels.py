@@ -1,7 +1,6 @@
 """The model's classes: index, WordNet id and name, as `download` writes them."""
 
 import csv
-import io
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -33,11 +32,8 @@ class Labels:
 
 def write(labels: Labels, path: Path = paths.LABELS) -> None:
     """One line per class: index, wnid, name."""
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(("index", "wnid", "name"))
-    table.writerows((index, *row) for index, row in enumerate(zip(labels.wnids, labels.names, strict=True)))
-    files.write_text(path, text.getvalue())
+    pairs = zip(labels.wnids, labels.names, strict=True)
+    files.write_csv(path, ("index", "wnid", "name"), ((index, *pair) for index, pair in enumerate(pairs)))
 
 
 def read(path: Path = paths.LABELS) -> Labels:

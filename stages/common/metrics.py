@@ -6,6 +6,18 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+# The figures of a variant that are one number each; latencies come by batch size.
+NUMBERS = (
+    "top1",
+    "top5",
+    "agreement",
+    "first_inference_ms",
+    "load_ms",
+    "convert_s",
+    "size_bytes",
+    "peak_memory_bytes",
+)
+
 
 def wilson_ci95(correct: int, total: int) -> tuple[float, float]:
     """Wilson's 95 % score interval for a share (Wilson 1927, JASA 22:209): honest near 0, near 1 and for 20 images."""

@@ -16,7 +16,7 @@ from stages.common import paths, variants, zoo
 from stages.common.errors import PipelineError
 
 STRICT = ConfigDict(extra="forbid", strict=True)
-Positive = Annotated[int, Field(ge=1)]
+Positive = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
 def _known_model(name: str) -> str:
@@ -86,8 +86,8 @@ class BenchmarkParams:
     """How long and how wide to measure."""
 
     batch_sizes: Annotated[tuple[Positive, ...], Field(min_length=1), AfterValidator(_no_repeats)]
-    min_samples: Annotated[int, Field(ge=2)]
-    min_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    min_samples: Annotated[int, Field(ge=2, le=1_000_000)]
+    min_seconds: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
     threads: Positive | None
 
 
@@ -148,12 +148,23 @@ class Params:
 def load(path: Path = paths.PARAMS) -> Params:
     """Read and check the file; PipelineError names every wrong key and what is allowed there."""
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError:
         raise PipelineError(f"{path} is missing: restore it with `git checkout {path}`") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise PipelineError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     return check(values, str(path))
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that stands twice, of which YAML would silently take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [key.value for key, _ in node.value]
+        for key, _ in node.value:
+            if names.count(key.value) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"`{key.value}` stands there twice", key.start_mark)
+        return super().construct_mapping(node, deep)
 
 
 def check(values: Any, name: str = str(paths.PARAMS)) -> Params:
@@ -174,13 +185,23 @@ def _echo(error: ErrorDetails) -> bool:
     return error["type"] == "too_short" and bool(error["input"])
 
 
+# Where pydantic's words would be another language's.
+PLAIN_WORDS = {
+    "tuple_type": "it should be a list, such as [a, b]",
+    "too_short": "it should list at least one value",
+    "string_too_short": "it should not be empty",
+    "dataclass_type": "it should be a block of keys",
+}
+
+
 def _sentence(name: str, error: ErrorDetails) -> str:
-    key = ".".join(str(part) for part in error["loc"])
+    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error["loc"]).removeprefix(".")
     if error["type"] == "missing":
         return f"{name}: the key `{key}` is missing"
     if error["type"] == "unexpected_keyword_argument":
         return f"{name}: `{key}` is not a known key; {_siblings(error['loc'])}"
-    allowed = error["msg"].removeprefix("Value error, ").replace("Input should be", "it should be")
+    allowed = PLAIN_WORDS.get(error["type"]) or error["msg"].removeprefix("Value error, ")
+    allowed = allowed.replace("Input should be", "it should be")
     return f"{name}: `{key or 'the file'}` is {json.dumps(error['input'])}: {allowed}"
 
 

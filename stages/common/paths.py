@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from stages.common.errors import PipelineError
+
 PARAMS = Path("params.yaml")
 
 ENVIRONMENT = Path("reports/environment.json")
@@ -41,4 +43,7 @@ def resolve(source: str, checkout: Path) -> Path:
 
     Queued experiments run in a copy elsewhere, so the current folder would be the wrong start.
     """
-    return checkout / Path(source).expanduser()
+    try:
+        return checkout / Path(source).expanduser()
+    except RuntimeError:
+        raise PipelineError(f"{source} names the home of an unknown user: write the whole path") from None

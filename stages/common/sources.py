@@ -72,7 +72,7 @@ def labelled(source: str, labels: Labels, checkout: Path, work: Path) -> list[Ph
     table = folder / "labels.csv"
     photos, problems = _from_table(table, labels) if table.exists() else _from_folders(folder, labels)
     if problems:
-        raise PipelineError(f"{len(problems)} problems in {source}, mend or remove each:\n  " + "\n  ".join(problems))
+        raise PipelineError(f"problems in {source} ({len(problems)}), mend or remove each:\n  " + "\n  ".join(problems))
     if not photos:
         raise PipelineError(f"{source} holds no images: it needs a labels.csv (file,label) or one sub-folder per class")
     return photos

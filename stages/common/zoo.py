@@ -36,7 +36,7 @@ MODULES = {name: module for module, names in KERAS.items() for name in names.spl
 class Entry:
     """One model. `scale` and `offset` turn pixels into input (None: as the library's preprocess_input does)."""
 
-    input_size: int | None
+    input_size: int | None  # None: as the library's own default
     scale: float | None
     offset: float | None
     label_set: str

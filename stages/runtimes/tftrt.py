@@ -20,7 +20,7 @@ NO_INT8 = (5.0, 5.2, 5.3, 6.0, 6.2)
 def unavailable(precision: str, environment: dict[str, Any]) -> str | None:
     """The first thing that is missing, from the GPU upwards."""
     if not environment["gpus"]:
-        return f"no NVIDIA GPU: {environment['gpu_missing']}"
+        return f"no NVIDIA GPU ({environment['gpu_missing']})"
     gpu, tensorrt = environment["gpus"][0], environment["tensorrt"]
     if not environment["tensorflow"]["built_with_tensorrt"]:
         return "this TensorFlow was built without TensorRT: install the extra `gpu` on Linux"

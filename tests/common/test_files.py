@@ -49,14 +49,14 @@ def test_a_text_that_fails_half_way_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_a_missing_record_names_the_command_that_writes_it(tmp_path: Path) -> None:
-    with pytest.raises(PipelineError, match=r"model\.json is missing: run `dvc repro`, which writes it"):
+    with pytest.raises(PipelineError, match=r"model\.json is missing: run `make repro`, which writes it"):
         files.read_json(tmp_path / "model.json")
 
 
 @pytest.mark.parametrize("content", [b"", b'{"a": 1', b"\xff\xfe"], ids=["empty", "cut short", "not UTF-8"])
 def test_a_damaged_record_says_to_delete_it(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "model.json").write_bytes(content)
-    with pytest.raises(PipelineError, match=r"model\.json is not valid JSON \(.*\): delete it and run `dvc repro`"):
+    with pytest.raises(PipelineError, match=r"model\.json is not valid JSON \(.*\): delete it and run `make repro`"):
         files.read_json(tmp_path / "model.json")
 
 

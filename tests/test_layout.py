@@ -1,0 +1,87 @@
+"""The house rules that a reader relies on: what may import what, and that DVC knows every file a stage reads."""
+
+import ast
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+MODULES = sorted((ROOT / "stages").rglob("*.py"))
+
+
+def imported(path: Path) -> set[str]:
+    """Dotted names that a module imports, anywhere in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
+
+
+def own_files(path: Path, seen: set[Path]) -> set[Path]:
+    """The project's files that `path` imports, and theirs."""
+    if path not in seen:
+        seen.add(path)
+        for name in imported(path):
+            place = ROOT / name.replace(".", "/")
+            for file in (place.with_suffix(".py"), place / "__init__.py"):
+                if file.exists() and file.is_relative_to(ROOT / "stages"):
+                    own_files(file, seen)
+    return seen
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_depends_on_every_module_it_imports(stage: str) -> None:
+    declared = [ROOT / dependency for dependency in STAGES[stage]["deps"]]
+    for file in own_files(ROOT / f"stages/{stage}.py", set()):
+        assert file == ROOT / "stages/__init__.py" or any(file.is_relative_to(place) for place in declared), file
+
+
+def test_every_module_beside_the_packages_is_a_stage() -> None:
+    modules = {path.stem for path in (ROOT / "stages").glob("*.py")} - {"__init__", "__main__"}
+    assert modules == set(STAGES)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_one_way(path: Path) -> None:
+    inside = path.relative_to(ROOT / "stages")
+    names = imported(path)
+    own = {name for name in names if name.startswith("stages.")}
+    if inside.parts[0] == "common":
+        assert all(name.startswith("stages.common") for name in own)
+    elif inside.parts[0] == "runtimes":
+        assert all(name.startswith(("stages.common", "stages.runtimes")) for name in own)
+    elif inside.name != "__main__.py":
+        assert not {name for name in own if name.removeprefix("stages.") in STAGES}
+    assert not {name for name in names if name.split(".")[0] == "dvc"}
+    assert inside.name == "track.py" or not {name for name in names if name.split(".")[0] == "mlflow"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_only_main_reads_params_and_tensorflow_waits_until_it_is_needed(path: Path) -> None:
+    tree = ast.parse(path.read_text())
+    at_the_top = {alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names}
+    at_the_top |= {str(node.module).split(".")[0] for node in tree.body if isinstance(node, ast.ImportFrom)}
+    assert not at_the_top & {"mlflow", "tensorflow", "keras"}
+    if path.name == "__main__.py":
+        return
+    loads = [
+        function.name
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef)
+        for node in ast.walk(function)
+        if isinstance(node, ast.Attribute) and ast.unparse(node) == "params.load"
+    ]
+    assert set(loads) <= {"main"}
+
+
+@pytest.mark.parametrize("lock", sorted((ROOT / "requirements").glob("*.txt")), ids=lambda path: path.name)
+def test_lock_files_have_hashes_and_name_no_index(lock: Path) -> None:
+    lines = lock.read_text().splitlines()
+    pins = [line for line in lines if line and not line.startswith((" ", "#"))]
+    assert pins and all("==" in line and line.endswith("\\") for line in pins)
+    assert not [line for line in lines if "index-url" in line or "://" in line]
