@@ -40,9 +40,9 @@ class Point(NamedTuple):
 def tracking_uri(setting: Params, checkout: Path) -> str:
     """MLflow's own variable first, then params.yaml, then a database in the main checkout."""
     named = os.environ.get("MLFLOW_TRACKING_URI") or setting.tracking.uri
-    if not named and "?" in str(checkout.resolve()):
+    if not named and set("?%") & set(str(checkout.resolve())):
         raise PipelineError(
-            f"{checkout.resolve()} has a ? in its name, which ends a database's address: rename the folder"
+            f"{checkout.resolve()} has a ? or % in its name, which no database address can hold: rename it"
         )
     return named or f"sqlite:///{checkout.resolve()}/mlflow.db"
 
