@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
-from functools import partial
+from functools import cache, partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,13 @@ MAX_WARMUP_MS = 2000
 TERMS = ("latency", "latency_host")
 
 
+@cache
+def images_of(batch_size: int, preprocessing: Preprocessing) -> Floats:
+    """The same pixels for every variant; what they show does not matter to the time."""
+    shape = (batch_size, preprocessing.height, preprocessing.width, 3)
+    return preprocessing.normalise(np.random.default_rng(0).integers(0, 256, shape, np.uint8))
+
+
 class Stopwatch:
     """Lives in the worker process: one loaded model, asked for load, warm-up, blocks and memory."""
 
@@ -47,14 +54,9 @@ class Stopwatch:
         self._session: Session = Manifest.read(variant).load(threads)
         self.load_ms = _ms_since(start)
 
-    def images(self, batch_size: int) -> Floats:
-        """The same pixels for every variant; what they show does not matter to the time."""
-        shape = (batch_size, self._preprocessing.height, self._preprocessing.width, 3)
-        return self._preprocessing.normalise(np.random.default_rng(0).integers(0, 256, shape, np.uint8))
-
     def warm_up(self, batch_size: int) -> dict[str, Any]:
         """First call at this batch size, then windows of calls until the running median is stable."""
-        images = self.images(batch_size)
+        images = images_of(batch_size, self._preprocessing)
         start = time.perf_counter()
         infer(self._session, images)
         first_ms, times, median, stable = _ms_since(start), [math.inf], math.inf, False
@@ -71,7 +73,7 @@ class Stopwatch:
 
     def block(self, batch_size: int, calls: int) -> dict[str, list[float]]:
         """Milliseconds of `calls` calls by term, after one that warms the caches which the last variant left cold."""
-        images = self.images(batch_size)
+        images = images_of(batch_size, self._preprocessing)
         self._call(images)
         both = [self._call(images) for _ in range(calls)]
         # Where `put` is asynchronous, the end of its copy would count as latency: time the model on a settled tensor.

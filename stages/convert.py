@@ -4,6 +4,7 @@ import argparse
 import shutil
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,22 +43,10 @@ def job_for(name: str, setting: params.Params, target: Path) -> Job:
         target=target,
         precision=precision,
         input_shape=tuple(model["input_shape"]),
-        calibration=CalibrationSet(preprocessing),
+        calibration=partial(calibration_batches, preprocessing),
         batch_sizes=tuple(sorted({*setting.benchmark.batch_sizes, setting.evaluation.batch_size})),
         options=setting.options(runtime),
     )
-
-
-class CalibrationSet:
-    """`calibration_batches` with its preprocessing bound, in a form that travels to the converting process."""
-
-    def __init__(self, preprocessing: Preprocessing) -> None:
-        """Remember the preprocessing."""
-        self._preprocessing = preprocessing
-
-    def __call__(self, size: int) -> Iterator[Floats]:
-        """Batches of `size` images."""
-        return calibration_batches(self._preprocessing, size)
 
 
 def outcome(name: str, setting: params.Params, target: Path) -> dict[str, Any]:

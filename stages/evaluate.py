@@ -3,7 +3,7 @@
 import argparse
 import csv
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -56,17 +56,12 @@ def predict(variant: str, batch_size: int) -> list[Prediction]:
     return found
 
 
-def accuracy(predictions: list[Prediction]) -> dict[str, Any]:
-    """Top-1 and top-5 as shares, with Wilson 95 % intervals."""
-    total = len(predictions)
-    top1 = sum(p.classes[0] == p.label for p in predictions)
-    top5 = sum(p.label in p.classes for p in predictions)
+def count(predictions: list[Prediction]) -> dict[str, int]:
+    """How many images there are, and for how many the best class, or one of the best five, is the label."""
     return {
-        "images": total,
-        "top1": top1 / total,
-        "top1_ci95": metrics.wilson_ci95(top1, total),
-        "top5": top5 / total,
-        "top5_ci95": metrics.wilson_ci95(top5, total),
+        "images": len(predictions),
+        "top1_correct": sum(p.classes[0] == p.label for p in predictions),
+        "top5_correct": sum(p.label in p.classes for p in predictions),
     }
 
 
@@ -76,11 +71,11 @@ def write_predictions(predictions: list[Prediction], path: Path) -> None:
     files.write_csv(path, HEADER, rows)
 
 
-def evaluate(variant: str, batch_size: int) -> dict[str, Any]:
-    """Write predictions.csv and return the accuracy."""
+def evaluate(variant: str, batch_size: int) -> dict[str, int]:
+    """Write predictions.csv and return the counts."""
     predictions = predict(variant, batch_size)
     write_predictions(predictions, paths.record(variant, "predictions.csv"))
-    return accuracy(predictions)
+    return count(predictions)
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ import csv
 from pathlib import Path
 from typing import Any
 
-from stages.common import charts, errors, files, metrics, params, paths, variants
+from stages.common import charts, errors, files, metrics, params, paths, table, variants
 
 Record = dict[str, Any]
 
@@ -26,10 +26,8 @@ def row(name: str, timing: Record | None) -> Record:
         "precision": precision,
         "status": status,
         "reason": reason,
-        "top1": evaluated.get("top1"),
-        "top1_ci95": evaluated.get("top1_ci95"),
-        "top5": evaluated.get("top5"),
-        "top5_ci95": evaluated.get("top5_ci95"),
+        **_share(evaluated, "top1"),
+        **_share(evaluated, "top5"),
         "agreement": None,
         "latency": {size: batch["latency"] for size, batch in batches.items()} or None,
         "latency_host": {size: batch["latency_host"] for size, batch in batches.items()} or None,
@@ -43,16 +41,17 @@ def row(name: str, timing: Record | None) -> Record:
     }
 
 
+def _share(evaluated: Record, key: str) -> Record:
+    """The correct images as a share of all, with its interval; nulls where nothing was evaluated."""
+    if "images" not in evaluated:
+        return {key: None, f"{key}_ci95": None}
+    correct, total = evaluated[f"{key}_correct"], evaluated["images"]
+    return {key: correct / total, f"{key}_ci95": metrics.wilson_ci95(correct, total)}
+
+
 def _record(name: str, kind: str) -> Record:
     path = paths.record(name, kind)
     return dict(files.read_json(path)) if path.exists() else dict(MISSING)
-
-
-def _missing(stage: str) -> Record:
-    return {
-        "status": "failed",
-        "reason": "the stage left no result: it was ended, or what it needs is missing",
-    }
 
 
 def _verdict(steps: dict[str, Record]) -> tuple[str, str | None]:
@@ -108,73 +107,6 @@ def flat_metrics(rows: list[Record]) -> Record:
     }
 
 
-def table(summary: Record) -> str:
-    """The result table as Markdown that also reads well in a terminal."""
-    rows = summary["rows"]
-    sizes = sorted({int(size) for r in rows for size in r["latency"] or {}})
-    baseline = next((r for r in rows if r["variant"] == variants.BASELINE), None)
-    header = ["variant", "status", "top-1 % [95 % CI]", "top-5 %", "agreement %"]
-    header += [f"p50 ms, batch {size}" for size in sizes] + [f"p99 ms, batch {size}" for size in sizes[:1]]
-    header += [f"speed-up, batch {size}" for size in sizes[:1]] + ["size MB", "peak memory MB"]
-    cells = [header] + [_cells(r, sizes, baseline) for r in rows]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(header))]
-    lines = [_line(line, widths) for line in cells]
-    lines.insert(
-        1,
-        "|" + "|".join("-" * (width + 2) if i < 2 else "-" * (width + 1) + ":" for i, width in enumerate(widths)) + "|",
-    )
-    return "\n".join([_title(summary), "", *lines, *_notes(rows), ""])
-
-
-def _title(summary: Record) -> str:
-    machine = summary["environment"]
-    place = machine["gpus"][0]["name"] if machine["gpus"] else f"{machine['cpu']}, {machine['threads']} threads"
-    return f"{summary['model']['name']} on {summary['evaluation']['images']} images ({place})"
-
-
-def _cells(r: Record, sizes: list[int], baseline: Record | None) -> list[str]:
-    def number(value: float | None, scale: float = 1, digits: int = 1) -> str:
-        return "" if value is None else f"{value * scale:.{digits}f}"
-
-    def latency(result: Record, key: str, size: int) -> float | None:
-        return ((result["latency"] or {}).get(str(size)) or {}).get(key)
-
-    def speed_up(size: int) -> str:
-        ours, theirs = latency(r, "p50_ms", size), latency(baseline, "p50_ms", size) if baseline else None
-        return f"{theirs / ours:.2f}x" if ours and theirs else ""
-
-    interval = " [{:.1f}, {:.1f}]".format(*(100 * end for end in r["top1_ci95"])) if r["top1_ci95"] else ""
-    return [
-        r["variant"],
-        r["status"],
-        number(r["top1"], 100) + interval,
-        number(r["top5"], 100),
-        number(r["agreement"], 100),
-        *(number(latency(r, "p50_ms", size), digits=2) for size in sizes),
-        *(number(latency(r, "p99_ms", size), digits=2) for size in sizes[:1]),
-        *(speed_up(size) for size in sizes[:1]),
-        number(r["size_bytes"], 1e-6),
-        number(r["peak_memory_bytes"], 1e-6, 0),
-    ]
-
-
-def _line(cells: list[str], widths: list[int]) -> str:
-    aligned = [
-        cell.ljust(width) if i < 2 else cell.rjust(width)
-        for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
-    ]
-    return "| " + " | ".join(aligned) + " |"
-
-
-def _notes(rows: list[Record]) -> list[str]:
-    """Why rows are empty; variants with one reason share a line."""
-    reasons: dict[str, list[str]] = {}
-    for r in rows:
-        if r["reason"]:
-            reasons.setdefault(f"{r['status']}: {r['reason']}", []).append(r["variant"])
-    return [""] * bool(reasons) + [f"- {', '.join(names)} {reason}" for reason, names in reasons.items()]
-
-
 def write_plot_data(rows: list[Record], folder: Path) -> None:
     """The values behind the plots as CSV, which `dvc plots` draws and compares between revisions."""
     done = [r for r in rows if r["status"] == "ok"]
@@ -196,7 +128,7 @@ def main() -> None:
         write_plot_data(summary["rows"], folder)
         charts.draw(summary, folder)
     files.write_json(paths.METRICS, flat_metrics(summary["rows"]))
-    files.write_text(paths.SUMMARY_TABLE, table(summary))
+    files.write_text(paths.SUMMARY_TABLE, table.markdown(summary))
     files.write_json(paths.SUMMARY, summary)
 
 

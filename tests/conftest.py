@@ -222,8 +222,8 @@ class Results:
             for i, best in enumerate(classes)
         ]
         evaluate.write_predictions(found, paths.record(name, "predictions.csv"))
-        accuracy = evaluate.accuracy(found)
-        files.write_json(paths.record(name, "evaluate.json"), {"status": "ok", "reason": None} | accuracy)
+        record = {"status": "ok", "reason": None} | evaluate.count(found)
+        files.write_json(paths.record(name, "evaluate.json"), record)
 
     def timed(self, name: str, p50: float) -> None:
         self.timings[name] = timing(p50)
@@ -245,3 +245,17 @@ class Results:
 def results(checkout: Path, no_gpu: dict[str, Any], model_record: dict[str, Any]) -> Results:
     """A checkout in which everything but the variants has run."""
     return Results(no_gpu, model_record)
+
+
+MIXED = ("savedmodel-fp32", "tftrt-fp32", "tftrt-int8", "tflite-fp32", "tflite-int8")
+
+
+@pytest.fixture
+def mixed(results: Results) -> tuple[str, ...]:
+    """Two variants that ran, two that were skipped for one reason, one that failed."""
+    results.ok("savedmodel-fp32", [0, 0, 0, 1], 4.0)
+    results.ok("tflite-int8", [0, 0, 1, 1], 2.0)
+    results.stopped("tftrt-fp32", "skipped", "no NVIDIA GPU")
+    results.stopped("tftrt-int8", "skipped", "no NVIDIA GPU")
+    results.stopped("tflite-fp32", "failed", "no memory")
+    return MIXED

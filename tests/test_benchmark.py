@@ -12,7 +12,7 @@ import pytest
 
 from stages import benchmark
 from stages.benchmark import BLOCKS, Benchmark, Stopwatch
-from stages.common import files, paths
+from stages.common import files, isolate, paths
 from stages.common.errors import PipelineError
 from stages.common.images import Floats, Preprocessing
 from stages.common.params import BenchmarkParams
@@ -203,10 +203,10 @@ Started = Callable[[bool], tuple[Stopwatch, FakeSession]]
 CALL = ["put", "run", "probabilities"]
 
 
-def test_images_are_the_same_every_time_and_fill_the_batch(started: Started) -> None:
-    watch, _ = started(False)
-    assert watch.images(3).shape == (3, 4, 6, 3)
-    np.testing.assert_array_equal(watch.images(3), watch.images(3))
+def test_images_are_the_same_in_every_process_and_fill_the_batch() -> None:
+    found = benchmark.images_of(3, PREPROCESSING)
+    assert found.shape == (3, 4, 6, 3)
+    np.testing.assert_array_equal(found, isolate.call(benchmark.images_of, 3, PREPROCESSING))
 
 
 def test_a_synchronous_block_times_run_within_each_call(started: Started) -> None:

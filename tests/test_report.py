@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from stages import evaluate, report
-from stages.common import files, paths
+from stages.common import files, paths, table
 from stages.common.errors import PipelineError
 
 ENDED = "the stage left no result: it was ended, or what it needs is missing"
@@ -28,7 +28,7 @@ def test_a_variant_that_ran_has_every_figure(results: Any) -> None:
     assert (row["variant"], row["runtime"], row["precision"]) == ("savedmodel-fp32", "savedmodel", "fp32")
     assert (row["status"], row["reason"]) == ("ok", None)
     assert (row["top1"], row["top5"]) == (0.75, 0.75)
-    assert row["top1_ci95"] == [pytest.approx(0.3006, abs=1e-4), pytest.approx(0.9544, abs=1e-4)]
+    assert row["top1_ci95"] == (pytest.approx(0.3006, abs=1e-4), pytest.approx(0.9544, abs=1e-4))
     assert (row["latency"]["1"]["p50_ms"], row["latency"]["8"]["p50_ms"]) == (4, 32)
     assert row["latency_host"]["1"]["p50_ms"] == 5
     # Of the first batch size.
@@ -159,78 +159,6 @@ def test_a_missing_shared_record_is_told(results: Any, record: Path) -> None:
         rows("savedmodel-fp32")
 
 
-# The table.
-
-NAMES = ("savedmodel-fp32", "tftrt-fp32", "tftrt-int8", "tflite-fp32", "tflite-int8")
-
-
-@pytest.fixture
-def mixed(results: Any) -> tuple[str, ...]:
-    """Two variants that ran, two that were skipped for one reason, one that failed."""
-    results.ok("savedmodel-fp32", [0, 0, 0, 1], 4.0)
-    results.ok("tflite-int8", [0, 0, 1, 1], 2.0)
-    results.stopped("tftrt-fp32", "skipped", NO_GPU)
-    results.stopped("tftrt-int8", "skipped", NO_GPU)
-    results.stopped("tflite-fp32", "failed", "no memory")
-    return NAMES
-
-
-def cells(text: str) -> dict[str, dict[str, str]]:
-    """The table by variant and column."""
-    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
-    header, _, *body = lines
-    return {line[0]: dict(zip(header, line, strict=True)) for line in body}
-
-
-def test_the_table_has_every_variant_with_its_figures(mixed: tuple[str, ...]) -> None:
-    found = cells(report.table(report.summarise(mixed)))
-    assert tuple(found) == mixed
-    assert found["tflite-int8"] == {
-        "variant": "tflite-int8",
-        "status": "ok",
-        "top-1 % [95 % CI]": "50.0 [15.0, 85.0]",
-        "top-5 %": "50.0",
-        "agreement %": "75.0",
-        "p50 ms, batch 1": "2.00",
-        "p50 ms, batch 8": "16.00",
-        "p99 ms, batch 1": "4.00",
-        "speed-up, batch 1": "2.00x",
-        "size MB": "2.0",
-        "peak memory MB": "300",
-    }
-    assert found["savedmodel-fp32"]["speed-up, batch 1"] == "1.00x"
-    assert {value for key, value in found["tftrt-fp32"].items() if key not in ("variant", "status")} == {""}
-    assert (found["tftrt-fp32"]["status"], found["tflite-fp32"]["status"]) == ("skipped", "failed")
-
-
-def test_the_table_tells_every_reason_once(mixed: tuple[str, ...]) -> None:
-    text = report.table(report.summarise(mixed))
-    notes = [line for line in text.splitlines() if line.startswith("- ")]
-    assert notes == [f"- tftrt-fp32, tftrt-int8 skipped: {NO_GPU}", "- tflite-fp32 failed: convert: no memory"]
-
-
-def test_the_table_names_model_images_and_machine(mixed: tuple[str, ...], machine: dict[str, Any]) -> None:
-    assert report.table(report.summarise(mixed)).startswith("tiny on 4 images (a CPU, 2 threads)\n\n|")
-    files.write_json(paths.ENVIRONMENT, machine)
-    assert report.table(report.summarise(mixed)).startswith("tiny on 4 images (NVIDIA T4)\n\n|")
-
-
-def test_the_lines_of_the_table_are_of_one_width(mixed: tuple[str, ...]) -> None:
-    text = report.table(report.summarise(mixed))
-    assert len({len(line) for line in text.splitlines() if line.startswith("|")}) == 1
-
-
-def test_speed_up_is_empty_without_the_baseline(mixed: tuple[str, ...]) -> None:
-    assert cells(report.table(report.summarise(mixed[1:])))["tflite-int8"]["speed-up, batch 1"] == ""
-
-
-def test_a_table_of_failures_only_still_reads(results: Any) -> None:
-    results.stopped("tflite-fp32", "failed", "no memory")
-    text = report.table(report.summarise(("tflite-fp32",)))
-    assert list(cells(text)) == ["tflite-fp32"]
-    assert "- tflite-fp32 failed: convert: no memory" in text
-
-
 # What DVC compares.
 
 
@@ -259,7 +187,7 @@ def test_main_writes_summary_table_metrics_and_plots(mixed: tuple[str, ...], edi
     report.main()
     summary = files.read_json(paths.SUMMARY)
     assert [row["variant"] for row in summary["rows"]] == list(mixed)
-    assert paths.SUMMARY_TABLE.read_text(encoding="utf-8") == report.table(summary)
+    assert paths.SUMMARY_TABLE.read_text(encoding="utf-8") == table.markdown(summary)
     assert files.read_json(paths.METRICS) == report.flat_metrics(summary["rows"])
     assert read(paths.PLOTS / "variants.csv") == [
         {"variant": "savedmodel-fp32", "top1": "0.75", "p50_ms": "4.0", "size_mb": "2.0"},
