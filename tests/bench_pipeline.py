@@ -4,6 +4,7 @@ Everything runs in a temporary copy of this checkout with the environment that r
 these are figures to read, with their ratios taken within one run, and never tests.
 """
 
+import csv
 import json
 import os
 import shutil
@@ -35,13 +36,21 @@ def copy_of_checkout(folder: Path) -> None:
     subprocess.run(["git", "clone", "-q", str(ROOT), str(folder)], check=True)
 
 
-def timed(folder: Path, *command: str) -> tuple[float, str]:
-    """Seconds of wall time, and the output."""
-    start = time.perf_counter()
-    done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise SystemExit(done.stdout + done.stderr)
-    return time.perf_counter() - start, done.stdout
+def timed(folder: Path, *command: str) -> tuple[float, dict[str, float]]:
+    """Seconds of wall time, and of each stage that ran, DVC's own work on it included."""
+    start, stages = time.perf_counter(), {}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    with subprocess.Popen(command, cwd=folder, env=ENVIRONMENT, **pipes) as process:
+        output = []
+        for line in process.stdout:
+            output.append(line)
+            if line.startswith("Running stage"):
+                stages[line.split("'")[1]] = time.perf_counter()
+    if process.returncode != 0:
+        raise SystemExit("".join(output))
+    end = time.perf_counter()
+    ends = [*list(stages.values())[1:], end]
+    return end - start, {name: end - begin for (name, begin), end in zip(stages.items(), ends, strict=True)}
 
 
 def pipeline(folder: Path) -> None:
@@ -49,14 +58,22 @@ def pipeline(folder: Path) -> None:
     copy_of_checkout(folder / "clone")
     clone = folder / "clone"
     repro = ("python", "-m", "stages", "run", "dvc", "repro", "--ignore-errors")
-    seconds, output = timed(clone, *repro)
-    print(f"clean run: {seconds:.0f} s (bar: 150 s)")
+    seconds, stages = timed(clone, *repro)
+    print(f"clean run: {seconds:.0f} s (bar: 150 s): {profile(stages)}")
     print(f"nothing to do: {statistics.median(timed(clone, 'dvc', 'repro')[0] for _ in range(3)):.1f} s (bar: 5 s)")
     params = clone / "params.yaml"
     params.write_text(params.read_text().replace("  - tflite-fp16\n", "  - tflite-fp16\n  - tflite-dynamic\n"))
-    seconds, output = timed(clone, *repro)
-    ran = [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
-    print(f"one more variant: {seconds:.0f} s (bar: 60 s); ran {', '.join(ran)}")
+    seconds, stages = timed(clone, *repro)
+    print(f"one more variant: {seconds:.0f} s (bar: 60 s): {profile(stages)}")
+    with (clone / "reports/samples.csv").open() as samples:
+        # Without a GPU both terms are taken from the same calls.
+        calls = [float(row["ms"]) for row in csv.DictReader(samples) if row["term"] == "latency_host"]
+    print(f"  of which {sum(calls) / 1000:.0f} s in {len(calls)} timed calls")
+
+
+def profile(stages: dict[str, float]) -> str:
+    """Seconds by stage, the slowest first."""
+    return ", ".join(f"{name} {s:.1f}" for name, s in sorted(stages.items(), key=lambda item: -item[1]))
 
 
 def model_of_this_checkout() -> Path:

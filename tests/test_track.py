@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from stages import report, track
-from stages.common import errors, files, params, paths
+from stages.common import errors, files, params, paths, table
 from stages.common.errors import PipelineError
 
 Main = Callable[..., None]
@@ -51,7 +51,7 @@ def summary(results: Any, edit: Callable[..., None]) -> Path:
 def summarise() -> None:
     found = report.summarise(params.load().variants)
     files.write_json(paths.SUMMARY, found)
-    files.write_text(paths.SUMMARY_TABLE, report.table(found))
+    files.write_text(paths.SUMMARY_TABLE, table.markdown(found))
 
 
 @pytest.fixture
