@@ -1,6 +1,6 @@
 # `make repro` and `make test` install what they need into .venv and run it; `make help` lists the rest.
 .DEFAULT_GOAL := help
-.PHONY: help repro test ui predict clean bench-pipeline lock
+.PHONY: help repro test test-gpu ui predict clean bench-pipeline bench-gpu lock
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -29,6 +29,9 @@ test: $(VENV)/tests  ## lint, type-check and test
 	@$(BIN)/mypy
 	@$(BIN)/python -m pytest
 
+test-gpu: $(VENV)/tests  ## run the tests that need an NVIDIA GPU; without one they are skipped with the reason
+	@$(BIN)/python -m pytest -m gpu
+
 ui: $(VENV)/runs  ## open the MLflow UI on http://127.0.0.1:5000
 	@store="$$($(BIN)/python -m stages store)" || exit 1; case "$$store" in \
 	http*) echo "the runs are on the server: $$store" ;; \
@@ -40,6 +43,9 @@ predict: $(VENV)/runs  ## classify images: make predict IMAGE="a.jpg 'my cat.jpg
 
 bench-pipeline: $(VENV)/runs  ## measure the pipeline's own speed (minutes)
 	@$(BIN)/python -m tests.bench_pipeline
+
+bench-gpu: $(VENV)/runs  ## measure both zoo models on this GPU (an hour): what docs/results/h100.md was made with
+	@$(BIN)/python -m tests.bench_gpu
 
 clean:  ## remove results and fetched data; the environment, DVC's cache and MLflow's runs stay
 	@git clean -fdXq data models reports

@@ -19,10 +19,11 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from stages.common import errors, files, isolate, metrics, params, paths
+from stages.common import errors, files, isolate, metrics, nvml, params, paths
 from stages.common.errors import PipelineError
 from stages.common.images import Floats, Preprocessing
 from stages.common.isolate import Worker
+from stages.common.nvml import Gpu, State
 from stages.common.params import BenchmarkParams
 from stages.runtimes import Manifest
 from stages.runtimes.protocol import Session, infer
@@ -60,6 +61,7 @@ class Stopwatch:
         start = time.perf_counter()
         infer(self._session, images)
         first_ms, times, median, stable = _ms_since(start), [math.inf], math.inf, False
+        start = time.perf_counter()  # the first call may have compiled kernels for half a minute
         while not stable and (len(times) < 2 * WINDOW_CALLS or _ms_since(start) < MAX_WARMUP_MS):
             times += [self._call(images)[1] for _ in range(WINDOW_CALLS)]
             before, median = median, statistics.median(times)
@@ -79,6 +81,11 @@ class Stopwatch:
         # Where `put` is asynchronous, the end of its copy would count as latency: time the model on a settled tensor.
         device = [self._run() for _ in range(calls)] if self._session.asynchronous else [run for run, _ in both]
         return {"latency": device, "latency_host": [host for _, host in both]}
+
+    def verify(self, batch_size: int) -> None:
+        """Check that what was timed was the converted model."""
+        infer(self._session, images_of(batch_size, self._preprocessing))
+        self._session.verify()
 
     def _run(self) -> float:
         start = time.perf_counter()
@@ -136,15 +143,19 @@ def serve(connection: Connection, variant: str, threads: int | None, preprocessi
 class Benchmark:
     """The timing of all variants; a variant that fails is dropped with its reason, and the others go on."""
 
-    def __init__(self, workers: dict[str, Worker], setting: BenchmarkParams) -> None:
-        """Start with every variant in the race."""
+    def __init__(self, workers: dict[str, Worker], setting: BenchmarkParams, gpu: Gpu | None) -> None:
+        """Start with every variant in the race; `gpu` is watched between the calls, never during one."""
         self._workers = workers
         self._setting = setting
+        self._gpu = gpu
+        self._other_processes = gpu.processes() if gpu else 0  # no worker has touched the GPU yet
         self._random = random.Random(0)
         self.failed: dict[str, str] = {}
         self.loaded: dict[str, dict[str, Any]] = {}
         self.warm: dict[tuple[str, int], dict[str, Any]] = {}
         self.blocks: dict[tuple[str, int, str], list[list[float]]] = defaultdict(list)
+        self.gpu_bytes: dict[str, int] = defaultdict(int)
+        self.gpu_states: dict[str, list[State]] = defaultdict(list)
 
     def run(self) -> None:
         """Load one after the other, time one batch size after the other, and read memory last."""
@@ -152,6 +163,7 @@ class Benchmark:
         for batch_size in self._setting.batch_sizes:
             self._each(partial(self._warm_up, batch_size))
             self._interleave(batch_size)
+            self._each(partial(self._verify, batch_size))
         self._each(self._read_memory)
 
     def _load(self, name: str) -> None:
@@ -159,6 +171,9 @@ class Benchmark:
 
     def _warm_up(self, batch_size: int, name: str) -> None:
         self.warm[name, batch_size] = self._ask(name, "warm_up", batch_size)
+
+    def _verify(self, batch_size: int, name: str) -> None:
+        self._ask(name, "verify", batch_size)
 
     def _read_memory(self, name: str) -> None:
         self.loaded[name] |= self._ask(name, "memory")
@@ -178,6 +193,8 @@ class Benchmark:
         calls = math.ceil(max(self._setting.min_samples, self._setting.min_seconds / call_s) / BLOCKS)
         for term, times in self._ask(name, "block", batch_size, calls).items():
             self.blocks[name, batch_size, term].append(times)
+        if self._gpu:
+            self.gpu_states[name].append(self._gpu.state())
 
     def _enough(self, name: str, batch_size: int) -> bool:
         spans = [self.times(name, batch_size, term) for term in TERMS]
@@ -194,7 +211,11 @@ class Benchmark:
         return [name for name in self._workers if name not in self.failed]
 
     def _ask(self, name: str, *request: Any) -> Any:
-        return self._workers[name].ask(request)
+        """The worker's answer. Only one works at a time, so what GPU memory grows meanwhile is its own."""
+        before = self._gpu.used_bytes() if self._gpu else 0
+        answer = self._workers[name].ask(request)
+        self.gpu_bytes[name] += self._gpu.used_bytes() - before if self._gpu else 0
+        return answer
 
     def _each(self, action: Callable[[str], None]) -> None:
         for name in self._racing():
@@ -211,7 +232,16 @@ class Benchmark:
         if name in self.failed:
             return {"status": "failed", "reason": self.failed[name]}
         batches = {str(n): self.warm[name, n] | self._latencies(name, n) for n in self._setting.batch_sizes}
-        return {"status": "ok", "reason": None} | self.loaded[name] | {"batches": batches}
+        return (
+            {"status": "ok", "reason": None} | self.loaded[name] | {"gpu": self._gpu_record(name), "batches": batches}
+        )
+
+    def _gpu_record(self, name: str) -> dict[str, Any] | None:
+        """Memory of the process by NVML, and the state of the GPU after each block; null for a variant on the CPU."""
+        if self.loaded[name]["gpu_peak_memory_bytes"] is None:
+            return None
+        memory = {"process_memory_bytes": self.gpu_bytes[name], "other_processes": self._other_processes}
+        return memory | nvml.conditions(self.gpu_states[name])
 
     def _latencies(self, name: str, batch_size: int) -> dict[str, Any]:
         times = {term: self.times(name, batch_size, term) for term in TERMS}
@@ -230,13 +260,15 @@ def main() -> None:
     preprocessing = Preprocessing.from_json(files.read_json(paths.MODEL)["preprocessing"])
     names = [name for name in setting.variants if Manifest.read(name).status == "ok"]
     with ExitStack() as stack:
+        gpu = stack.enter_context(nvml.first_gpu())
         workers = {
             name: stack.enter_context(Worker(serve, name, setting.benchmark.threads, preprocessing)) for name in names
         }
-        benchmark = Benchmark(workers, setting.benchmark)
+        benchmark = Benchmark(workers, setting.benchmark, gpu)
         benchmark.run()
     files.write_csv(paths.SAMPLES, ("variant", "batch_size", "term", "block", "ms"), benchmark.samples())
-    files.write_json(paths.BENCHMARK, {"blocks": BLOCKS, "variants": {name: benchmark.result(name) for name in names}})
+    results = {name: benchmark.result(name) for name in names}
+    files.write_json(paths.BENCHMARK, {"blocks": BLOCKS, "variants": results})
     if benchmark.failed:
         reasons = "; ".join(f"{name} could not be timed: {reason}" for name, reason in benchmark.failed.items())
         raise PipelineError(reasons)

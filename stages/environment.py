@@ -14,7 +14,7 @@ from typing import Any
 
 import pynvml
 
-from stages.common import errors, files, params, paths
+from stages.common import errors, files, nvml, params, paths
 from stages.common.params import Params
 
 # TF 2.14.1 opens TensorRT by these names, from the wheel's folder or the system's.
@@ -45,28 +45,12 @@ def describe_machine(threads: int | None) -> dict[str, Any]:
 def _nvidia() -> tuple[str | None, list[dict[str, Any]], str | None]:
     """Driver version, GPUs, and why there are none."""
     try:
-        pynvml.nvmlInit()
+        with nvml.session() as gpus:
+            hidden = "CUDA_VISIBLE_DEVICES hides every device" if "CUDA_VISIBLE_DEVICES" in os.environ else None
+            missing = None if gpus else hidden or "its driver lists no device"
+            return nvml.driver(), [gpu.describe() for gpu in gpus], missing
     except pynvml.NVMLError as error:
         return None, [], f"its driver does not answer: {error}"
-    try:
-        handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
-        return (
-            pynvml.nvmlSystemGetDriverVersion(),
-            [_gpu(handle) for handle in handles],
-            None if handles else "its driver lists no device",
-        )
-    finally:
-        pynvml.nvmlShutdown()
-
-
-def _gpu(handle: Any) -> dict[str, Any]:
-    major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
-    memory = pynvml.nvmlDeviceGetMemoryInfo(handle).total
-    return {
-        "name": pynvml.nvmlDeviceGetName(handle),
-        "compute_capability": f"{major}.{minor}",
-        "memory_bytes": memory,
-    }
 
 
 def _wheel(name: str) -> str | None:

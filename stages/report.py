@@ -37,7 +37,8 @@ def row(name: str, timing: Record | None) -> Record:
         "size_bytes": converted.get("size_bytes"),
         "peak_memory_bytes": timed.get("peak_memory_bytes"),
         "details": converted.get("details", {})
-        | {"files": converted.get("files", {}), "gpu_peak_memory_bytes": timed.get("gpu_peak_memory_bytes")},
+        | {"files": converted.get("files", {}), "gpu_peak_memory_bytes": timed.get("gpu_peak_memory_bytes")}
+        | {"gpu": timed.get("gpu")},
     }
 
 

@@ -188,7 +188,7 @@ def timing(p50: float) -> dict[str, Any]:
         }
         for size in ("1", "8")
     }  # fmt: skip
-    memory = {"peak_memory_bytes": 300_000_000, "gpu_peak_memory_bytes": None}
+    memory = {"peak_memory_bytes": 300_000_000, "gpu_peak_memory_bytes": None, "gpu": None}
     return {"status": "ok", "reason": None, "load_ms": 12.5, "batches": batches} | memory
 
 

@@ -15,6 +15,7 @@ from stages.benchmark import BLOCKS, Benchmark, Stopwatch
 from stages.common import files, isolate, paths
 from stages.common.errors import PipelineError
 from stages.common.images import Floats, Preprocessing
+from stages.common.nvml import State
 from stages.common.params import BenchmarkParams
 from stages.runtimes import Manifest
 
@@ -25,6 +26,7 @@ class FakeWorker:
     def __init__(self, name: str, log: list[tuple[str, Any]], ms: float = 1.0, fails_at: int | None = None) -> None:
         self.name, self.log, self.ms, self.fails_at, self.warm_ms = name, log, ms, fails_at, ms
         self.requests = 0
+        self.gpu_peak: int | None = None
 
     def ask(self, request: Any) -> Any:
         self.log.append((self.name, request))
@@ -37,7 +39,9 @@ class FakeWorker:
         if method == "warm_up":
             return {"first_inference_ms": 9.0, "warmup_calls": 11, "warmup_stable": True, "call_ms": self.warm_ms}
         if method == "memory":
-            return {"peak_memory_bytes": 100, "gpu_peak_memory_bytes": None}
+            return {"peak_memory_bytes": 100, "gpu_peak_memory_bytes": self.gpu_peak}
+        if method == "verify":
+            return None
         assert method == "block"
         return {"latency": [self.ms] * arguments[1], "latency_host": [self.ms + 0.5] * arguments[1]}
 
@@ -46,8 +50,8 @@ def setting(samples: int = 20, seconds: float = 0, sizes: tuple[int, ...] = (1,)
     return BenchmarkParams(batch_sizes=sizes, min_samples=samples, min_seconds=seconds, threads=None)
 
 
-def raced(chosen: BenchmarkParams, **workers: FakeWorker) -> Benchmark:
-    found = Benchmark(workers, chosen)  # type: ignore[arg-type]
+def raced(chosen: BenchmarkParams, gpu: Any = None, **workers: FakeWorker) -> Benchmark:
+    found = Benchmark(workers, chosen, gpu)  # type: ignore[arg-type]
     found.run()
     return found
 
@@ -102,8 +106,8 @@ def test_everything_is_asked_in_order() -> None:
     steps = [(name, *request[:2]) for name, request in log if request[0] != "block"]
     assert steps == [
         ("a", "load"), ("b", "load"),
-        ("a", "warm_up", 1), ("b", "warm_up", 1),
-        ("a", "warm_up", 8), ("b", "warm_up", 8),
+        ("a", "warm_up", 1), ("b", "warm_up", 1), ("a", "verify", 1), ("b", "verify", 1),
+        ("a", "warm_up", 8), ("b", "warm_up", 8), ("a", "verify", 8), ("b", "verify", 8),
         ("a", "memory"), ("b", "memory"),
     ]  # fmt: skip
     sizes = [request[1] for _, request in log if request[0] == "block"]
@@ -119,7 +123,10 @@ def test_a_result_has_all_that_was_measured() -> None:
     assert batch["latency_host"]["p50_ms"] == 2.5
 
 
-@pytest.mark.parametrize("fails_at", [1, 2, 5, 12, 13], ids=["load", "warm-up", "third block", "last block", "memory"])
+STEPS = {"load": 1, "warm-up": 2, "third block": 5, "last block": 12, "verify": 13, "memory": 14}
+
+
+@pytest.mark.parametrize("fails_at", STEPS.values(), ids=STEPS)
 def test_a_variant_that_fails_is_dropped_with_its_reason_and_the_others_finish(fails_at: int) -> None:
     log: list[tuple[str, Any]] = []
     bad = FakeWorker("bad", log, fails_at=fails_at)
@@ -131,6 +138,34 @@ def test_a_variant_that_fails_is_dropped_with_its_reason_and_the_others_finish(f
     for name in ("good", "fine"):
         assert found.result(name)["status"] == "ok"
         assert len(found.times(name, 1, "latency")) == 20
+
+
+class FakeGpu:
+    """Holds 10 bytes more at every second question, so that each request to a worker adds 10."""
+
+    def __init__(self, others: int, throttled_by: tuple[str, ...]) -> None:
+        self.others, self.throttled_by, self.questions = others, throttled_by, 0
+
+    def processes(self) -> int:
+        return self.others
+
+    def used_bytes(self) -> int:
+        self.questions += 1
+        return 10 * (self.questions // 2)
+
+    def state(self) -> State:
+        return State(1980, 2619, 40 + self.questions % 2, 250.0, self.throttled_by)
+
+
+def test_a_variant_on_the_gpu_has_the_gpus_record_and_one_on_the_cpu_has_none() -> None:
+    there, here = FakeWorker("there", []), FakeWorker("here", [])
+    there.gpu_peak = 77
+    found = raced(setting(), FakeGpu(2, ("power cap",)), there=there, here=here)
+    assert found.result("here")["gpu"] is None
+    gpu = found.result("there")["gpu"]
+    assert gpu["process_memory_bytes"] == 10 * there.requests
+    assert (gpu["other_processes"], gpu["states"], gpu["throttled_states"]) == (2, BLOCKS, {"power cap": BLOCKS})
+    assert (gpu["sm_clock_mhz"], gpu["memory_clock_mhz"], gpu["power_w"]) == ([1980, 1980], [2619, 2619], [250, 250])
 
 
 def test_all_variants_may_fail() -> None:
@@ -179,6 +214,9 @@ class FakeSession:
         self.steps.append("probabilities")
         time.sleep(AFTER_MS / 1000)
         return output
+
+    def verify(self) -> None:
+        self.steps.append("verify")
 
     def gpu_peak_bytes(self) -> int | None:
         return 123 if self.asynchronous else None
@@ -261,6 +299,24 @@ def test_memory_is_this_process_and_the_runtimes_own(started: Started, asynchron
     found = watch.memory()
     assert found["gpu_peak_memory_bytes"] == gpu
     assert 10e6 < found["peak_memory_bytes"] < 100e9
+
+
+def test_a_slow_first_call_leaves_the_warm_up_its_time(started: Started, monkeypatch: pytest.MonkeyPatch) -> None:
+    watch, session = started(False)
+    monkeypatch.setattr(benchmark, "MAX_WARMUP_MS", 200)
+    calm, first = session.put, iter([0.4])
+    monkeypatch.setattr(session, "put", lambda images: (time.sleep(next(first, 0)), calm(images)))
+    monkeypatch.setattr(benchmark, "STABLE", -1)  # never
+    found = watch.warm_up(1)
+    assert found["first_inference_ms"] > 400
+    assert found["warmup_calls"] > 2 * benchmark.WINDOW_CALLS
+
+
+def test_verify_asks_the_session_about_a_batch_of_that_size(started: Started) -> None:
+    watch, session = started(False)
+    watch.verify(3)
+    assert session.steps == [*CALL, "verify"]
+    assert session.shapes == [(3, 4, 6, 3)]
 
 
 def test_the_worker_loads_first_and_then_does_what_it_is_asked(

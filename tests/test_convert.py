@@ -49,7 +49,8 @@ def test_the_baseline_is_a_copy_with_a_manifest(prepared: None, run: Run) -> Non
         "savedmodel-fp32", "savedmodel", "fp32", "ok", None, {"tf32": True}
     )
     found = record("savedmodel-fp32")
-    assert (found["status"], found["reason"], found["details"]) == ("ok", None, {"tf32": True})
+    assert (found["status"], found["reason"], found["details"]["tf32"]) == ("ok", None, True)
+    assert [found["details"][f"{part}_bytes"] for part in ("graph", "variables", "engine")] == [5, 7, 0]
     assert found["convert_s"] > 0
     assert (found["files"], found["size_bytes"]) == (expected, 12)
     assert found["model_sha256"] == files.tree_digest(paths.SAVED_MODEL)
@@ -98,7 +99,10 @@ def test_a_job_has_all_batch_sizes_that_are_ever_served(prepared: None, edit: Ed
     job = convert.job_for("tftrt-fp16", params.load(), tmp_path)
     assert job.batch_sizes == (1, 8, 16)
     assert (job.precision, job.input_shape, job.target) == ("fp16", (4, 4, 3), tmp_path)
-    assert job.options == {"tf32": True, "minimum_segment_size": 3, "max_workspace_mib": 512}
+    assert job.options == {
+        "tf32": True, "minimum_segment_size": 3, "max_workspace_mib": 512, "maximum_cached_engines": None,
+        "dynamic_shapes": False, "profile_strategy": "Range",
+    }  # fmt: skip
 
 
 def test_a_job_travels_to_another_process(prepared: None, tmp_path: Path) -> None:

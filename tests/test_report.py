@@ -34,7 +34,7 @@ def test_a_variant_that_ran_has_every_figure(results: Any) -> None:
     # Of the first batch size.
     assert row["first_inference_ms"] == 31
     assert (row["load_ms"], row["convert_s"], row["size_bytes"], row["peak_memory_bytes"]) == (12.5, 1.5, 2e6, 3e8)
-    assert row["details"] == {"kind": "test", "files": {"model": 2_000_000}, "gpu_peak_memory_bytes": None}
+    assert row["details"] == {"kind": "test", "files": {"model": 2_000_000}, "gpu_peak_memory_bytes": None, "gpu": None}
     assert all(row[key] is not None for key in MEASURED)
 
 

@@ -5,7 +5,7 @@ import json
 import re
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
@@ -112,6 +112,9 @@ class TFTRTParams:
     tf32: bool
     minimum_segment_size: Positive
     max_workspace_mib: Positive | None
+    maximum_cached_engines: Positive | None
+    dynamic_shapes: bool
+    profile_strategy: Literal["Range", "Optimal", "Range+Optimal"]
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -15,14 +15,16 @@ def markdown(summary: Record) -> str:
     header = ["variant", "status", "top-1 % [95 % CI]", "top-5 %", "agreement %"]
     header += [f"p50 ms, batch {size}" for size in sizes] + [f"p99 ms, batch {size}" for size in sizes[:1]]
     header += [f"speed-up, batch {size}" for size in sizes[:1]] + ["size MB", "peak memory MB"]
-    cells = [header] + [_cells(r, sizes, baseline) for r in rows]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(header))]
-    lines = [_line(line, widths) for line in cells]
-    lines.insert(
-        1,
-        "|" + "|".join("-" * (width + 2) if i < 2 else "-" * (width + 1) + ":" for i, width in enumerate(widths)) + "|",
-    )
-    return "\n".join([_title(summary), "", *lines, *_notes(rows), ""])
+    lines = _grid([header] + [_cells(r, sizes, baseline) for r in rows], texts=2)
+    return "\n".join([_title(summary), "", *lines, *_conversions(rows), *_notes(rows), ""])
+
+
+def _grid(cells: list[list[str]], texts: int) -> list[str]:
+    """Lines of a table with its header; the first `texts` columns are words, the others numbers."""
+    widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
+    rule = ["-" * (width + 2) if i < texts else "-" * (width + 1) + ":" for i, width in enumerate(widths)]
+    header, *body = [_line(line, widths, texts) for line in cells]
+    return [header, f"|{'|'.join(rule)}|", *body]
 
 
 def _title(summary: Record) -> str:
@@ -45,7 +47,7 @@ def _cells(r: Record, sizes: list[int], baseline: Record | None) -> list[str]:
     interval = " [{:.1f}, {:.1f}]".format(*(100 * end for end in r["top1_ci95"])) if r["top1_ci95"] else ""
     return [
         r["variant"],
-        r["status"],
+        _status(r),
         number(r["top1"], 100) + interval,
         number(r["top5"], 100),
         number(r["agreement"], 100),
@@ -57,18 +59,60 @@ def _cells(r: Record, sizes: list[int], baseline: Record | None) -> list[str]:
     ]
 
 
-def _line(cells: list[str], widths: list[int]) -> str:
+def _line(cells: list[str], widths: list[int], texts: int) -> str:
     aligned = [
-        cell.ljust(width) if i < 2 else cell.rjust(width)
+        cell.ljust(width) if i < texts else cell.rjust(width)
         for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
     ]
     return "| " + " | ".join(aligned) + " |"
 
 
+def _conversions(rows: list[Record]) -> list[str]:
+    """What TensorRT took over and what it costs on disk, beside the SavedModel; nothing where no engine was built."""
+    done = [r for r in rows if r["status"] == "ok" and "graph_bytes" in r["details"]]
+    if not any("engine_ops" in r["details"] for r in done):
+        return []
+    header = ["variant", "TF32", "outside the engines", "engine ops", "nodes in engines %", "build s"]
+    header += ["variables MB", "graph MB", "engines MB", "GPU memory MB"]
+    return ["", *_grid([header] + [_conversion(r["variant"], r["details"]) for r in done], texts=3)]
+
+
+def _conversion(name: str, details: Record) -> list[str]:
+    engines = "engine_ops" in details
+    outside = ", ".join(f"{count} {op}" for op, count in details["ops_outside"].items()) if engines else ""
+    return [
+        name,
+        "on" if details["tf32"] else "off",
+        outside,
+        str(details["engine_ops"]) if engines else "",
+        f"{100 * details['share_in_engines']:.1f}" if engines else "",
+        f"{sum(details['engine_build_s'].values()):.0f}" if engines else "",
+        *(f"{details[f'{part}_bytes'] / 1e6:.1f}" for part in ("variables", "graph", "engine")),
+        f"{details['gpu']['process_memory_bytes'] / 1e6:.0f}" if details["gpu"] else "",
+    ]
+
+
+def _status(r: Record) -> str:
+    """The status, with what makes a measurement on a GPU doubtful."""
+    gpu = r["details"]["gpu"] or {}
+    doubts = ["throttled"] * bool(gpu.get("throttled_states")) + ["shared GPU"] * bool(gpu.get("other_processes"))
+    return ", ".join([r["status"], *doubts])
+
+
 def _notes(rows: list[Record]) -> list[str]:
-    """Why rows are empty; variants with one reason share a line."""
+    """Why rows are empty or doubtful; variants with one reason share a line."""
     reasons: dict[str, list[str]] = {}
     for r in rows:
-        if r["reason"]:
-            reasons.setdefault(f"{r['status']}: {r['reason']}", []).append(r["variant"])
+        for reason in _reasons(r):
+            reasons.setdefault(reason, []).append(r["variant"])
     return [""] * bool(reasons) + [f"- {', '.join(names)} {reason}" for reason, names in reasons.items()]
+
+
+def _reasons(r: Record) -> list[str]:
+    gpu = r["details"]["gpu"] or {}
+    found = [f"{r['status']}: {r['reason']}"] if r["reason"] else []
+    for cause, states in gpu.get("throttled_states", {}).items():
+        found.append(f"throttled: a {cause} held the GPU's clocks down in {states} of {gpu['states']} blocks")
+    if gpu.get("other_processes"):
+        found.append(f"shared GPU: {gpu['other_processes']} other processes computed on it")
+    return found

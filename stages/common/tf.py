@@ -8,6 +8,10 @@ def tensorflow(threads: int | None = None, tf32: bool = True) -> Any:
     """Import TensorFlow with `threads` CPU threads (None: all cores) and GPU memory that grows as needed."""
     # 3: even an import on a healthy machine logs errors about CUDA factories; real ones arrive as exceptions.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # CUDA's own order is by speed; NVML and the records count by slot.
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+    # A GPU newer than TensorFlow's binaries compiles its kernels at first use, for half a minute: keep them all.
+    os.environ.setdefault("CUDA_CACHE_MAXSIZE", str(4 << 30))
     import tensorflow
 
     tensorflow.get_logger().setLevel("ERROR")

@@ -40,6 +40,9 @@ class Session(Protocol):
     def probabilities(self, output: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """Turn an output into float32 [n, classes]."""
 
+    def verify(self) -> None:
+        """Run once more, and fail if anything but the converted model answers; PipelineError says what did."""
+
     def gpu_peak_bytes(self) -> int | None:
         """Most GPU memory the runtime's allocator held; None on a CPU."""
 

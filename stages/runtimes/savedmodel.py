@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from stages.common import files
 from stages.common.images import Floats
 from stages.common.tf import tensorflow
 from stages.runtimes.protocol import Job, Session
@@ -20,7 +21,21 @@ def unavailable(precision: str, environment: dict[str, Any]) -> str | None:
 def convert(job: Job) -> dict[str, Any]:
     """Copy: the baseline is the SavedModel itself."""
     shutil.copytree(job.saved_model, job.target, dirs_exist_ok=True)
-    return {"tf32": job.options["tf32"]}
+    return {"tf32": job.options["tf32"]} | part_sizes(job.target)
+
+
+def part_sizes(folder: Path) -> dict[str, int]:
+    """Bytes of a SavedModel's variables, of its graph and of TensorRT's engines inside it."""
+    found = files.sizes(folder)
+
+    def share(prefix: str) -> int:
+        return sum(size for name, size in found.items() if name.startswith(prefix))
+
+    return {
+        "variables_bytes": share("variables/"),
+        "graph_bytes": share("saved_model.pb"),
+        "engine_bytes": share("assets/trt-serialized-engine."),
+    }
 
 
 class SavedModelSession:
@@ -46,6 +61,9 @@ class SavedModelSession:
     def probabilities(self, output: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """Nothing to do."""
         return output
+
+    def verify(self) -> None:
+        """TensorFlow is what this variant is."""
 
     def gpu_peak_bytes(self) -> int | None:
         """TensorFlow's allocator knows, and TF-TRT's engines use it too."""

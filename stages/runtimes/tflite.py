@@ -95,6 +95,9 @@ class TFLiteSession:
         real: Floats = (output.astype(np.float32) - np.float32(zero)) * np.float32(scale)
         return real
 
+    def verify(self) -> None:
+        """LiteRT runs the file or fails: it has nothing to fall back to."""
+
     def gpu_peak_bytes(self) -> int | None:
         """A CPU runtime."""
         return None

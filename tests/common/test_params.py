@@ -27,7 +27,7 @@ def test_the_shipped_file_loads(checkout: Path) -> None:
 
 
 def test_options_are_the_block_of_one_runtime(checkout: Path) -> None:
-    assert params.load().options("tftrt") == {"tf32": True, "minimum_segment_size": 3, "max_workspace_mib": None}
+    assert params.load().options("tflite") == {"xnnpack": True}
 
 
 def test_settings_cannot_be_changed_after_loading(checkout: Path) -> None:

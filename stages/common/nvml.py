@@ -1,0 +1,124 @@
+"""What the NVIDIA driver tells of the GPUs, by NVML: without a CUDA context, so no measurement is disturbed."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import pynvml
+
+# Why a clock is below what the load asks for. Idle, fixed and synchronised clocks are choices, and not listed.
+THROTTLES = {
+    pynvml.nvmlClocksEventReasonSwPowerCap: "power cap",
+    pynvml.nvmlClocksThrottleReasonHwSlowdown: "hardware slowdown",
+    pynvml.nvmlClocksEventReasonSwThermalSlowdown: "thermal slowdown",
+    pynvml.nvmlClocksThrottleReasonHwThermalSlowdown: "hardware thermal slowdown",
+    pynvml.nvmlClocksThrottleReasonHwPowerBrakeSlowdown: "power brake",
+}
+
+
+@dataclass(frozen=True)
+class State:
+    """One GPU at one moment; values that its driver does not tell are None."""
+
+    sm_clock_mhz: int | None
+    memory_clock_mhz: int | None
+    temperature_c: int | None
+    power_w: float | None
+    throttled_by: tuple[str, ...]
+
+
+class Gpu:
+    """One GPU, asked through NVML while `session` is open."""
+
+    def __init__(self, handle: Any) -> None:
+        """Wrap a handle of NVML's."""
+        self._handle = handle
+
+    def describe(self) -> dict[str, Any]:
+        """What never changes: name, compute capability and memory."""
+        major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(self._handle)
+        return {
+            "name": pynvml.nvmlDeviceGetName(self._handle),
+            "compute_capability": f"{major}.{minor}",
+            "memory_bytes": pynvml.nvmlDeviceGetMemoryInfo(self._handle).total,
+        }
+
+    def state(self) -> State:
+        """Clocks, temperature, power and what holds the clocks down, now."""
+        milliwatts = self._ask(pynvml.nvmlDeviceGetPowerUsage)
+        reasons = self._ask(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons) or 0
+        return State(
+            sm_clock_mhz=self._ask(pynvml.nvmlDeviceGetClockInfo, pynvml.NVML_CLOCK_SM),
+            memory_clock_mhz=self._ask(pynvml.nvmlDeviceGetClockInfo, pynvml.NVML_CLOCK_MEM),
+            temperature_c=self._ask(pynvml.nvmlDeviceGetTemperature, pynvml.NVML_TEMPERATURE_GPU),
+            power_w=None if milliwatts is None else milliwatts / 1000,
+            throttled_by=tuple(name for bit, name in THROTTLES.items() if reasons & bit),
+        )
+
+    def used_bytes(self) -> int:
+        """Memory that all processes hold together, the driver's own share included."""
+        return int(pynvml.nvmlDeviceGetMemoryInfo(self._handle).used)
+
+    def processes(self) -> int:
+        """How many processes compute on it; inside a container NVML may see none of the others."""
+        return len(self._ask(pynvml.nvmlDeviceGetComputeRunningProcesses) or ())
+
+    def _ask(self, query: Any, *arguments: Any) -> Any:
+        with suppress(pynvml.NVMLError_NotSupported, pynvml.NVMLError_NoPermission):
+            return query(self._handle, *arguments)
+        return None
+
+
+def conditions(states: Sequence[State]) -> dict[str, Any]:
+    """The range of each value over all states, and in how many of them something held the clocks down."""
+    names = ("sm_clock_mhz", "memory_clock_mhz", "temperature_c", "power_w")
+    known = {name: [value for state in states if (value := getattr(state, name)) is not None] for name in names}
+    ranges = {name: [min(values), max(values)] if values else None for name, values in known.items()}
+    reasons = Counter(reason for state in states for reason in state.throttled_by)
+    return ranges | {"states": len(states), "throttled_states": dict(sorted(reasons.items()))}
+
+
+@contextmanager
+def session() -> Iterator[list[Gpu]]:
+    """The GPUs that CUDA would show this process, in its order; pynvml.NVMLError where no driver answers."""
+    pynvml.nvmlInit()
+    try:
+        yield [Gpu(handle) for handle in _visible()]
+    finally:
+        pynvml.nvmlShutdown()
+
+
+@contextmanager
+def first_gpu() -> Iterator[Gpu | None]:
+    """The GPU that the runtimes use; None where there is none."""
+    with ExitStack() as stack:
+        try:
+            gpus = stack.enter_context(session())
+        except pynvml.NVMLError:
+            gpus = []
+        yield gpus[0] if gpus else None
+
+
+def driver() -> str:
+    """Version of the driver; needs an open session."""
+    return str(pynvml.nvmlSystemGetDriverVersion())
+
+
+def _visible() -> list[Any]:
+    """Handles by CUDA_VISIBLE_DEVICES, which names indices or UUIDs, and ends at the first that does not exist."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is None:
+        return [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
+    handles = []
+    for name in filter(None, (part.strip() for part in named.split(","))):
+        is_index = name.lstrip("-").isdigit()
+        try:
+            by = pynvml.nvmlDeviceGetHandleByIndex if is_index else pynvml.nvmlDeviceGetHandleByUUID
+            found = by(int(name) if is_index else name)
+        except (pynvml.NVMLError, OverflowError):
+            break
+        handles.append(found)
+    return handles

@@ -1,0 +1,113 @@
+from typing import Any
+
+import pynvml
+import pytest
+
+from stages.common import nvml
+from stages.common.nvml import State
+
+
+@pytest.fixture
+def driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A driver with two GPUs, of which handles are their UUIDs."""
+    uuids = ["GPU-aa", "GPU-bb"]
+
+    def by_index(index: int) -> str:
+        if not 0 <= index < len(uuids):
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_INVALID_ARGUMENT)
+        return uuids[index]
+
+    def by_uuid(uuid: str) -> str:
+        if uuid not in uuids:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_FOUND)
+        return uuid
+
+    for name, answer in {
+        "nvmlInit": lambda: None,
+        "nvmlShutdown": lambda: None,
+        "nvmlDeviceGetCount": lambda: len(uuids),
+        "nvmlDeviceGetHandleByIndex": by_index,
+        "nvmlDeviceGetHandleByUUID": by_uuid,
+        "nvmlDeviceGetName": lambda handle: handle,
+        "nvmlDeviceGetCudaComputeCapability": lambda handle: (9, 0),
+        "nvmlDeviceGetMemoryInfo": lambda handle: type("Memory", (), {"total": 80, "used": 5}),
+    }.items():
+        monkeypatch.setattr(pynvml, name, answer)
+
+
+@pytest.mark.parametrize(
+    ("visible", "found"),
+    [
+        (None, ["GPU-aa", "GPU-bb"]),
+        ("1,0", ["GPU-bb", "GPU-aa"]),
+        (" 1 ", ["GPU-bb"]),
+        ("GPU-bb", ["GPU-bb"]),
+        ("0,7,1", ["GPU-aa"]),  # CUDA stops at the first that does not exist
+        ("-1", []),
+        ("", []),
+        ("GPU-cc", []),
+    ],
+)
+def test_the_gpus_are_those_that_cuda_shows(
+    driver: None, monkeypatch: pytest.MonkeyPatch, visible: str | None, found: list[str]
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    with nvml.session() as gpus:
+        assert [gpu.describe()["name"] for gpu in gpus] == found
+    with nvml.first_gpu() as gpu:
+        assert (gpu and gpu.describe()["name"]) == (found[0] if found else None)
+
+
+def test_without_a_driver_there_is_no_first_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> None:
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
+
+    monkeypatch.setattr(pynvml, "nvmlInit", missing)
+    with nvml.first_gpu() as gpu:
+        assert gpu is None
+
+
+def state(monkeypatch: pytest.MonkeyPatch, reasons: int, **unsupported: Any) -> State:
+    def refuse(*_: Any) -> None:
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
+
+    answers = {
+        "nvmlDeviceGetPowerUsage": lambda handle: 250_000,
+        "nvmlDeviceGetCurrentClocksThrottleReasons": lambda handle: reasons,
+        "nvmlDeviceGetClockInfo": lambda handle, kind: 1980 if kind == pynvml.NVML_CLOCK_SM else 2619,
+        "nvmlDeviceGetTemperature": lambda handle, kind: 41,
+    }
+    for name, answer in answers.items():
+        monkeypatch.setattr(pynvml, name, refuse if name in unsupported else answer)
+    return nvml.Gpu("handle").state()
+
+
+IDLE = pynvml.nvmlClocksEventReasonGpuIdle
+
+
+def test_a_state_has_its_units_and_an_idle_gpu_is_not_throttled(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert state(monkeypatch, IDLE) == State(1980, 2619, 41, 250.0, ())
+
+
+def test_what_holds_the_clocks_down_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    both = pynvml.nvmlClocksEventReasonSwPowerCap | pynvml.nvmlClocksEventReasonSwThermalSlowdown
+    assert state(monkeypatch, both | IDLE).throttled_by == ("power cap", "thermal slowdown")
+
+
+def test_what_the_driver_does_not_tell_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    silent = {"nvmlDeviceGetPowerUsage": True, "nvmlDeviceGetCurrentClocksThrottleReasons": True}
+    assert state(monkeypatch, IDLE, **silent) == State(1980, 2619, 41, None, ())
+
+
+def test_conditions_are_ranges_and_counts() -> None:
+    states = [State(1980, 2619, 40, None, ()), State(1500, 2619, 60, None, ("power cap",))]
+    assert nvml.conditions(states) == {
+        "sm_clock_mhz": [1500, 1980],
+        "memory_clock_mhz": [2619, 2619],
+        "temperature_c": [40, 60],
+        "power_w": None,
+        "states": 2,
+        "throttled_states": {"power cap": 1},
+    }
