@@ -163,7 +163,7 @@ def harness(folder: Path) -> None:
     """p50 of `benchmark` against a bare interpreter loop, in alternate blocks of one process."""
     from ai_edge_litert.interpreter import Interpreter
 
-    from stages.benchmark import Stopwatch
+    from stages.benchmark import Stopwatch, images_of
 
     path = model_of_this_checkout()
     os.chdir(ROOT)
@@ -171,7 +171,7 @@ def harness(folder: Path) -> None:
     bare.allocate_tensors()
     source, result = bare.get_input_details()[0]["index"], bare.get_output_details()[0]["index"]
     watch = Stopwatch("tflite-fp32", CORES, PREPROCESSING)
-    image = watch.images(1)
+    image = images_of(1, PREPROCESSING)
 
     def bare_block(calls: int) -> list[float]:
         times = []

@@ -1,0 +1,210 @@
+"""Measure both zoo models on this machine's GPU: `make bench-gpu`, or `python -m tests.bench_gpu MODEL [key=value...]`.
+
+Each model runs through the whole pipeline in a copy of this checkout, then its benchmark twice more with fresh
+processes, then the FP32 rows with TF32 off. What comes out is a list of summary.json objects, one for each run, and
+`python -m tests.bench_gpu render NAME` turns docs/results/NAME.json into the page beside it.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "docs/results"
+MODELS = ("mobilenet_v2", "efficientnet_lite0")
+REPEATS = 3
+SETTINGS = {
+    "evaluation.batch_size": 8, "calibration.images": 192, "benchmark.batch_sizes": [1, 8, 32],
+    "benchmark.min_samples": 300,
+}  # fmt: skip
+FP32 = {"variants": ["savedmodel-fp32", "tftrt-fp32"], "savedmodel.tf32": False, "tftrt.tf32": False}
+
+Summary = dict[str, Any]
+
+
+def edit(folder: Path, settings: dict[str, Any]) -> None:
+    """Set keys of the copy's params.yaml."""
+    values = yaml.safe_load((folder / "params.yaml").read_text())
+    for key, value in settings.items():
+        *owners, last = key.split(".")
+        block = values
+        for owner in owners:
+            block = block[owner]
+        block[last] = value
+    (folder / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+
+
+def run(folder: Path, *command: str) -> Summary:
+    """Run a pipeline command in the copy, as `make repro` does, and read what it found."""
+    start = time.perf_counter()
+    search = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        [sys.executable, "-m", "stages", "run", *command], cwd=folder, env=os.environ | {"PATH": search}
+    )
+    print(f"{' '.join(command)}: {time.perf_counter() - start:.0f} s, exit status {done.returncode}", flush=True)
+    summary = folder / "reports/summary.json"
+    if not summary.exists():
+        raise SystemExit(f"`{' '.join(command)}` left no summary in {folder}: its errors stand above")
+    return dict(json.loads(summary.read_text()))
+
+
+def measure(model: str, settings: dict[str, Any], folder: Path, out: Path) -> None:
+    """All runs of one model; the file grows after each, so that an interrupted measurement keeps what it has."""
+    shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(".gpu", ".venv", "mlflow.db", "cache", "tmp"))
+    edit(folder, SETTINGS | {"model.name": model} | settings)
+    found = []
+    for repeat in range(REPEATS):
+        again = ("dvc", "repro", "--force", "--single-item", "benchmark", "report", "track")
+        found.append(run(folder, *(again if repeat else ("dvc", "repro", "--ignore-errors"))))
+        out.write_text(json.dumps(found, indent=1) + "\n")
+    found[-1]["harness"] = overhead(folder)
+    out.write_text(json.dumps(found, indent=1) + "\n")
+    if model == MODELS[0]:
+        edit(folder, FP32)
+        found.append(run(folder, "dvc", "repro", "--ignore-errors"))
+        out.write_text(json.dumps(found, indent=1) + "\n")
+
+
+def overhead(folder: Path) -> dict[str, float]:
+    """p50 of the harness against a bare loop on the same signature at batch 1, in alternate blocks of one process."""
+    code = "from tests import bench_gpu; bench_gpu.print_overhead()"
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True)
+    return dict(json.loads(done.stdout.splitlines()[-1])) if done.returncode == 0 else {"error": done.stderr[-400:]}
+
+
+def print_overhead(variant: str = "tftrt-fp16", blocks: int = 40, calls: int = 25) -> None:
+    """In the copy's folder: both medians as JSON."""
+    from stages.benchmark import Stopwatch, images_of
+    from stages.common import files, paths
+    from stages.common.images import Preprocessing
+
+    preprocessing = Preprocessing.from_json(files.read_json(paths.MODEL)["preprocessing"])
+    watch = Stopwatch(variant, None, preprocessing)
+    watch.warm_up(1)
+    session: Any = watch._session
+    signature, image = session._signature, session._tf.constant(images_of(1, preprocessing))
+    ours: list[float] = []
+    theirs: list[float] = []
+    for _ in range(blocks):
+        ours += watch.block(1, calls)["latency"]
+        for _ in range(calls):
+            start = time.perf_counter()
+            signature(images=image)["probabilities"].numpy()
+            theirs.append((time.perf_counter() - start) * 1000)
+    print(json.dumps({"harness_p50_ms": statistics.median(ours), "bare_p50_ms": statistics.median(theirs)}))
+
+
+def render(name: str) -> None:
+    """Write docs/results/NAME.md from NAME.json."""
+    summaries = json.loads((RESULTS / f"{name}.json").read_text())
+    (RESULTS / f"{name}.md").write_text(page(name, summaries))
+
+
+def page(name: str, summaries: list[Summary]) -> str:
+    """The results as Markdown: for each model the medians of its repeats, with their spread."""
+    machine = summaries[0]["environment"]
+    digest = hashlib.sha256(json.dumps(machine, sort_keys=True).encode()).hexdigest()[:16]
+    gpu = machine["gpus"][0]
+    lines = [
+        f"# {gpu['name']}",
+        "",
+        f"Driver {machine['driver']}, compute capability {gpu['compute_capability']}, TensorFlow "
+        f"{machine['tensorflow']['version']}, TensorRT {machine['tensorrt']['loaded']}, {machine['cpu']}, "
+        f"{machine['cores']} cores; environment digest `{digest}`.",
+        f"Raw: [{name}.json]({name}.json), the `summary.json` of every run. Made by `make bench-gpu`, and this page by "
+        f"`python -m tests.bench_gpu render {name}`.",
+    ]
+    for model in dict.fromkeys(summary["model"]["name"] for summary in summaries):
+        lines += ["", *section([summary for summary in summaries if summary["model"]["name"] == model])]
+    return "\n".join(lines) + "\n"
+
+
+def section(runs: list[Summary]) -> list[str]:
+    """One model: the repeats with all variants, then the rows with TF32 off."""
+    full = [summary for summary in runs if len(summary["rows"]) == len(runs[0]["rows"])]
+    first = full[0]
+    harness = next((summary["harness"] for summary in runs if "harness" in summary), {})
+    lines = [
+        f"## {first['model']['name']}",
+        "",
+        f"{first['evaluation']['images']} photographs (digest `{first['evaluation']['digest'][:16]}`), "
+        f"{first['calibration']['images']} calibration images. Latency: input on the device, output on the host; "
+        f"median of the p50 of {len(full)} repeats of the whole benchmark, each with fresh processes, and in brackets "
+        "their spread, (largest - smallest) / median.",
+        "",
+        *table([variant_cells(name, full) for name in (row["variant"] for row in first["rows"])]),
+    ]
+    for summary in runs[len(full) :]:
+        off = [variant_cells(row["variant"], [summary]) for row in summary["rows"]]
+        lines += ["", "TF32 off (one run):", "", *table(off)]
+    if "bare_p50_ms" in harness:
+        ours, bare = harness["harness_p50_ms"], harness["bare_p50_ms"]
+        lines += ["", f"Harness against a bare loop on the signature of tftrt-fp16, batch 1: {ours:.3f} ms against "
+                  f"{bare:.3f} ms, {ours / bare - 1:+.1%}."]  # fmt: skip
+    return lines
+
+
+def variant_cells(name: str, runs: list[Summary]) -> dict[str, str]:
+    """One line of the table."""
+    rows = [next(row for row in summary["rows"] if row["variant"] == name) for summary in runs]
+    row = rows[0]
+    cells = {"variant": name, "status": row["status"]}
+    if row["status"] != "ok":
+        return cells
+    cells |= {"top-1 %": f"{100 * row['top1']:.2f}", "agreement %": f"{100 * row['agreement']:.1f}"}
+    for size in row["latency"]:
+        p50s = [r["latency"][size]["p50_ms"] for r in rows if r["latency"]]
+        ratios = [baseline(summary)[size]["p50_ms"] / p50 for summary, p50 in zip(runs, p50s, strict=True)]
+        middle = statistics.median(p50s)
+        cells[f"p50 ms, batch {size}"] = f"{middle:.3f} ({(max(p50s) - min(p50s)) / middle:.1%})"
+        cells[f"speed-up, batch {size}"] = f"{statistics.median(ratios):.2f}x"
+    details = row["details"]
+    built = details.get("engine_build_s", {}).values()
+    cells["nodes in engines"] = f"{100 * details['share_in_engines']:.1f} %" if built else ""
+    cells["build s"] = f"{sum(built):.0f}" if built else ""
+    for part in ("variables", "graph", "engine"):
+        cells[f"{part} MB"] = f"{details[f'{part}_bytes'] / 1e6:.1f}" if f"{part}_bytes" in details else ""
+    cells["on disk MB"] = f"{row['size_bytes'] / 1e6:.1f}"
+    cells["GPU memory MB"] = f"{details['gpu']['process_memory_bytes'] / 1e6:.0f}" if details["gpu"] else ""
+    return cells
+
+
+def baseline(summary: Summary) -> dict[str, Any]:
+    """Latencies of savedmodel-fp32 in the same run."""
+    return dict(next(row["latency"] for row in summary["rows"] if row["variant"] == "savedmodel-fp32"))
+
+
+def table(rows: list[dict[str, str]]) -> list[str]:
+    """Markdown with the columns of the fullest row."""
+    columns = list(max(rows, key=len))
+    lines = [columns, ["---", "---", *["--:"] * (len(columns) - 2)]]
+    lines += [[row.get(column, "") for column in columns] for row in rows]
+    return [f"| {' | '.join(line)} |" for line in lines]
+
+
+def main() -> None:
+    """Measure one model or both, or render."""
+    arguments = sys.argv[1:]
+    if arguments[:1] == ["render"]:
+        render(arguments[1])
+        return
+    models = [argument for argument in arguments if argument in MODELS] or list(MODELS)
+    settings = {key: yaml.safe_load(value) for key, _, value in (a.partition("=") for a in arguments if "=" in a)}
+    for model in models:
+        folder = Path(os.environ.get("TMPDIR", "/tmp")) / f"bench-gpu-{model}"
+        shutil.rmtree(folder, ignore_errors=True)
+        measure(model, settings, folder, Path(f"{model}.json"))
+
+
+if __name__ == "__main__":
+    main()
