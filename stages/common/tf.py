@@ -10,7 +10,8 @@ def tensorflow(threads: int | None = None, tf32: bool = True) -> Any:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # CUDA's own order is by speed; NVML and the records count by slot.
     os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
-    # A GPU newer than TensorFlow's binaries compiles its kernels at first use, for half a minute: keep them all.
+    # Load, and on a GPU newer than TensorFlow's binaries compile, only the kernels that are used, and keep them all.
+    os.environ.setdefault("CUDA_MODULE_LOADING", "LAZY")
     os.environ.setdefault("CUDA_CACHE_MAXSIZE", str(4 << 30))
     import tensorflow
 

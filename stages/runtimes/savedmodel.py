@@ -46,6 +46,7 @@ class SavedModelSession:
         self._tf = tensorflow(threads, tf32)
         self._model = self._tf.saved_model.load(str(folder))
         self._signature = self._model.signatures["serving_default"]
+        (self._output,) = self._signature.structured_outputs  # TF-TRT gives the only output a name of its own
         self.asynchronous = bool(self._tf.config.list_logical_devices("GPU"))
         self._images: Any = None
 
@@ -55,7 +56,7 @@ class SavedModelSession:
 
     def run(self) -> npt.NDArray[Any]:
         """Call the signature and fetch its output."""
-        output: npt.NDArray[Any] = self._signature(images=self._images)["probabilities"].numpy()
+        output: npt.NDArray[Any] = self._signature(images=self._images)[self._output].numpy()
         return output
 
     def probabilities(self, output: npt.NDArray[Any]) -> npt.NDArray[np.float32]:

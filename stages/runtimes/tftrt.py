@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -135,10 +136,12 @@ def _build(tf: Any, converter: Any, job: Job) -> dict[str, Any]:
 
 def _forget_calibration_engines(converter: Any) -> None:
     """Drop the engine that calibration left in the cache, since it would serve all smaller batches."""
+    import tensorflow as tf
     from tensorflow.python.compiler.tensorrt import trt_convert
 
     def forget(node: Any) -> None:
-        with tempfile.NamedTemporaryFile() as unused:
+        # Where the build failed there is nothing to forget, which the proof will tell.
+        with tempfile.NamedTemporaryFile() as unused, suppress(tf.errors.NotFoundError):
             trt_convert.gen_trt_ops.serialize_trt_resource(
                 resource_name=trt_convert._get_canonical_engine_name(node.name),
                 filename=unused.name,

@@ -1,5 +1,7 @@
 from typing import Any
 
+import pytest
+
 from stages import report
 from stages.common import files, paths, table
 
@@ -58,3 +60,53 @@ def test_a_table_of_failures_only_still_reads(results: Any) -> None:
     text = table.markdown(report.summarise(("tflite-fp32",)))
     assert list(cells(text)) == ["tflite-fp32"]
     assert "- tflite-fp32 failed: convert: no memory" in text
+
+
+CONVERSION = {
+    "tf32": False, "engine_ops": 2, "share_in_engines": 0.994, "ops_outside": {"Identity": 1, "Placeholder": 1},
+    "engine_build_s": {"1": 26.0, "8": 30.4}, "variables_bytes": 0, "graph_bytes": 14_000_000,
+    "engine_bytes": 31_100_000, "gpu": None,
+}  # fmt: skip
+GPU = {"process_memory_bytes": 700_000_000, "other_processes": 0, "states": 20, "throttled_states": {}}
+
+
+@pytest.fixture
+def on_gpu(mixed: tuple[str, ...]) -> dict[str, Any]:
+    """A summary in which the first variant is the SavedModel and the last one TF-TRT, both on a GPU."""
+    summary = report.summarise(mixed)
+    parts = {"variables_bytes": 14_500_000, "graph_bytes": 2_700_000, "engine_bytes": 0}
+    summary["rows"][0]["details"] |= {"tf32": True, "gpu": GPU} | parts
+    summary["rows"][-1]["details"] |= CONVERSION | {"gpu": GPU}
+    return summary
+
+
+def test_what_tensorrt_took_over_stands_below_with_each_part_of_the_size(on_gpu: dict[str, Any]) -> None:
+    text = table.markdown(on_gpu)
+    _, second = text.split("\n\n", 1)[1].split("\n\n", 1)
+    assert cells(second) == {
+        "savedmodel-fp32": {
+            "variant": "savedmodel-fp32", "TF32": "on", "outside the engines": "", "engine ops": "",
+            "nodes in engines %": "", "build s": "", "variables MB": "14.5", "graph MB": "2.7", "engines MB": "0.0",
+            "GPU memory MB": "700",
+        },
+        "tflite-int8": {
+            "variant": "tflite-int8", "TF32": "off", "outside the engines": "1 Identity, 1 Placeholder",
+            "engine ops": "2", "nodes in engines %": "99.4", "build s": "56", "variables MB": "0.0",
+            "graph MB": "14.0", "engines MB": "31.1", "GPU memory MB": "700",
+        },
+    }  # fmt: skip
+    assert "throttled" not in text
+    assert "shared" not in text
+
+
+def test_without_engines_there_is_one_table(mixed: tuple[str, ...]) -> None:
+    assert table.markdown(report.summarise(mixed)).count("\n| variant") == 1
+
+
+def test_a_throttled_or_shared_measurement_is_marked_and_told(on_gpu: dict[str, Any]) -> None:
+    row = on_gpu["rows"][-1]
+    row["details"]["gpu"] = GPU | {"throttled_states": {"power cap": 3}, "other_processes": 2}
+    text = table.markdown(on_gpu)
+    assert cells(text.split("\n\n")[1])["tflite-int8"]["status"] == "ok, throttled, shared GPU"
+    assert "- tflite-int8 throttled: a power cap held the GPU's clocks down in 3 of 20 blocks" in text
+    assert "- tflite-int8 shared GPU: 2 other processes computed on it" in text
