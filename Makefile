@@ -44,8 +44,11 @@ predict: $(VENV)/runs  ## classify images: make predict IMAGE="a.jpg 'my cat.jpg
 bench-pipeline: $(VENV)/runs  ## measure the pipeline's own speed (minutes)
 	@$(BIN)/python -m tests.bench_pipeline
 
-bench-gpu: $(VENV)/runs  ## measure both zoo models on this GPU (an hour): what docs/results/h100.md was made with
-	@$(BIN)/python -m tests.bench_gpu
+bench-gpu: $(VENV)/runs  ## measure both zoo models on this GPU (an hour) and write docs/results/NAME: NAME=h100
+	@test -n "$(NAME)" || { echo 'error: say what to call the results: make bench-gpu NAME=h100' >&2; exit 2; }
+	@for model in mobilenet_v2 efficientnet_lite0; do \
+	$(BIN)/python -m tests.bench_gpu measure $$model docs/results/.$(NAME).$$model.part || exit 1; done
+	@$(BIN)/python -m tests.bench_gpu render $(NAME) docs/results/.$(NAME).*.part && rm docs/results/.$(NAME).*.part
 
 clean:  ## remove results and fetched data; the environment, DVC's cache and MLflow's runs stay
 	@git clean -fdXq data models reports

@@ -1,10 +1,11 @@
-"""Measure both zoo models on this machine's GPU: `make bench-gpu`, or `python -m tests.bench_gpu MODEL [key=value...]`.
+"""Measure both zoo models on this machine's GPU: `make bench-gpu NAME=h100`.
 
 Each model runs through the whole pipeline in a copy of this checkout, then its benchmark twice more with fresh
-processes, then the FP32 rows with TF32 off. What comes out is a list of summary.json objects, one for each run, and
-`python -m tests.bench_gpu render NAME` turns docs/results/NAME.json into the page beside it.
+processes, then the FP32 rows with TF32 off. `measure MODEL PART.json [key=value...]` does one model, with other
+parameters if wanted, so that two GPUs can share the work; `render NAME PART.json...` joins the parts.
 """
 
+import argparse
 import hashlib
 import json
 import os
@@ -12,6 +13,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -56,6 +58,7 @@ def run(folder: Path, *command: str) -> Summary:
 
 def measure(model: str, settings: dict[str, Any], folder: Path, out: Path) -> None:
     """All runs of one model; the file grows after each, so that an interrupted measurement keeps what it has."""
+    out.parent.mkdir(parents=True, exist_ok=True)
     shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(".gpu", ".venv", "mlflow.db", "cache", "tmp"))
     edit(folder, SETTINGS | {"model.name": model} | settings)
     found = []
@@ -101,10 +104,13 @@ def print_overhead(variant: str = "tftrt-fp16", blocks: int = 40, calls: int = 2
     print(json.dumps({"harness_p50_ms": statistics.median(ours), "bare_p50_ms": statistics.median(theirs)}))
 
 
-def render(name: str) -> None:
-    """Write docs/results/NAME.md from NAME.json."""
-    summaries = json.loads((RESULTS / f"{name}.json").read_text())
+def render(name: str, parts: list[Path]) -> None:
+    """Join the parts into docs/results/NAME.json, a list of summary.json objects, and write its page beside it."""
+    summaries = [summary for part in parts for summary in json.loads(part.read_text())]
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(json.dumps(summaries, indent=1) + "\n")
     (RESULTS / f"{name}.md").write_text(page(name, summaries))
+    print(f"wrote {RESULTS / name}.json and .md")
 
 
 def page(name: str, summaries: list[Summary]) -> str:
@@ -118,8 +124,7 @@ def page(name: str, summaries: list[Summary]) -> str:
         f"Driver {machine['driver']}, compute capability {gpu['compute_capability']}, TensorFlow "
         f"{machine['tensorflow']['version']}, TensorRT {machine['tensorrt']['loaded']}, {machine['cpu']}, "
         f"{machine['cores']} cores; environment digest `{digest}`.",
-        f"Raw: [{name}.json]({name}.json), the `summary.json` of every run. Made by `make bench-gpu`, and this page by "
-        f"`python -m tests.bench_gpu render {name}`.",
+        f"Raw: [{name}.json]({name}.json), the `summary.json` of every run. Both made by `make bench-gpu NAME={name}`.",
     ]
     for model in dict.fromkeys(summary["model"]["name"] for summary in summaries):
         lines += ["", *section([summary for summary in summaries if summary["model"]["name"] == model])]
@@ -190,17 +195,23 @@ def table(rows: list[dict[str, str]]) -> list[str]:
 
 
 def main() -> None:
-    """Measure one model or both, or render."""
-    arguments = sys.argv[1:]
-    if arguments[:1] == ["render"]:
-        render(arguments[1])
+    """Read the command line: measure, or render."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    measuring = verbs.add_parser("measure")
+    measuring.add_argument("model", choices=MODELS)
+    measuring.add_argument("part", type=Path)
+    measuring.add_argument("settings", nargs="*", help="key=value of params.yaml")
+    rendering = verbs.add_parser("render")
+    rendering.add_argument("name")
+    rendering.add_argument("parts", nargs="+", type=Path)
+    arguments = parser.parse_args()
+    if arguments.verb == "render":
+        render(arguments.name, arguments.parts)
         return
-    models = [argument for argument in arguments if argument in MODELS] or list(MODELS)
-    settings = {key: yaml.safe_load(value) for key, _, value in (a.partition("=") for a in arguments if "=" in a)}
-    for model in models:
-        folder = Path(os.environ.get("TMPDIR", "/tmp")) / f"bench-gpu-{model}"
-        shutil.rmtree(folder, ignore_errors=True)
-        measure(model, settings, folder, Path(f"{model}.json"))
+    pairs = (setting.partition("=") for setting in arguments.settings)
+    with tempfile.TemporaryDirectory() as folder:
+        measure(arguments.model, {k: yaml.safe_load(v) for k, _, v in pairs}, Path(folder) / "checkout", arguments.part)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,7 @@ import os
 import re
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from stages.common import files
 from stages.common.errors import PipelineError
 from stages.common.images import Floats
 from stages.common.tf import tensorflow
+from stages.runtimes import tftrt_proof as proof
 from stages.runtimes.protocol import Job, Session
 from stages.runtimes.savedmodel import SavedModelSession, part_sizes
 
@@ -30,11 +30,6 @@ OLDEST_DRIVER = (450, 80, 2)
 LAST_TENSORFLOW = (2, 17)
 # TF-TRT records the engine sizes that it was built for here, beside the SavedModel.
 BATCH_SIZES = "batch_sizes.json"
-# What TF-TRT's op calls its steps in a profile.
-ENGINE, FALLBACKS = "TRTEngineOp::ExecuteTrtEngine", ("TRTEngineOp::ExecuteNativeSegment", "TRTEngineOp::BuildEngine")
-
-
-Engine = dict[str, Any]
 
 
 def unavailable(precision: str, environment: dict[str, Any]) -> str | None:
@@ -80,14 +75,14 @@ def convert(job: Job) -> dict[str, Any]:
     if not job.options["dynamic_shapes"] and cached is not None and cached < len(job.batch_sizes):
         raise PipelineError(
             f"tftrt.maximum_cached_engines is {cached}, but there are {len(job.batch_sizes)} batch sizes "
-            f"({_listed(job.batch_sizes)}), each with an engine of its own: raise it, or set null"
+            f"({proof.listed(job.batch_sizes)}), each with an engine of its own: raise it, or set null"
         )
     tf = tensorflow(tf32=job.options["tf32"])
     converter = _converter(job)
     seconds = _build(tf, converter, job)
     converter.save(str(job.target), save_gpu_specific_engines=True)
     files.write_json(job.target / BATCH_SIZES, job.batch_sizes)
-    return {"tf32": job.options["tf32"]} | seconds | _proof(converter, job) | part_sizes(job.target)
+    return {"tf32": job.options["tf32"]} | seconds | proof.of(converter, job) | part_sizes(job.target)
 
 
 def _converter(job: Job) -> Any:
@@ -130,7 +125,7 @@ def _build(tf: Any, converter: Any, job: Job) -> dict[str, Any]:
         str(size): end - begin for size, begin, end in zip(sorted(job.batch_sizes), times, times[1:], strict=False)
     }
     if job.options["dynamic_shapes"]:
-        built = {_listed(job.batch_sizes): time.perf_counter() - times[0]}  # one engine with a profile for each
+        built = {proof.listed(job.batch_sizes): time.perf_counter() - times[0]}  # one engine with a profile for each
     return {"graph_convert_s": times[0] - start, "engine_build_s": built}
 
 
@@ -150,85 +145,6 @@ def _forget_calibration_engines(converter: Any) -> None:
 
     if not converter._need_trt_profiles():
         converter._for_each_trt_node(converter._converted_graph_def, forget)
-
-
-def _proof(converter: Any, job: Job) -> dict[str, Any]:
-    """What TensorRT took over, from the converted graph and the saved engines."""
-    from tensorflow.compiler.tf2tensorrt import _pywrap_py_utils
-
-    graph = converter._converted_func.graph.as_graph_def()
-    ops = [node for node in graph.node if node.op == "TRTEngineOp"]
-    engines = {path.name: saved_engines(path) for path in sorted(job.target.glob("assets/trt-serialized-engine.*"))}
-    check_engines(ops, engines, job)
-    segments = {f"{node.name}_native_segment" for node in ops}
-    inside = sum(len(part.node_def) for part in graph.library.function if part.signature.name in segments)
-    outside = Counter(node.op for node in graph.node if node.op != "TRTEngineOp")
-    return {
-        "engine_ops": len(ops),
-        "engines": engines,
-        "nodes_in_engines": inside,
-        "share_in_engines": inside / (inside + sum(outside.values())),
-        "ops_outside": dict(sorted(outside.items())),
-        "tensorrt_linked": ".".join(map(str, _pywrap_py_utils.get_linked_tensorrt_version())),
-        "tensorrt_loaded": ".".join(map(str, _pywrap_py_utils.get_loaded_tensorrt_version())),
-    }
-
-
-def check_engines(ops: Sequence[Any], engines: dict[str, list[Engine]], job: Job) -> None:
-    """PipelineError unless each TRTEngineOp has its engines on file, one for each batch size, calibrated if INT8."""
-    if not ops:
-        raise PipelineError("TensorRT converted no part of the graph: try a smaller tftrt.minimum_segment_size")
-    whole = [found for found in engines.values() if found and all(engine["bytes"] for engine in found)]
-    if len(whole) < len(ops):
-        raise PipelineError(
-            f"TensorRT built an engine for {len(whole)} of the {len(ops)} parts of the graph that it took over, so "
-            "TensorFlow would run the others: the log above says why (an operation, or too little GPU memory)"
-        )
-    if job.precision == "int8" and not all(node.attr["calibration_data"].s for node in ops):
-        raise PipelineError("INT8 calibration left an engine without ranges: give it more or other calibration images")
-    if job.options["dynamic_shapes"]:
-        return
-    for name, found in engines.items():
-        missing = {*job.batch_sizes} - {engine["input_shapes"][0][0] for engine in found}
-        if missing:
-            raise PipelineError(f"{name} holds no engine for a batch of {_listed(sorted(missing))}")
-
-
-def saved_engines(path: Path) -> list[Engine]:
-    """Input shapes and bytes of every engine in a file of TF-TRT: records of its message TRTEngineInstance."""
-    import tensorflow as tf
-
-    instance = _instance_class()
-    found = [instance.FromString(record) for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator()]
-    return [
-        {
-            "input_shapes": [[dim.size for dim in shape.dim] for shape in engine.input_shapes],
-            "bytes": len(engine.serialized_engine),
-        }
-        for engine in found
-    ]
-
-
-def _instance_class() -> Any:
-    """The message, which TensorFlow ships without its Python module (tf2tensorrt/utils/trt_engine_instance.proto)."""
-    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-    from tensorflow.core.framework import tensor_shape_pb2
-
-    kind = descriptor_pb2.FieldDescriptorProto
-    file = descriptor_pb2.FileDescriptorProto(name="trt_engine_instance.proto", package="trt", syntax="proto3")
-    file.dependency.append(tensor_shape_pb2.DESCRIPTOR.name)
-    message = file.message_type.add(name="TRTEngineInstance")
-    shapes = message.field.add(name="input_shapes", number=1, type=kind.TYPE_MESSAGE, label=kind.LABEL_REPEATED)
-    shapes.type_name = ".tensorflow.TensorShapeProto"
-    message.field.add(name="serialized_engine", number=2, type=kind.TYPE_BYTES, label=kind.LABEL_OPTIONAL)
-    pool = descriptor_pool.DescriptorPool()
-    pool.AddSerializedFile(tensor_shape_pb2.DESCRIPTOR.serialized_pb)
-    pool.Add(file)
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName("trt.TRTEngineInstance"))
-
-
-def _listed(sizes: Sequence[int]) -> str:
-    return ", ".join(map(str, sizes))
 
 
 class TFTRTSession(SavedModelSession):
@@ -256,7 +172,7 @@ class TFTRTSession(SavedModelSession):
         except self._tf.errors.AbortedError as error:
             raise PipelineError(
                 f"TensorFlow ran in an engine's place on a batch of {self._count} (engines were built for "
-                f"{_listed(self._batch_sizes)}): {str(error).strip().splitlines()[0]}"
+                f"{proof.listed(self._batch_sizes)}): {str(error).strip().splitlines()[0]}"
             ) from None
 
     def probabilities(self, output: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
@@ -265,26 +181,13 @@ class TFTRTSession(SavedModelSession):
 
     def verify(self) -> None:
         """Profile one call: an engine answers, none is built, and no part falls back to TensorFlow."""
-        steps = self._profile()
-        wrong = sorted(steps & {*FALLBACKS})
-        if wrong or ENGINE not in steps:
+        steps = proof.profiled_steps(self._tf, self.run)
+        wrong = sorted(steps & proof.FALLBACKS)
+        if wrong or proof.ENGINE not in steps:
             raise PipelineError(
                 f"TensorRT did not answer alone on a batch of {self._count}: the profile shows "
-                f"{' and '.join(wrong) or f'no {ENGINE}'} (engines: {_listed(self._batch_sizes)})"
+                f"{' and '.join(wrong) or f'no {proof.ENGINE}'} (engines: {proof.listed(self._batch_sizes)})"
             )
-
-    def _profile(self) -> set[str]:
-        """Names of the steps that TensorFlow's profiler saw on the host during one call."""
-        from tensorflow.tsl.profiler.protobuf import xplane_pb2
-
-        profiler = self._tf.profiler.experimental
-        host_only = profiler.ProfilerOptions(host_tracer_level=2, python_tracer_level=0, device_tracer_level=0)
-        with tempfile.TemporaryDirectory() as folder:
-            with profiler.Profile(folder, host_only):
-                self.run()
-            (trace,) = Path(folder).rglob("*.xplane.pb")
-            space = xplane_pb2.XSpace.FromString(trace.read_bytes())
-        return {event.name.partition("#")[0] for plane in space.planes for event in plane.event_metadata.values()}
 
 
 def load(folder: Path, precision: str, options: dict[str, Any], threads: int | None) -> Session:

@@ -1,5 +1,4 @@
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -90,16 +89,6 @@ def test_a_gpu_after_hopper_is_named(machine: Machine, precision: str) -> None:
     )
 
 
-# The proof of conversion.
-
-
-class Op:
-    """A TRTEngineOp, as far as the proof looks."""
-
-    def __init__(self, ranges: bytes = b"") -> None:
-        self.attr = {"calibration_data": SimpleNamespace(s=ranges)}
-
-
 def job(precision: str = "fp16", batch_sizes: tuple[int, ...] = (1, 8), **options: Any) -> Job:
     all_options = {
         "tf32": True, "minimum_segment_size": 3, "max_workspace_mib": None, "maximum_cached_engines": None,
@@ -110,50 +99,6 @@ def job(precision: str = "fp16", batch_sizes: tuple[int, ...] = (1, 8), **option
     )
 
 
-def engine(batch_size: int, size: int = 100) -> dict[str, Any]:
-    return {"input_shapes": [[batch_size, 4, 4, 3]], "bytes": size}
-
-
-def test_engines_for_all_batch_sizes_pass() -> None:
-    tftrt.check_engines([Op()], {"e": [engine(8), engine(1)]}, job())
-    tftrt.check_engines([Op(b"ranges")], {"e": [engine(8), engine(1)]}, job("int8"))
-    tftrt.check_engines([Op()], {"e": [engine(1)]}, job(dynamic_shapes=True))
-
-
-@pytest.mark.parametrize(
-    ("ops", "engines", "wanted", "reason"),
-    [
-        ([], {}, job(), "converted no part of the graph"),
-        ([Op()], {}, job(), "an engine for 0 of the 1 parts"),
-        ([Op()], {"e": []}, job(), "an engine for 0 of the 1 parts"),
-        ([Op()], {"e": [engine(1, 0), engine(8)]}, job(), "an engine for 0 of the 1 parts"),
-        ([Op(), Op()], {"e": [engine(1), engine(8)]}, job(), "an engine for 1 of the 2 parts"),
-        ([Op()], {"e": [engine(8)]}, job(), "e holds no engine for a batch of 1"),
-        ([Op(b"ranges"), Op()], {"e": [engine(1)], "f": [engine(1)]}, job("int8", (1,)), "without ranges"),
-    ],
-)
-def test_what_tensorrt_left_undone_is_told(ops: list[Op], engines: Any, wanted: Job, reason: str) -> None:
-    with pytest.raises(PipelineError, match=reason):
-        tftrt.check_engines(ops, engines, wanted)
-
-
 def test_fewer_cached_engines_than_batch_sizes_are_refused() -> None:
     with pytest.raises(PipelineError, match=r"maximum_cached_engines is 1, but there are 2 batch sizes \(1, 8\)"):
         tftrt.convert(job(maximum_cached_engines=1))
-
-
-def test_engines_are_read_from_the_file_that_tf_trt_writes(tmp_path: Path) -> None:
-    import tensorflow as tf
-
-    instance = tftrt._instance_class()
-    path = tmp_path / "trt-serialized-engine.TRTEngineOp_0"
-    with tf.io.TFRecordWriter(str(path)) as writer:
-        for size in (1, 8):
-            shape = {"dim": [{"size": length} for length in (size, 4, 4, 3)]}
-            writer.write(instance(input_shapes=[shape], serialized_engine=b"x" * size).SerializeToString())
-    assert tftrt.saved_engines(path) == [engine(1, 1), engine(8, 8)]
-
-
-def test_a_file_without_engines_reads_as_empty(tmp_path: Path) -> None:
-    (tmp_path / "none").write_bytes(b"")
-    assert tftrt.saved_engines(tmp_path / "none") == []

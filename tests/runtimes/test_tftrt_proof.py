@@ -1,0 +1,81 @@
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from stages.common.errors import PipelineError
+from stages.runtimes import tftrt_proof
+from stages.runtimes.protocol import Job
+
+
+class Op:
+    """A TRTEngineOp, as far as the proof looks."""
+
+    def __init__(self, ranges: bytes = b"") -> None:
+        self.attr = {"calibration_data": SimpleNamespace(s=ranges)}
+
+
+def job(precision: str = "fp16", batch_sizes: tuple[int, ...] = (1, 8), **options: Any) -> Job:
+    all_options = {
+        "tf32": True, "minimum_segment_size": 3, "max_workspace_mib": None, "maximum_cached_engines": None,
+        "dynamic_shapes": False, "profile_strategy": "Range",
+    } | options  # fmt: skip
+    return Job(
+        Path("saved_model"), Path("target"), precision, (4, 4, 3), lambda size: iter(()), batch_sizes, all_options
+    )
+
+
+def engine(batch_size: int, size: int = 100) -> dict[str, Any]:
+    return {"input_shapes": [[batch_size, 4, 4, 3]], "bytes": size}
+
+
+def test_engines_for_all_batch_sizes_pass() -> None:
+    tftrt_proof.check_engines([Op()], {"e": [engine(8), engine(1)]}, job())
+    tftrt_proof.check_engines([Op(b"ranges")], {"e": [engine(8), engine(1)]}, job("int8"))
+    tftrt_proof.check_engines([Op()], {"e": [engine(1)]}, job(dynamic_shapes=True))
+
+
+@pytest.mark.parametrize(
+    ("ops", "engines", "wanted", "reason"),
+    [
+        ([], {}, job(), "converted no part of the graph"),
+        ([Op()], {}, job(), "an engine for 0 of the 1 parts"),
+        ([Op()], {"e": []}, job(), "an engine for 0 of the 1 parts"),
+        ([Op()], {"e": [engine(1, 0), engine(8)]}, job(), "an engine for 0 of the 1 parts"),
+        ([Op(), Op()], {"e": [engine(1), engine(8)]}, job(), "an engine for 1 of the 2 parts"),
+        ([Op()], {"e": [engine(8)]}, job(), "e holds no engine for a batch of 1"),
+        ([Op(b"ranges"), Op()], {"e": [engine(1)], "f": [engine(1)]}, job("int8", (1,)), "without ranges"),
+    ],
+)
+def test_what_tensorrt_left_undone_is_told(ops: list[Op], engines: Any, wanted: Job, reason: str) -> None:
+    with pytest.raises(PipelineError, match=reason):
+        tftrt_proof.check_engines(ops, engines, wanted)
+
+
+def test_engines_are_read_from_the_file_that_tf_trt_writes(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    instance = tftrt_proof._instance_class()
+    path = tmp_path / "trt-serialized-engine.TRTEngineOp_0"
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for size in (1, 8):
+            shape = {"dim": [{"size": length} for length in (size, 4, 4, 3)]}
+            writer.write(instance(input_shapes=[shape], serialized_engine=b"x" * size).SerializeToString())
+    assert tftrt_proof.saved_engines(path) == [engine(1, 1), engine(8, 8)]
+
+
+def test_a_file_without_engines_reads_as_empty(tmp_path: Path) -> None:
+    (tmp_path / "none").write_bytes(b"")
+    assert tftrt_proof.saved_engines(tmp_path / "none") == []
+
+
+def test_a_profile_names_the_steps_of_a_call() -> None:
+    import tensorflow as tf
+
+    def call() -> None:
+        with tf.profiler.experimental.Trace("TRTEngineOp::BuildEngine", engine=1):
+            tf.zeros(3) + 1
+
+    assert tftrt_proof.profiled_steps(tf, call) >= tftrt_proof.FALLBACKS - {"TRTEngineOp::ExecuteNativeSegment"}
+    assert not tftrt_proof.profiled_steps(tf, lambda: tf.zeros(3) + 1) & tftrt_proof.FALLBACKS
