@@ -51,7 +51,7 @@ bench-gpu: $(VENV)/runs  ## measure both zoo models on this GPU (an hour) and wr
 	@$(BIN)/python -m tests.bench_gpu render $(NAME) docs/results/.$(NAME).*.part && rm docs/results/.$(NAME).*.part
 
 clean:  ## remove results and fetched data; the environment, DVC's cache and MLflow's runs stay
-	@git clean -fdXq data models reports
+	@git clean -fdXq data/model data/evaluation data/calibration models reports
 	@echo "removed data, models and results; the tracked summaries, .venv, .dvc/cache, mlflow.db and mlartifacts stay"
 
 lock:  ## compile the pinned requirements anew (needs uv)

@@ -2,14 +2,16 @@
 
 import argparse
 import fcntl
+import json
 import os
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 from stages import track
 from stages.common import errors, files, images, labels, metrics, params, paths, variants
@@ -49,8 +51,8 @@ def run(command: Sequence[str]) -> None:
     setting = params.load()
     with exclusive(), tempfile.NamedTemporaryFile("r", encoding="utf-8") as collected:
         environment = os.environ | {errors.COLLECT: collected.name}
-        status = subprocess.run(command, check=False, env=environment).returncode
-        messages = collected.read().splitlines()
+        status = _wait(subprocess.Popen(command, env=environment))
+        messages = [json.loads(line) for line in collected]
     # A command that ended early may have left the table of an earlier run.
     problems = verdict(setting) if status == 0 else [f"the pipeline did not run to its end (exit status {status})"]
     if problems:
@@ -58,6 +60,25 @@ def run(command: Sequence[str]) -> None:
         reasons = messages if paths.SUMMARY.exists() else messages[:1]
         raise PipelineError("\n  ".join(filter(None, [*problems, *reasons, errors.disk_hint()])))
     print("Next: `make ui` compares the runs in MLflow; edit params.yaml and run `make repro` again to sweep.")
+
+
+def _wait(process: "subprocess.Popen[bytes]") -> int:
+    """Exit status; after Ctrl-C only once all its processes are gone, so that none outlives the lock."""
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        with suppress(psutil.NoSuchProcess):
+            _end(process, psutil.Process(process.pid).children(recursive=True))
+        raise
+
+
+def _end(dvc: "subprocess.Popen[bytes]", stage: list[psutil.Process]) -> None:
+    """Wait until the stage, which has had the same Ctrl-C, is gone, and DVC with it."""
+    if stage:
+        dvc.kill()  # it ignores Ctrl-C while it waits for a stage, and would go on with the next one
+    dvc.wait()
+    for process in psutil.wait_procs(stage, timeout=20)[1]:
+        process.kill()
 
 
 def verdict(setting: Params) -> list[str]:

@@ -165,6 +165,9 @@ class Benchmark:
             self._interleave(batch_size)
             self._each(partial(self._verify, batch_size))
         self._each(self._read_memory)
+        if self._gpu:
+            own = sum(self.loaded[name]["gpu_peak_memory_bytes"] is not None for name in self._racing())
+            self._other_processes = max(self._other_processes, self._gpu.processes() - own)
 
     def _load(self, name: str) -> None:
         self.loaded[name] = {"load_ms": self._ask(name, "load")}

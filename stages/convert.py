@@ -44,7 +44,7 @@ def job_for(name: str, setting: params.Params, target: Path) -> Job:
         precision=precision,
         input_shape=tuple(model["input_shape"]),
         calibration=partial(calibration_batches, preprocessing),
-        batch_sizes=tuple(sorted({*setting.benchmark.batch_sizes, setting.evaluation.batch_size})),
+        batch_sizes=setting.engine_batch_sizes(),
         options=setting.options(runtime),
     )
 
@@ -80,7 +80,7 @@ def main() -> None:
         manifest = {
             "status": result["status"],
             "reason": result["reason"],
-            "options": setting.options(runtime),
+            "options": setting.options(runtime) if result["status"] == "ok" else {},
         }
         files.write_json(folder / paths.MANIFEST, header | manifest)
     size = {"size_bytes": sum(written.values()) or None, "files": written, "model_sha256": digest}

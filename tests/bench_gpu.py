@@ -20,6 +20,10 @@ from typing import Any
 
 import yaml
 
+from stages import environment
+from stages.common import table as report_table
+from stages.runtimes import tftrt
+
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "docs/results"
 MODELS = ("mobilenet_v2", "efficientnet_lite0")
@@ -44,13 +48,14 @@ def edit(folder: Path, settings: dict[str, Any]) -> None:
 
 def run(folder: Path, *command: str) -> Summary:
     """Run a pipeline command in the copy, as `make repro` does, and read what it found."""
+    summary = folder / "reports/summary.json"
+    summary.unlink(missing_ok=True)  # an old one is no result of this command
     start = time.perf_counter()
     search = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     done = subprocess.run(
         [sys.executable, "-m", "stages", "run", *command], cwd=folder, env=os.environ | {"PATH": search}
     )
     print(f"{' '.join(command)}: {time.perf_counter() - start:.0f} s, exit status {done.returncode}", flush=True)
-    summary = folder / "reports/summary.json"
     if not summary.exists():
         raise SystemExit(f"`{' '.join(command)}` left no summary in {folder}: its errors stand above")
     return dict(json.loads(summary.read_text()))
@@ -58,6 +63,8 @@ def run(folder: Path, *command: str) -> Summary:
 
 def measure(model: str, settings: dict[str, Any], folder: Path, out: Path) -> None:
     """All runs of one model; the file grows after each, so that an interrupted measurement keeps what it has."""
+    if missing := tftrt.unavailable("int8", environment.describe_machine(None)):
+        raise SystemExit(f"error: TF-TRT cannot be measured here: {missing}")
     out.parent.mkdir(parents=True, exist_ok=True)
     shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(".gpu", ".venv", "mlflow.db", "cache", "tmp"))
     edit(folder, SETTINGS | {"model.name": model} | settings)
@@ -159,13 +166,13 @@ def section(runs: list[Summary]) -> list[str]:
 def variant_cells(name: str, runs: list[Summary]) -> dict[str, str]:
     """One line of the table."""
     rows = [next(row for row in summary["rows"] if row["variant"] == name) for summary in runs]
-    row = rows[0]
-    cells = {"variant": name, "status": row["status"]}
+    row = next((row for row in rows if row["status"] != "ok"), rows[0])
+    cells = {"variant": name, "status": report_table._status(row)}
     if row["status"] != "ok":
-        return cells
+        return cells | {"status": f"{row['status']}: {row['reason']}"}
     cells |= {"top-1 %": f"{100 * row['top1']:.2f}", "agreement %": f"{100 * row['agreement']:.1f}"}
     for size in row["latency"]:
-        p50s = [r["latency"][size]["p50_ms"] for r in rows if r["latency"]]
+        p50s = [r["latency"][size]["p50_ms"] for r in rows]
         ratios = [baseline(summary)[size]["p50_ms"] / p50 for summary, p50 in zip(runs, p50s, strict=True)]
         middle = statistics.median(p50s)
         cells[f"p50 ms, batch {size}"] = f"{middle:.3f} ({(max(p50s) - min(p50s)) / middle:.1%})"

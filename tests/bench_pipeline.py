@@ -1,11 +1,10 @@
 """Measure the pipeline's own speed: `make bench-pipeline`, or one part of it: `python -m tests.bench_pipeline NAME`.
 
-Everything runs in a temporary copy of this checkout with the environment that runs this file. Machines are noisy, so
-these are figures to read, with their ratios taken within one run, and never tests.
+Everything runs in a temporary clone of what is committed here, with the environment that runs this file. Machines are
+noisy, so these are figures to read, with their ratios taken within one run, and never tests.
 """
 
 import csv
-import json
 import os
 import shutil
 import statistics
@@ -22,6 +21,7 @@ from PIL import Image
 
 from stages.common import images
 from stages.common.images import Preprocessing
+from stages.environment import describe_machine
 from stages.runtimes.protocol import infer
 from stages.runtimes.tflite import TFLiteSession
 
@@ -198,9 +198,8 @@ def harness(folder: Path) -> None:
 def main() -> None:
     """Run the parts that are named, or all."""
     parts = {"pipeline": pipeline, "evaluation": evaluation, "harness": harness}
-    machine = json.loads((ROOT / "reports/environment.json").read_text()) if len(sys.argv) < 2 else {}
-    if machine:
-        print(f"{machine['cpu']}, {machine['cores']} cores, Python {machine['python']}")
+    machine = describe_machine(None)
+    print(f"{machine['cpu']}, {machine['cores']} cores, Python {machine['python']}")
     for name in sys.argv[1:] or parts:
         with tempfile.TemporaryDirectory() as folder:
             parts[name](Path(folder))

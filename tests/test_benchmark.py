@@ -168,6 +168,19 @@ def test_a_variant_on_the_gpu_has_the_gpus_record_and_one_on_the_cpu_has_none() 
     assert (gpu["sm_clock_mhz"], gpu["memory_clock_mhz"], gpu["power_w"]) == ([1980, 1980], [2619, 2619], [250, 250])
 
 
+def test_a_process_that_joins_the_gpu_later_is_counted() -> None:
+    class Joined(FakeGpu):
+        def processes(self) -> int:
+            self.others += 1
+            return self.others
+
+    worker = FakeWorker("there", [])
+    worker.gpu_peak = 77
+    # None at the start; at the end two, of which one is the worker itself.
+    assert raced(setting(), Joined(-1, ()), there=worker).result("there")["gpu"]["other_processes"] == 0
+    assert raced(setting(), Joined(0, ()), there=worker).result("there")["gpu"]["other_processes"] == 1
+
+
 def test_all_variants_may_fail() -> None:
     found = raced(setting(), a=FakeWorker("a", [], fails_at=1), b=FakeWorker("b", [], fails_at=3))
     assert set(found.failed) == {"a", "b"}

@@ -379,6 +379,40 @@ def test_a_killed_evaluation_and_benchmark_worker_cost_one_row_each(project: Pro
     assert {row["status"] for row in project.rows().values()} <= {"ok", "skipped"}
 
 
+@pytest.mark.parametrize("stage", ["-m stages.convert tflite-int8", "-m stages.benchmark"])
+def test_ctrl_c_ends_every_process_with_one_sentence(project: Project, stage: str) -> None:
+    project.edit(lambda values: values["calibration"].update(seed=values["calibration"]["seed"] + 1))
+    command = ("python", "-m", "stages", "run", "dvc", "repro", "--ignore-errors")
+    # A group of its own, as a terminal gives it: Ctrl-C goes to all of the group at once.
+    with subprocess.Popen(
+        command, cwd=project.folder, env=project.environment, start_new_session=True, stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL, text=True,
+    ) as process:  # fmt: skip
+        deadline = time.monotonic() + 120
+        while not any(stage in line for line in command_lines(project)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(2)  # into its work
+        os.killpg(process.pid, signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert errors.splitlines()[-1] == (
+        "error: interrupted: run the same command again, and it goes on where it stopped"
+    )
+    assert "Traceback" not in errors
+    assert command_lines(project) == []
+    project.repro_ok()
+    assert project.rows()["tflite-int8"]["status"] == "ok"
+
+
+def command_lines(project: Project) -> list[str]:
+    """Of every process that works in the project's folder."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "cwd"]):
+        if process.info["cwd"] == str(project.folder):
+            found.append(" ".join(process.info["cmdline"] or ()))
+    return found
+
+
 def test_a_failed_shared_stage_leaves_no_table_of_an_earlier_run(project: Project) -> None:
     project.edit(lambda values: values["evaluation"].update(source="nowhere"))
     done = project.repro()

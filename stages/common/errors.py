@@ -1,6 +1,7 @@
 """One way to fail: a sentence for a person, exit status 1, and no traceback for a user's mistake."""
 
 import errno
+import json
 import os
 import shutil
 import sys
@@ -25,6 +26,8 @@ def run(main: Callable[[], None]) -> None:
         main()
     except PipelineError as error:
         fail(str(error))
+    except KeyboardInterrupt:
+        fail("interrupted: run the same command again, and it goes on where it stopped")
     except Exception as error:
         if not disk_hint(error) and not (isinstance(error, OSError) and error.filename):
             _collect(f"an unexpected {describe(error)}; its traceback stands above")
@@ -43,7 +46,7 @@ def fail(message: str) -> None:
 def _collect(message: str) -> None:
     # Where even this file cannot be written, for want of space, the line on stderr must do.
     with suppress(OSError), Path(os.environ.get(COLLECT, os.devnull)).open("a", encoding="utf-8") as collected:
-        collected.write(message + "\n")
+        collected.write(json.dumps(message) + "\n")
 
 
 def describe(error: BaseException) -> str:

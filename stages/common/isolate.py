@@ -19,7 +19,7 @@ class Worker:
         """Start the process: `serve` gets its end of the pipe, then `args`."""
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=serve, args=(theirs, *args), daemon=True)
+        self._process = context.Process(target=_start, args=(serve, theirs, *args), daemon=True)
         self._process.start()
         theirs.close()
 
@@ -42,7 +42,8 @@ class Worker:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._connection.close()
-        self._process.join(timeout=10)
+        if kind is None:
+            self._process.join(timeout=10)
         self._process.kill()
 
 
@@ -61,6 +62,12 @@ def answer(connection: Connection, compute: Callable[[], Any]) -> None:
             traceback.print_exc(file=sys.stderr)
         result = (False, describe(error))
     connection.send(result)
+
+
+def _start(serve: Callable[..., None], connection: Connection, *args: Any) -> None:
+    # Ctrl-C reaches every process of a terminal: the parent answers it, and ends this one.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    serve(connection, *args)
 
 
 def _serve_once(connection: Connection, function: Callable[..., Any], args: tuple[Any, ...]) -> None:

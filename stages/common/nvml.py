@@ -118,7 +118,7 @@ def _visible() -> list[Any]:
         try:
             by = pynvml.nvmlDeviceGetHandleByIndex if is_index else pynvml.nvmlDeviceGetHandleByUUID
             found = by(int(name) if is_index else name)
-        except (pynvml.NVMLError, OverflowError):
+        except (pynvml.NVMLError, ValueError, OverflowError):
             break
         handles.append(found)
     return handles

@@ -2,13 +2,14 @@
 
 import difflib
 import json
+import os
 import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 from pydantic_core import ErrorDetails
 
@@ -39,11 +40,24 @@ def _no_repeats(values: tuple[Any, ...]) -> tuple[Any, ...]:
     return values
 
 
+def _in_order(sizes: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(sorted(sizes))
+
+
 def _pinned(source: str) -> str:
     if (source.startswith(("http://", "https://")) or "==" in source) and not re.search(
         r"#sha256=[0-9a-f]{64}$", source
     ):
         raise ValueError("a download needs its hash: append #sha256= and the 64 hex digits `sha256sum` prints")
+    return source
+
+
+def _users_own(source: str) -> str:
+    # DVC removes a stage's outputs before it runs.
+    place = Path(os.path.abspath(source))  # noqa: PTH100 (a path need not exist, and no link is followed)
+    owner = next((folder for folder in paths.WRITTEN if place.is_relative_to(folder.absolute())), None)
+    if owner:
+        raise ValueError(f"the pipeline writes {owner}/ itself and clears it first; keep your own files elsewhere")
     return source
 
 
@@ -53,7 +67,7 @@ def _fetchable(weights: str) -> str:
     return weights
 
 
-Source = Annotated[str, Field(min_length=1), AfterValidator(_pinned)]
+Source = Annotated[str, Field(min_length=1), AfterValidator(_pinned), AfterValidator(_users_own)]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -85,7 +99,9 @@ class CalibrationParams:
 class BenchmarkParams:
     """How long and how wide to measure."""
 
-    batch_sizes: Annotated[tuple[Positive, ...], Field(min_length=1), AfterValidator(_no_repeats)]
+    batch_sizes: Annotated[
+        tuple[Positive, ...], Field(min_length=1), AfterValidator(_no_repeats), AfterValidator(_in_order)
+    ]
     min_samples: Annotated[int, Field(ge=2, le=1_000_000)]
     min_seconds: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
     threads: Positive | None
@@ -143,6 +159,20 @@ class Params:
     tftrt: TFTRTParams
     tracking: TrackingParams
 
+    @model_validator(mode="after")
+    def _one_engine_for_each_size(self) -> "Params":
+        cached, sizes = self.tftrt.maximum_cached_engines, self.engine_batch_sizes()
+        if cached is not None and cached < len(sizes) and not self.tftrt.dynamic_shapes:
+            raise ValueError(
+                f"`tftrt.maximum_cached_engines` is {cached}, but benchmark.batch_sizes and evaluation.batch_size are "
+                f"{len(sizes)} sizes, each with an engine of its own; raise it to {len(sizes)}, or set null"
+            )
+        return self
+
+    def engine_batch_sizes(self) -> tuple[int, ...]:
+        """Every batch size that is ever served, smallest first."""
+        return tuple(sorted({*self.benchmark.batch_sizes, self.evaluation.batch_size}))
+
     def options(self, runtime: str) -> dict[str, Any]:
         """The runtime's own block, as plain values."""
         return asdict(getattr(self, runtime))
@@ -198,6 +228,8 @@ PLAIN_WORDS = {
 
 
 def _sentence(name: str, error: ErrorDetails) -> str:
+    if not error["loc"] and error["type"] == "value_error":
+        return f"{name}: {error['msg'].removeprefix('Value error, ')}"
     key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error["loc"]).removeprefix(".")
     if error["type"] == "missing":
         return f"{name}: the key `{key}` is missing"

@@ -24,6 +24,8 @@ LABELS = WEIGHTS / "labels.csv"
 EVALUATION = Path("data/evaluation")
 CALIBRATION = Path("data/calibration")
 SAVED_MODEL = Path("models/saved_model")
+# Folders that belong to the pipeline: DVC and `make clean` remove what is in them.
+WRITTEN = (WEIGHTS, EVALUATION, CALIBRATION, Path("models"), Path("reports"))
 # In every variant's folder: what it is, and whether there is a model beside it.
 MANIFEST = "variant.json"
 

@@ -1,4 +1,5 @@
 import errno
+import json
 from pathlib import Path
 
 import pytest
@@ -70,10 +71,11 @@ def test_a_sentence_is_collected_for_the_end_of_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv(errors.COLLECT, str(tmp_path / "collected"))
-    for sentence in ("the first stage failed", "größer als erlaubt"):
+    for sentence in ("bad images:\n  a.jpg", "größer als erlaubt"):
         with pytest.raises(SystemExit):
             errors.fail(sentence)
-    assert (tmp_path / "collected").read_text(encoding="utf-8") == "the first stage failed\ngrößer als erlaubt\n"
+    lines = (tmp_path / "collected").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line) for line in lines] == ["bad images:\n  a.jpg", "größer als erlaubt"]
     assert capsys.readouterr().err.count("error: ") == 2
 
 

@@ -206,3 +206,30 @@ def test_a_key_that_stands_twice_is_refused_with_its_line(checkout: Path) -> Non
 def test_what_could_never_end_is_refused(edit: Edit, key: str, value: Any) -> None:
     edit((key, value))
     assert "it should be less than or equal to" in refusal()
+
+
+@pytest.mark.parametrize("own", ["data/evaluation", "data/model/mine.h5", "./models/../data/calibration", "models/a"])
+def test_folders_that_the_pipeline_clears_are_no_place_for_your_files(checkout: Path, edit: Edit, own: str) -> None:
+    for place in (own, str(checkout / own)):
+        edit(("evaluation.source", place))
+        with pytest.raises(PipelineError, match=r"`evaluation\.source` is .*the pipeline writes \S+/ itself"):
+            params.load()
+    edit(("evaluation.source", "data/holdout"))
+    assert params.load().evaluation.source == "data/holdout"
+
+
+def test_fewer_cached_engines_than_batch_sizes_are_refused(checkout: Path, edit: Edit) -> None:
+    edit(("tftrt.maximum_cached_engines", 2), ("benchmark.batch_sizes", [1, 32]), ("evaluation.batch_size", 8))
+    with pytest.raises(PipelineError) as caught:
+        params.load()
+    assert str(caught.value) == (
+        "params.yaml: `tftrt.maximum_cached_engines` is 2, but benchmark.batch_sizes and evaluation.batch_size are "
+        "3 sizes, each with an engine of its own; raise it to 3, or set null"
+    )
+    edit(("tftrt.dynamic_shapes", True))
+    assert params.load().engine_batch_sizes() == (1, 8, 32)
+
+
+def test_batch_sizes_come_in_order(checkout: Path, edit: Edit) -> None:
+    edit(("benchmark.batch_sizes", [4, 1]))
+    assert params.load().benchmark.batch_sizes == (1, 4)

@@ -1,11 +1,8 @@
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from stages.common.errors import PipelineError
 from stages.runtimes import tftrt
-from stages.runtimes.protocol import Job
 
 Machine = dict[str, Any]
 
@@ -87,18 +84,3 @@ def test_a_gpu_after_hopper_is_named(machine: Machine, precision: str) -> None:
     assert tftrt.unavailable(precision, with_gpu(machine, "10.0")) == (
         "a GPU (compute capability 10.0) is newer than TensorRT 8, whose last is 9.0"
     )
-
-
-def job(precision: str = "fp16", batch_sizes: tuple[int, ...] = (1, 8), **options: Any) -> Job:
-    all_options = {
-        "tf32": True, "minimum_segment_size": 3, "max_workspace_mib": None, "maximum_cached_engines": None,
-        "dynamic_shapes": False, "profile_strategy": "Range",
-    } | options  # fmt: skip
-    return Job(
-        Path("saved_model"), Path("target"), precision, (4, 4, 3), lambda size: iter(()), batch_sizes, all_options
-    )
-
-
-def test_fewer_cached_engines_than_batch_sizes_are_refused() -> None:
-    with pytest.raises(PipelineError, match=r"maximum_cached_engines is 1, but there are 2 batch sizes \(1, 8\)"):
-        tftrt.convert(job(maximum_cached_engines=1))

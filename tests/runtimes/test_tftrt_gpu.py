@@ -147,7 +147,7 @@ def test_a_batch_larger_than_any_engine_is_caught(built: Path) -> None:
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_an_aborted_engine_build_is_caught(source: Path, tmp_path: Path, precision: str) -> None:
-    with pytest.raises(PipelineError, match=r"engine for 0 of the 1 parts|without ranges|engine's place"):
+    with pytest.raises(PipelineError, match=r"TensorRT built an engine for 0 of the 1 parts"):
         isolate.call(convert_without_engines, precision, source, tmp_path / "trt", (1, 4))
 
 
@@ -164,8 +164,7 @@ def verify_unseen_batch(folder: Path, size: int) -> None:
     session.verify()
 
 
-def test_an_engine_from_elsewhere_is_refused(source: Path, built: Path, tmp_path: Path) -> None:
-    """A file whose engine was cut short cannot be read, and nothing may answer in its place."""
+def test_an_emptied_engine_file_is_caught(built: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     shutil.copytree(built, broken)
     (asset,) = broken.glob("assets/trt-serialized-engine.*")
