@@ -6,7 +6,6 @@ parameters if wanted, so that two GPUs can share the work; `render NAME PART.jso
 """
 
 import argparse
-import hashlib
 import json
 import os
 import shutil
@@ -20,8 +19,8 @@ from typing import Any
 
 import yaml
 
-from stages import environment
-from stages.common import table as report_table
+from stages import environment, track
+from stages.common import table
 from stages.runtimes import tftrt
 
 ROOT = Path(__file__).parent.parent
@@ -84,8 +83,8 @@ def measure(model: str, settings: dict[str, Any], folder: Path, out: Path) -> No
 def overhead(folder: Path) -> dict[str, float]:
     """p50 of the harness against a bare loop on the same signature at batch 1, in alternate blocks of one process."""
     code = "from tests import bench_gpu; bench_gpu.print_overhead()"
-    environment = os.environ | {"PYTHONPATH": str(folder)}
-    done = subprocess.run([sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True)
+    search = os.environ | {"PYTHONPATH": str(folder)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, env=search, capture_output=True, text=True)
     return dict(json.loads(done.stdout.splitlines()[-1])) if done.returncode == 0 else {"error": done.stderr[-400:]}
 
 
@@ -123,7 +122,7 @@ def render(name: str, parts: list[Path]) -> None:
 def page(name: str, summaries: list[Summary]) -> str:
     """The results as Markdown: for each model the medians of its repeats, with their spread."""
     machine = summaries[0]["environment"]
-    digest = hashlib.sha256(json.dumps(machine, sort_keys=True).encode()).hexdigest()[:16]
+    digest = track.common_tags(summaries[0], experiment="")["environment"]
     gpu = machine["gpus"][0]
     lines = [
         f"# {gpu['name']}",
@@ -151,15 +150,17 @@ def section(runs: list[Summary]) -> list[str]:
         f"median of the p50 of {len(full)} repeats of the whole benchmark, each with fresh processes, and in brackets "
         "their spread, (largest - smallest) / median.",
         "",
-        *table([variant_cells(name, full) for name in (row["variant"] for row in first["rows"])]),
+        *grid([variant_cells(name, full) for name in (row["variant"] for row in first["rows"])]),
     ]
     for summary in runs[len(full) :]:
         off = [variant_cells(row["variant"], [summary]) for row in summary["rows"]]
-        lines += ["", "TF32 off (one run):", "", *table(off)]
+        lines += ["", "TF32 off (one run):", "", *grid(off)]
     if "bare_p50_ms" in harness:
         ours, bare = harness["harness_p50_ms"], harness["bare_p50_ms"]
         lines += ["", f"Harness against a bare loop on the signature of tftrt-fp16, batch 1: {ours:.3f} ms against "
                   f"{bare:.3f} ms, {ours / bare - 1:+.1%}."]  # fmt: skip
+    if "error" in harness:
+        lines += ["", f"The harness could not be compared with a bare loop: {harness['error']}"]
     return lines
 
 
@@ -167,7 +168,7 @@ def variant_cells(name: str, runs: list[Summary]) -> dict[str, str]:
     """One line of the table."""
     rows = [next(row for row in summary["rows"] if row["variant"] == name) for summary in runs]
     row = next((row for row in rows if row["status"] != "ok"), rows[0])
-    cells = {"variant": name, "status": report_table._status(row)}
+    cells = {"variant": name, "status": table._status(row)}
     if row["status"] != "ok":
         return cells | {"status": f"{row['status']}: {row['reason']}"}
     cells |= {"top-1 %": f"{100 * row['top1']:.2f}", "agreement %": f"{100 * row['agreement']:.1f}"}
@@ -193,12 +194,10 @@ def baseline(summary: Summary) -> dict[str, Any]:
     return dict(next(row["latency"] for row in summary["rows"] if row["variant"] == "savedmodel-fp32"))
 
 
-def table(rows: list[dict[str, str]]) -> list[str]:
+def grid(rows: list[dict[str, str]]) -> list[str]:
     """Markdown with the columns of the fullest row."""
     columns = list(max(rows, key=len))
-    lines = [columns, ["---", "---", *["--:"] * (len(columns) - 2)]]
-    lines += [[row.get(column, "") for column in columns] for row in rows]
-    return [f"| {' | '.join(line)} |" for line in lines]
+    return table._grid([columns, *([row.get(column, "") for column in columns] for row in rows)], texts=2)
 
 
 def main() -> None:
