@@ -4,7 +4,7 @@ import csv
 from pathlib import Path
 from typing import Any
 
-from stages.common import charts, errors, files, metrics, params, paths, table, variants
+from stages.common import charts, errors, files, metrics, nvml, params, paths, table, variants
 
 Record = dict[str, Any]
 
@@ -38,8 +38,13 @@ def row(name: str, timing: Record | None) -> Record:
         "peak_memory_bytes": timed.get("peak_memory_bytes"),
         "details": converted.get("details", {})
         | {"files": converted.get("files", {}), "gpu_peak_memory_bytes": timed.get("gpu_peak_memory_bytes")}
-        | {"gpu": timed.get("gpu")},
+        | {"gpu": _gpu(timed.get("gpu"))},
     }
+
+
+def _gpu(measured: Record | None) -> Record | None:
+    """What the benchmark saw of the GPU, with the states after each block as ranges and counts; null on the CPU."""
+    return measured and measured | nvml.conditions(measured["states"])
 
 
 def _share(evaluated: Record, key: str) -> Record:

@@ -49,7 +49,12 @@ def tracking_uri(setting: Params, checkout: Path) -> str:
 
 def run_key(setting: Params, summary: Record) -> str:
     """Same parameters and same results: same run."""
-    return hashlib.sha256(json.dumps([asdict(setting), summary], sort_keys=True).encode()).hexdigest()[:16]
+    return digest([asdict(setting), summary])
+
+
+def digest(value: Any) -> str:
+    """Sixteen hex digits of the SHA-256 of a JSON value."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def flat(value: Any, prefix: str = "") -> dict[str, Any]:
@@ -59,11 +64,6 @@ def flat(value: Any, prefix: str = "") -> dict[str, Any]:
     return {
         key: leaf for name, inner in value.items() for key, leaf in flat(inner, f"{prefix}.{name}".strip(".")).items()
     }
-
-
-def result_digest(row: Record) -> str:
-    """Digest of a variant's own results: equal only if nothing was converted, evaluated or timed again."""
-    return hashlib.sha256(json.dumps(row, sort_keys=True).encode()).hexdigest()[:16]
 
 
 class Store:
@@ -166,9 +166,9 @@ def log_variant(store: Store, setting: Params, row: Record, parent: str, tags: d
         return
     for run in found:
         store.delete(run.info.run_id)
-    digest = result_digest(row)
-    earlier = [run for run in store.search({"result": digest}) if finished(run)]
-    own = {"mlflow.parentRunId": parent, "level": "variant", "variant": name, "status": row["status"], "result": digest}
+    result = digest(row)  # equal only if nothing was converted, evaluated or timed again
+    earlier = [run for run in store.search({"result": result}) if finished(run)]
+    own = {"mlflow.parentRunId": parent, "level": "variant", "variant": name, "status": row["status"], "result": result}
     own |= {"cached": "true", "cached_from": earlier[0].info.run_id} if earlier else {"cached": "false"}
     own |= {"reason": row["reason"]} if row["reason"] else {}
     run_id = store.create(name, tags | own)
@@ -183,9 +183,8 @@ def common_tags(summary: Record, experiment: str) -> dict[str, str]:
     """What every run says of its origin."""
     machine = summary["environment"]
     git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
-    digest = hashlib.sha256(json.dumps(machine, sort_keys=True).encode()).hexdigest()[:16]
     gpu = machine["gpus"][0]["name"] if machine["gpus"] else "none"
-    tags = {"model": summary["model"]["name"], "environment": digest, "gpu": gpu, "cpu": machine["cpu"]}
+    tags = {"model": summary["model"]["name"], "environment": digest(machine), "gpu": gpu, "cpu": machine["cpu"]}
     return (
         tags
         | ({"mlflow.source.git.commit": git} if git else {})

@@ -90,14 +90,14 @@ def overhead(folder: Path) -> dict[str, float]:
 
 def print_overhead(variant: str = "tftrt-fp16", blocks: int = 40, calls: int = 25) -> None:
     """In the copy's folder: both medians as JSON."""
-    from stages.benchmark import Stopwatch, images_of
     from stages.common import files, paths
     from stages.common.images import Preprocessing
+    from stages.runtimes.stopwatch import Stopwatch, images_of
 
     preprocessing = Preprocessing.from_json(files.read_json(paths.MODEL)["preprocessing"])
     watch = Stopwatch(variant, None, preprocessing)
     watch.warm_up(1)
-    session: Any = watch._session
+    session: Any = watch.session
     signature, output, image = session._signature, session._output, session._tf.constant(images_of(1, preprocessing))
     ours: list[float] = []
     theirs: list[float] = []
@@ -168,7 +168,7 @@ def variant_cells(name: str, runs: list[Summary]) -> dict[str, str]:
     """One line of the table."""
     rows = [next(row for row in summary["rows"] if row["variant"] == name) for summary in runs]
     row = next((row for row in rows if row["status"] != "ok"), rows[0])
-    cells = {"variant": name, "status": table._status(row)}
+    cells = {"variant": name, "status": table.status(row)}
     if row["status"] != "ok":
         return cells | {"status": f"{row['status']}: {row['reason']}"}
     cells |= {"top-1 %": f"{100 * row['top1']:.2f}", "agreement %": f"{100 * row['agreement']:.1f}"}
@@ -197,7 +197,7 @@ def baseline(summary: Summary) -> dict[str, Any]:
 def grid(rows: list[dict[str, str]]) -> list[str]:
     """Markdown with the columns of the fullest row."""
     columns = list(max(rows, key=len))
-    return table._grid([columns, *([row.get(column, "") for column in columns] for row in rows)], texts=2)
+    return table.grid([columns, *([row.get(column, "") for column in columns] for row in rows)], texts=2)
 
 
 def main() -> None:

@@ -148,7 +148,7 @@ def resident_mb(folder: Path, count: int) -> float:
     (place / "reports").mkdir()
     shutil.copy(ROOT / "reports/model.json", place / "reports")
     code = (
-        "from stages import evaluate; from stages.benchmark import peak_resident_bytes\n"
+        "from stages import evaluate; from stages.runtimes.stopwatch import peak_resident_bytes\n"
         f"assert len(evaluate.predict('tflite-fp32', 8)) == {count}\n"
         "print(peak_resident_bytes())"
     )
@@ -163,7 +163,7 @@ def harness(folder: Path) -> None:
     """p50 of `benchmark` against a bare interpreter loop, in alternate blocks of one process."""
     from ai_edge_litert.interpreter import Interpreter
 
-    from stages.benchmark import Stopwatch, images_of
+    from stages.runtimes.stopwatch import Stopwatch, images_of
 
     path = model_of_this_checkout()
     os.chdir(ROOT)

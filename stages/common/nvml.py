@@ -72,12 +72,12 @@ class Gpu:
         return None
 
 
-def conditions(states: Sequence[State]) -> dict[str, Any]:
-    """The range of each value over all states, and in how many of them something held the clocks down."""
+def conditions(states: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The range of each value over all states, as records, and in how many of them something held the clocks down."""
     names = ("sm_clock_mhz", "memory_clock_mhz", "temperature_c", "power_w")
-    known = {name: [value for state in states if (value := getattr(state, name)) is not None] for name in names}
+    known = {name: [state[name] for state in states if state[name] is not None] for name in names}
     ranges = {name: [min(values), max(values)] if values else None for name, values in known.items()}
-    reasons = Counter(reason for state in states for reason in state.throttled_by)
+    reasons = Counter(reason for state in states for reason in state["throttled_by"])
     return ranges | {"states": len(states), "throttled_states": dict(sorted(reasons.items()))}
 
 

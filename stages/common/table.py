@@ -15,11 +15,11 @@ def markdown(summary: Record) -> str:
     header = ["variant", "status", "top-1 % [95 % CI]", "top-5 %", "agreement %"]
     header += [f"p50 ms, batch {size}" for size in sizes] + [f"p99 ms, batch {size}" for size in sizes[:1]]
     header += [f"speed-up, batch {size}" for size in sizes[:1]] + ["size MB", "peak memory MB"]
-    lines = _grid([header] + [_cells(r, sizes, baseline) for r in rows], texts=2)
+    lines = grid([header] + [_cells(r, sizes, baseline) for r in rows], texts=2)
     return "\n".join([_title(summary), "", *lines, *_conversions(rows), *_notes(rows), ""])
 
 
-def _grid(cells: list[list[str]], texts: int) -> list[str]:
+def grid(cells: list[list[str]], texts: int) -> list[str]:
     """Lines of a table with its header; the first `texts` columns are words, the others numbers."""
     widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
     rule = ["-" * (width + 2) if i < texts else "-" * (width + 1) + ":" for i, width in enumerate(widths)]
@@ -47,7 +47,7 @@ def _cells(r: Record, sizes: list[int], baseline: Record | None) -> list[str]:
     interval = " [{:.1f}, {:.1f}]".format(*(100 * end for end in r["top1_ci95"])) if r["top1_ci95"] else ""
     return [
         r["variant"],
-        _status(r),
+        status(r),
         number(r["top1"], 100) + interval,
         number(r["top5"], 100),
         number(r["agreement"], 100),
@@ -74,7 +74,7 @@ def _conversions(rows: list[Record]) -> list[str]:
         return []
     header = ["variant", "TF32", "outside the engines", "engine ops", "nodes in engines %", "build s"]
     header += ["variables MB", "graph MB", "engines MB", "GPU memory MB"]
-    return ["", *_grid([header] + [_conversion(r["variant"], r["details"]) for r in done], texts=3)]
+    return ["", *grid([header] + [_conversion(r["variant"], r["details"]) for r in done], texts=3)]
 
 
 def _conversion(name: str, details: Record) -> list[str]:
@@ -92,7 +92,7 @@ def _conversion(name: str, details: Record) -> list[str]:
     ]
 
 
-def _status(r: Record) -> str:
+def status(r: Record) -> str:
     """The status, with what makes a measurement on a GPU doubtful."""
     gpu = r["details"]["gpu"] or {}
     doubts = ["throttled"] * bool(gpu.get("throttled_states")) + ["shared GPU"] * bool(gpu.get("other_processes"))

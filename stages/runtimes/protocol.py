@@ -21,7 +21,7 @@ class Job:
     input_shape: tuple[int, int, int]
     # Calibration images in full batches of the given size: float32 [size, height, width, 3].
     calibration: Callable[[int], Iterator[Floats]]
-    batch_sizes: tuple[int, ...]
+    batch_sizes: tuple[int, ...]  # in order, smallest first
     options: dict[str, Any]
 
 

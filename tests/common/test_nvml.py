@@ -1,3 +1,4 @@
+from dataclasses import asdict
 from typing import Any
 
 import pynvml
@@ -103,7 +104,7 @@ def test_what_the_driver_does_not_tell_is_none(monkeypatch: pytest.MonkeyPatch) 
 
 def test_conditions_are_ranges_and_counts() -> None:
     states = [State(1980, 2619, 40, None, ()), State(1500, 2619, 60, None, ("power cap",))]
-    assert nvml.conditions(states) == {
+    assert nvml.conditions([asdict(state) for state in states]) == {
         "sm_clock_mhz": [1500, 1980],
         "memory_clock_mhz": [2619, 2619],
         "temperature_c": [40, 60],

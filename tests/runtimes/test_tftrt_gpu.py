@@ -120,14 +120,19 @@ def test_engines_for_every_batch_size_answer_as_the_savedmodel_does(
         np.testing.assert_allclose(own, other, atol=tolerance)
 
 
-@pytest.mark.parametrize("strategy", ["Range", "Optimal", "Range+Optimal"])
-def test_one_dynamic_engine_serves_every_batch_size(source: Path, tmp_path: Path, strategy: str) -> None:
+@pytest.mark.parametrize(
+    ("precision", "strategy", "tolerance"),
+    [("fp16", "Range", 1e-2), ("fp16", "Optimal", 1e-2), ("fp16", "Range+Optimal", 1e-2), ("int8", "Range", 5e-2)],
+)
+def test_one_dynamic_engine_serves_every_batch_size(
+    source: Path, tmp_path: Path, precision: str, strategy: str, tolerance: float
+) -> None:
     options = {"dynamic_shapes": True, "profile_strategy": strategy}
-    details = isolate.call(convert_with, ("fp16", source, tmp_path / "trt", (1, 4)), options)
+    details = isolate.call(convert_with, (precision, source, tmp_path / "trt", (1, 4)), options)
     assert details["engine_ops"] == 1
     ours, theirs = isolate.call(answers, tmp_path / "trt", (1, 4)), isolate.call(answers, source, (1, 4), "savedmodel")
     for own, other in zip(ours, theirs, strict=True):
-        np.testing.assert_allclose(own, other, atol=1e-2)
+        np.testing.assert_allclose(own, other, atol=tolerance)
 
 
 def convert_with(arguments: tuple[Any, ...], options: dict[str, Any]) -> dict[str, Any]:

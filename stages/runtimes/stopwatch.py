@@ -1,0 +1,127 @@
+"""Times one loaded model inside its own process, as the benchmark asks; knows nothing of other variants or reports."""
+
+import gc
+import math
+import re
+import resource
+import statistics
+import time
+from functools import cache, partial
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stages.common import isolate
+from stages.common.images import Floats, Preprocessing
+from stages.runtimes import Manifest
+from stages.runtimes.protocol import Session, infer
+
+# Warm-up: windows of calls until one more moves the median of all by less than 2 %, or time is up.
+WINDOW_CALLS = 5
+STABLE = 0.02
+MAX_WARMUP_MS = 2000
+
+
+@cache
+def images_of(batch_size: int, preprocessing: Preprocessing) -> Floats:
+    """The same pixels for every variant; what they show does not matter to the time."""
+    shape = (batch_size, preprocessing.height, preprocessing.width, 3)
+    return preprocessing.normalise(np.random.default_rng(0).integers(0, 256, shape, np.uint8))
+
+
+class Stopwatch:
+    """Lives in the worker process: one loaded model, asked for load, warm-up, blocks and memory."""
+
+    def __init__(self, variant: str, threads: int | None, preprocessing: Preprocessing) -> None:
+        """Load the model; `load_ms` covers the import of its library too, as a fresh process pays for both."""
+        gc.disable()
+        self._preprocessing = preprocessing
+        start = time.perf_counter()
+        self.session: Session = Manifest.read(variant).load(threads)
+        self.load_ms = _ms_since(start)
+
+    def warm_up(self, batch_size: int) -> dict[str, Any]:
+        """First call at this batch size, then windows of calls until the running median is stable."""
+        images = images_of(batch_size, self._preprocessing)
+        start = time.perf_counter()
+        infer(self.session, images)
+        first_ms, times, median, stable = _ms_since(start), [math.inf], math.inf, False
+        start = time.perf_counter()  # the first call may have compiled kernels
+        while not stable and (len(times) < 2 * WINDOW_CALLS or _ms_since(start) < MAX_WARMUP_MS):
+            times += [self._call(images)[1] for _ in range(WINDOW_CALLS)]
+            before, median = median, statistics.median(times)
+            stable = abs(median - before) <= STABLE * median
+        return {
+            "first_inference_ms": first_ms,
+            "warmup_calls": len(times),
+            "warmup_stable": stable,
+            "call_ms": median,
+        }
+
+    def block(self, batch_size: int, calls: int) -> dict[str, list[float]]:
+        """Milliseconds of `calls` calls by term, after one that warms the caches which the last variant left cold."""
+        images = images_of(batch_size, self._preprocessing)
+        self._call(images)
+        both = [self._call(images) for _ in range(calls)]
+        # Where `put` is asynchronous, the end of its copy would count as latency: time the model on a settled tensor.
+        device = [self._run() for _ in range(calls)] if self.session.asynchronous else [run for run, _ in both]
+        return {"latency": device, "latency_host": [host for _, host in both]}
+
+    def verify(self, batch_size: int) -> None:
+        """Check that what was timed was the converted model."""
+        infer(self.session, images_of(batch_size, self._preprocessing))
+        self.session.verify()
+
+    def _run(self) -> float:
+        start = time.perf_counter()
+        self.session.run()
+        return _ms_since(start)
+
+    def _call(self, images: Floats) -> tuple[float, float]:
+        """Milliseconds of `run` within a call, and of the whole call from NumPy array to NumPy array."""
+        session = self.session
+        start = time.perf_counter()
+        session.put(images)
+        placed = time.perf_counter()
+        output = session.run()
+        done = time.perf_counter()
+        session.probabilities(output)
+        end = time.perf_counter()
+        return (done - placed) * 1000, (end - start) * 1000
+
+    def memory(self) -> dict[str, Any]:
+        """Most memory this process ever had resident, and most GPU memory its runtime held."""
+        return {
+            "peak_memory_bytes": peak_resident_bytes(),
+            "gpu_peak_memory_bytes": self.session.gpu_peak_bytes(),
+        }
+
+
+def _ms_since(start: float) -> float:
+    return (time.perf_counter() - start) * 1000
+
+
+def peak_resident_bytes() -> int:
+    """VmHWM of this process: ru_maxrss would start at what its parent had when it forked."""
+    status = Path("/proc/self/status")
+    found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.exists() else None
+    return int(found[1]) * 1024 if found else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def serve(connection: Connection, variant: str, threads: int | None, preprocessing: Preprocessing) -> None:
+    """The worker: the first request loads the model, each later one names a method of Stopwatch and its arguments."""
+    watch: Stopwatch | None = None
+
+    def load() -> float:
+        nonlocal watch
+        watch = Stopwatch(variant, threads, preprocessing)
+        return watch.load_ms
+
+    while True:
+        try:
+            method, *arguments = connection.recv()
+        except EOFError:
+            return
+        isolate.answer(connection, load if watch is None else partial(getattr(watch, method), *arguments))
