@@ -8,6 +8,7 @@ parameters if wanted, so that two GPUs can share the work; `render NAME PART.jso
 import argparse
 import json
 import os
+import shlex
 import shutil
 import statistics
 import subprocess
@@ -67,17 +68,21 @@ def measure(model: str, settings: dict[str, Any], folder: Path, out: Path) -> No
     out.parent.mkdir(parents=True, exist_ok=True)
     shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(".gpu", ".venv", "mlflow.db", "cache", "tmp"))
     edit(folder, SETTINGS | {"model.name": model} | settings)
-    found = []
+    chosen = [f"{key}={json.dumps(value) if isinstance(value, list) else value}" for key, value in settings.items()]
+    command = shlex.join(["python", "-m", "tests.bench_gpu", "measure", model, "PART.json", *chosen])
+    found: list[Summary] = []
+
+    def keep(summary: Summary) -> None:
+        found.append(summary | {"command": command})
+        out.write_text(json.dumps(found, indent=1) + "\n")
+
     for repeat in range(REPEATS):
         again = ("dvc", "repro", "--force", "--single-item", "benchmark", "report", "track")
-        found.append(run(folder, *(again if repeat else ("dvc", "repro", "--ignore-errors"))))
-        out.write_text(json.dumps(found, indent=1) + "\n")
-    found[-1]["harness"] = overhead(folder)
-    out.write_text(json.dumps(found, indent=1) + "\n")
+        summary = run(folder, *(again if repeat else ("dvc", "repro", "--ignore-errors")))
+        keep(summary | ({"harness": overhead(folder)} if repeat == REPEATS - 1 else {}))
     if model == MODELS[0]:
         edit(folder, FP32)
-        found.append(run(folder, "dvc", "repro", "--ignore-errors"))
-        out.write_text(json.dumps(found, indent=1) + "\n")
+        keep(run(folder, "dvc", "repro", "--ignore-errors"))
 
 
 def overhead(folder: Path) -> dict[str, float]:
@@ -122,7 +127,7 @@ def render(name: str, parts: list[Path]) -> None:
 def page(name: str, summaries: list[Summary]) -> str:
     """The results as Markdown: for each model the medians of its repeats, with their spread."""
     machine = summaries[0]["environment"]
-    digest = track.common_tags(summaries[0], experiment="")["environment"]
+    digest = track.digest(machine)
     gpu = machine["gpus"][0]
     lines = [
         f"# {gpu['name']}",
@@ -130,7 +135,13 @@ def page(name: str, summaries: list[Summary]) -> str:
         f"Driver {machine['driver']}, compute capability {gpu['compute_capability']}, TensorFlow "
         f"{machine['tensorflow']['version']}, TensorRT {machine['tensorrt']['loaded']}, {machine['cpu']}, "
         f"{machine['cores']} cores; environment digest `{digest}`.",
-        f"Raw: [{name}.json]({name}.json), the `summary.json` of every run. Both made by `make bench-gpu NAME={name}`.",
+        f"Raw: [{name}.json]({name}.json), the `summary.json` of every run. Both made by `make bench-gpu NAME={name}`, "
+        "or by its commands, one model for each GPU:",
+        "",
+        "```console",
+        *dict.fromkeys(summary["command"] for summary in summaries),
+        f"python -m tests.bench_gpu render {name} PART.json PART.json",
+        "```",
     ]
     for model in dict.fromkeys(summary["model"]["name"] for summary in summaries):
         lines += ["", *section([summary for summary in summaries if summary["model"]["name"] == model])]
