@@ -18,10 +18,12 @@ from stages.common.isolate import Worker
 from stages.common.nvml import Gpu, State
 from stages.common.params import BenchmarkParams
 from stages.runtimes import Manifest, stopwatch
+from stages.runtimes.stopwatch import TERMS
 
 # Every latency is made of at least this many blocks, spread over the whole run, so that drift hits all variants alike.
 BLOCKS = 10
-TERMS = ("latency", "latency_host")
+# One call that is faster than in the warm-up would otherwise cost all variants another round.
+MARGIN = 1.05
 
 
 class Benchmark:
@@ -76,12 +78,15 @@ class Benchmark:
             rounds += 1
 
     def _measure(self, batch_size: int, name: str) -> None:
-        call_s = self.warm[name, batch_size]["call_ms"] / 1000
-        calls = math.ceil(max(self._setting.min_samples, self._setting.min_seconds / call_s) / BLOCKS)
+        calls = {term: self._calls(ms) for term, ms in self.warm[name, batch_size]["call_ms"].items()}
         for term, times in self._ask(name, "block", batch_size, calls).items():
             self.blocks[name, batch_size, term].append(times)
         if self._gpu:
             self.gpu_states[name].append(self._gpu.state())
+
+    def _calls(self, call_ms: float) -> int:
+        """How many calls a block needs, if a call takes as long as in the warm-up or is a little faster."""
+        return math.ceil(max(self._setting.min_samples, MARGIN * self._setting.min_seconds * 1000 / call_ms) / BLOCKS)
 
     def _enough(self, name: str, batch_size: int) -> bool:
         spans = [self.times(name, batch_size, term) for term in TERMS]

@@ -18,6 +18,8 @@ from stages.common.images import Floats, Preprocessing
 from stages.runtimes import Manifest
 from stages.runtimes.protocol import Session, infer
 
+# What is timed: `run` alone on a settled input tensor, and the whole way from NumPy array to NumPy array.
+TERMS = ("latency", "latency_host")
 # Warm-up: windows of calls until one more moves the median of all by less than 2 %, or time is up.
 WINDOW_CALLS = 5
 STABLE = 0.02
@@ -43,31 +45,39 @@ class Stopwatch:
         self.load_ms = _ms_since(start)
 
     def warm_up(self, batch_size: int) -> dict[str, Any]:
-        """First call at this batch size, then windows of calls until the running median is stable."""
+        """First call at this batch size, then windows of calls until the median of each term is stable."""
         images = images_of(batch_size, self._preprocessing)
         start = time.perf_counter()
         infer(self.session, images)
-        first_ms, times, median, stable = _ms_since(start), [math.inf], math.inf, False
+        first_ms, stable = _ms_since(start), False
+        times: dict[str, list[float]] = {term: [] for term in TERMS}
+        medians = dict.fromkeys(TERMS, math.inf)
         start = time.perf_counter()  # the first call may have compiled kernels
-        while not stable and (len(times) < 2 * WINDOW_CALLS or _ms_since(start) < MAX_WARMUP_MS):
-            times += [self._call(images)[1] for _ in range(WINDOW_CALLS)]
-            before, median = median, statistics.median(times)
-            stable = abs(median - before) <= STABLE * median
+        while not stable and (len(times["latency"]) < 2 * WINDOW_CALLS or _ms_since(start) < MAX_WARMUP_MS):
+            for term, more in self._times(images, dict.fromkeys(TERMS, WINDOW_CALLS)).items():
+                times[term] += more
+            before, medians = medians, {term: statistics.median(found) for term, found in times.items()}
+            stable = all(abs(medians[term] - before[term]) <= STABLE * medians[term] for term in TERMS)
         return {
             "first_inference_ms": first_ms,
-            "warmup_calls": len(times),
+            "warmup_calls": 1 + len(times["latency_host"]),
             "warmup_stable": stable,
-            "call_ms": median,
+            "call_ms": medians,
         }
 
-    def block(self, batch_size: int, calls: int) -> dict[str, list[float]]:
-        """Milliseconds of `calls` calls by term, after one that warms the caches which the last variant left cold."""
+    def block(self, batch_size: int, calls: dict[str, int]) -> dict[str, list[float]]:
+        """Milliseconds of so many calls by term, after one that warms the caches which the last variant left cold."""
         images = images_of(batch_size, self._preprocessing)
         self._call(images)
-        both = [self._call(images) for _ in range(calls)]
-        # Where `put` is asynchronous, the end of its copy would count as latency: time the model on a settled tensor.
-        device = [self._run() for _ in range(calls)] if self.session.asynchronous else [run for run, _ in both]
-        return {"latency": device, "latency_host": [host for _, host in both]}
+        return self._times(images, calls)
+
+    def _times(self, images: Floats, calls: dict[str, int]) -> dict[str, list[float]]:
+        """Both terms from the same calls, unless `put` is asynchronous: the end of its copy would count as latency."""
+        if self.session.asynchronous:
+            host = [self._call(images)[1] for _ in range(calls["latency_host"])]
+            return {"latency": [self._run() for _ in range(calls["latency"])], "latency_host": host}
+        both = [self._call(images) for _ in range(max(calls.values()))]
+        return {"latency": [run for run, _ in both], "latency_host": [whole for _, whole in both]}
 
     def verify(self, batch_size: int) -> None:
         """Check that what was timed was the converted model."""
