@@ -153,13 +153,16 @@ def section(runs: list[Summary]) -> list[str]:
     full = [summary for summary in runs if len(summary["rows"]) == len(runs[0]["rows"])]
     first = full[0]
     harness = next((summary["harness"] for summary in runs if "harness" in summary), {})
+    repeats = (
+        f"median of the p50 of {len(full)} repeats of the whole benchmark, each with fresh processes, and in brackets "
+        "their spread, (largest - smallest) / median."
+    )
     lines = [
         f"## {first['model']['name']}",
         "",
         f"{first['evaluation']['images']} photographs (digest `{first['evaluation']['digest'][:16]}`), "
         f"{first['calibration']['images']} calibration images. Latency: input on the device, output on the host; "
-        f"median of the p50 of {len(full)} repeats of the whole benchmark, each with fresh processes, and in brackets "
-        "their spread, (largest - smallest) / median.",
+        + (repeats if len(full) > 1 else "p50 of one run of the benchmark, so its spread is not known."),
         "",
         *grid([variant_cells(name, full) for name in (row["variant"] for row in first["rows"])]),
     ]
@@ -187,7 +190,8 @@ def variant_cells(name: str, runs: list[Summary]) -> dict[str, str]:
         p50s = [r["latency"][size]["p50_ms"] for r in rows]
         ratios = [baseline(summary)[size]["p50_ms"] / p50 for summary, p50 in zip(runs, p50s, strict=True)]
         middle = statistics.median(p50s)
-        cells[f"p50 ms, batch {size}"] = f"{middle:.3f} ({(max(p50s) - min(p50s)) / middle:.1%})"
+        spread = f" ({(max(p50s) - min(p50s)) / middle:.1%})" if len(p50s) > 1 else ""
+        cells[f"p50 ms, batch {size}"] = f"{middle:.3f}{spread}"
         cells[f"speed-up, batch {size}"] = f"{statistics.median(ratios):.2f}x"
     details = row["details"]
     built = details.get("engine_build_s", {}).values()
