@@ -3,7 +3,7 @@
 import math
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
@@ -11,10 +11,11 @@ from typing import Any
 
 from tqdm import tqdm
 
-from stages.common import errors, files, metrics, nvml, params, paths
+from stages.common import errors, files, nvml, params, paths
 from stages.common.errors import PipelineError
 from stages.common.images import Preprocessing
 from stages.common.isolate import Worker
+from stages.common.latency import Latency
 from stages.common.nvml import Gpu, State
 from stages.common.params import BenchmarkParams
 from stages.runtimes import Manifest, stopwatch
@@ -26,16 +27,16 @@ BLOCKS = 10
 MARGIN = 1.05
 
 
-class Benchmark:
-    """The timing of all variants; a variant that fails is dropped with its reason, and the others go on."""
+class Repeat:
+    """One timing of all variants; a variant that fails is dropped with its reason, and the others go on."""
 
-    def __init__(self, workers: dict[str, Worker], setting: BenchmarkParams, gpu: Gpu | None) -> None:
+    def __init__(self, workers: dict[str, Worker], setting: BenchmarkParams, gpu: Gpu | None, seed: int = 0) -> None:
         """Start with every variant in the race; `gpu` is watched between the calls, never during one."""
         self._workers = workers
         self._setting = setting
         self._gpu = gpu
         self._other_processes = gpu.processes() if gpu else 0  # no worker has touched the GPU yet
-        self._random = random.Random(0)
+        self._random = random.Random(seed)
         self.failed: dict[str, str] = {}
         self.loaded: dict[str, dict[str, Any]] = {}
         self.warm: dict[tuple[str, int], dict[str, Any]] = {}
@@ -119,16 +120,7 @@ class Benchmark:
         except PipelineError as error:
             self.failed[name] = str(error)
 
-    def result(self, name: str) -> dict[str, Any]:
-        """The record of one variant."""
-        if name in self.failed:
-            return {"status": "failed", "reason": self.failed[name]}
-        batches = {str(n): self.warm[name, n] | self._latencies(name, n) for n in self._setting.batch_sizes}
-        return (
-            {"status": "ok", "reason": None} | self.loaded[name] | {"gpu": self._gpu_record(name), "batches": batches}
-        )
-
-    def _gpu_record(self, name: str) -> dict[str, Any] | None:
+    def gpu_record(self, name: str) -> dict[str, Any] | None:
         """Memory of the process by NVML, and the state of the GPU after each block; null for a variant on the CPU."""
         if self._gpu is None or self.loaded[name]["gpu_peak_memory_bytes"] is None:
             return None
@@ -138,15 +130,63 @@ class Benchmark:
             "states": [asdict(state) for state in self.gpu_states[name]],
         }
 
-    def _latencies(self, name: str, batch_size: int) -> dict[str, Any]:
-        times = {term: self.times(name, batch_size, term) for term in TERMS}
-        return {term: asdict(metrics.Latency.from_samples(values, batch_size)) for term, values in times.items()}
 
-    def samples(self) -> Iterator[tuple[str, int, str, int, str]]:
-        """Every timed call: variant, batch size, term, the round its block belongs to, milliseconds."""
-        for (name, batch_size, term), blocks in self.blocks.items():
+def record(name: str, repeats: Sequence[Repeat], batch_sizes: Sequence[int]) -> dict[str, Any]:
+    """The record of one variant: calls of all repeats, the first one's load and first calls, the largest memory."""
+    reason = next((repeat.failed[name] for repeat in repeats if name in repeat.failed), None)
+    if reason:
+        return {"status": "failed", "reason": reason}
+    memory = [repeat.loaded[name] for repeat in repeats]
+    batches = {
+        str(size): repeats[0].warm[name, size]
+        | {
+            term: asdict(Latency.from_repeats([repeat.blocks[name, size, term] for repeat in repeats], size))
+            for term in TERMS
+        }
+        for size in batch_sizes
+    }
+    return {
+        "status": "ok",
+        "reason": None,
+        "load_ms": memory[0]["load_ms"],
+        "peak_memory_bytes": max(found["peak_memory_bytes"] for found in memory),
+        "gpu_peak_memory_bytes": _largest([found["gpu_peak_memory_bytes"] for found in memory]),
+        "gpu": _joined([repeat.gpu_record(name) for repeat in repeats]),
+        "batches": batches,
+    }
+
+
+def _joined(gpus: Sequence[dict[str, Any] | None]) -> dict[str, Any] | None:
+    """The states of all repeats, and the largest of the other values."""
+    found = [gpu for gpu in gpus if gpu]
+    if not found:
+        return None
+    largest = {name: max(gpu[name] for gpu in found) for name in ("process_memory_bytes", "other_processes")}
+    return largest | {"states": [state for gpu in found for state in gpu["states"]]}
+
+
+def _largest(values: Sequence[int | None]) -> int | None:
+    return max((value for value in values if value is not None), default=None)
+
+
+def samples(repeats: Sequence[Repeat]) -> Iterator[tuple[str, int, str, int, int, str]]:
+    """Every timed call: variant, batch size, term, repeat, the round its block belongs to, milliseconds."""
+    for number, repeat in enumerate(repeats):
+        for (name, batch_size, term), blocks in repeat.blocks.items():
             for index, block in enumerate(blocks):
-                yield from ((name, batch_size, term, index, f"{ms:.6g}") for ms in block)
+                yield from ((name, batch_size, term, number, index, f"{ms:.6g}") for ms in block)
+
+
+def measure(names: Sequence[str], setting: BenchmarkParams, preprocessing: Preprocessing, seed: int) -> Repeat:
+    """Time these variants once, each in a fresh process."""
+    with ExitStack() as stack:
+        gpu = stack.enter_context(nvml.first_gpu())
+        workers = {
+            name: stack.enter_context(Worker(stopwatch.serve, name, setting.threads, preprocessing)) for name in names
+        }
+        repeat = Repeat(workers, setting, gpu, seed)
+        repeat.run()
+    return repeat
 
 
 def main() -> None:
@@ -154,20 +194,16 @@ def main() -> None:
     setting = params.load()
     preprocessing = Preprocessing.from_json(files.read_json(paths.MODEL)["preprocessing"])
     names = [name for name in setting.variants if Manifest.read(name).status == "ok"]
-    with ExitStack() as stack:
-        gpu = stack.enter_context(nvml.first_gpu())
-        workers = {
-            name: stack.enter_context(Worker(stopwatch.serve, name, setting.benchmark.threads, preprocessing))
-            for name in names
-        }
-        benchmark = Benchmark(workers, setting.benchmark, gpu)
-        benchmark.run()
-    files.write_csv(paths.SAMPLES, ("variant", "batch_size", "term", "block", "ms"), benchmark.samples())
-    results = {name: benchmark.result(name) for name in names}
-    files.write_json(paths.BENCHMARK, {"blocks": BLOCKS, "variants": results})
-    if benchmark.failed:
-        reasons = "; ".join(f"{name} could not be timed: {reason}" for name, reason in benchmark.failed.items())
-        raise PipelineError(reasons)
+    repeats: list[Repeat] = []
+    for seed in range(setting.benchmark.repeats):
+        going = [name for name in names if not any(name in repeat.failed for repeat in repeats)]
+        repeats.append(measure(going, setting.benchmark, preprocessing, seed))
+    files.write_csv(paths.SAMPLES, ("variant", "batch_size", "term", "repeat", "block", "ms"), samples(repeats))
+    results = {name: record(name, repeats, setting.benchmark.batch_sizes) for name in names}
+    files.write_json(paths.BENCHMARK, {"blocks": BLOCKS, "repeats": len(repeats), "variants": results})
+    failed = [f"{name} could not be timed: {found['reason']}" for name, found in results.items() if found["reason"]]
+    if failed:
+        raise PipelineError("; ".join(failed))
 
 
 if __name__ == "__main__":

@@ -2,34 +2,18 @@
 
 import argparse
 import csv
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
-from stages.common import errors, files, images, isolate, metrics, params, paths, variants
+from stages.common import errors, files, images, isolate, metrics, params, paths, predictions, variants
 from stages.common.errors import PipelineError
 from stages.common.images import Preprocessing
+from stages.common.predictions import TOP, Prediction
 from stages.runtimes import Manifest
 from stages.runtimes.protocol import infer
-
-TOP = 5
-HEADER = (
-    "file",
-    "label",
-    *(f"class{i}" for i in range(1, TOP + 1)),
-    *(f"score{i}" for i in range(1, TOP + 1)),
-)
-
-
-class Prediction(NamedTuple):
-    """The best classes of one image, best first, with their probabilities."""
-
-    file: str
-    label: int
-    classes: list[int]
-    scores: list[float]
 
 
 def read_labels(table: Path) -> tuple[list[str], list[int]]:
@@ -56,26 +40,20 @@ def predict(variant: str, batch_size: int) -> list[Prediction]:
     return found
 
 
-def count(predictions: list[Prediction]) -> dict[str, int]:
+def count(found: Sequence[Prediction]) -> dict[str, int]:
     """How many images there are, and for how many the best class, or one of the best five, is the label."""
     return {
-        "images": len(predictions),
-        "top1_correct": sum(p.classes[0] == p.label for p in predictions),
-        "top5_correct": sum(p.label in p.classes for p in predictions),
+        "images": len(found),
+        "top1_correct": sum(p.right for p in found),
+        "top5_correct": sum(p.label in p.classes for p in found),
     }
-
-
-def write_predictions(predictions: list[Prediction], path: Path) -> None:
-    """One line per image; a score keeps the digits that a float32 has."""
-    rows = ((p.file, p.label, *p.classes, *(f"{score:.7g}" for score in p.scores)) for p in predictions)
-    files.write_csv(path, HEADER, rows)
 
 
 def evaluate(variant: str, batch_size: int) -> dict[str, int]:
     """Write predictions.csv and return the counts."""
-    predictions = predict(variant, batch_size)
-    write_predictions(predictions, paths.record(variant, "predictions.csv"))
-    return count(predictions)
+    found = predict(variant, batch_size)
+    predictions.write(found, paths.record(variant, "predictions.csv"))
+    return count(found)
 
 
 def main() -> None:
@@ -86,7 +64,7 @@ def main() -> None:
     batch_size = params.load().evaluation.batch_size
     manifest = Manifest.read(name)
     record = paths.record(name, "evaluate.json")
-    write_predictions([], paths.record(name, "predictions.csv"))
+    predictions.write([], paths.record(name, "predictions.csv"))
     if manifest.status != "ok":
         # Not this stage's failure: it is done, and runs again when there is a model.
         files.write_json(record, {"status": "skipped", "reason": manifest.reason})

@@ -1,10 +1,11 @@
 """Gather every variant's results into summary.json, the table and the plots."""
 
-import csv
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from stages.common import charts, errors, files, metrics, nvml, params, paths, table, variants
+from stages.common import charts, errors, files, metrics, nvml, params, paths, predictions, table, variants
+from stages.common.paired import Change, holm
 
 Record = dict[str, Any]
 
@@ -29,6 +30,7 @@ def row(name: str, timing: Record | None) -> Record:
         **_share(evaluated, "top1"),
         **_share(evaluated, "top5"),
         "agreement": None,
+        "change": None,
         "latency": {size: batch["latency"] for size, batch in batches.items()} or None,
         "latency_host": {size: batch["latency_host"] for size, batch in batches.items()} or None,
         "first_inference_ms": first.get("first_inference_ms"),
@@ -70,22 +72,24 @@ def _verdict(steps: dict[str, Record]) -> tuple[str, str | None]:
     return "ok", None
 
 
-def add_agreement(rows: list[Record]) -> None:
-    """Share of images on which a variant's best class is the baseline's; null without the baseline."""
-    classes = {r["variant"]: _best_classes(r["variant"]) for r in rows if r["top1"] is not None}
-    baseline = classes.get(variants.BASELINE)
+def add_changes(rows: list[Record]) -> None:
+    """What each variant answers otherwise than the baseline, on the same images; nulls without the baseline."""
+    found = {
+        r["variant"]: predictions.read(paths.record(r["variant"], "predictions.csv"))
+        for r in rows
+        if r["top1"] is not None
+    }
+    baseline = found.pop(variants.BASELINE, None)
     for r in rows:
-        own = classes.get(r["variant"])
-        if own and baseline and len(own) == len(baseline):
-            r["agreement"] = sum(a == b for a, b in zip(own, baseline, strict=True)) / len(own)
-
-
-def _best_classes(name: str) -> list[str]:
-    path = paths.record(name, "predictions.csv")
-    if not path.exists():
-        return []
-    with path.open(encoding="utf-8", newline="") as file:
-        return [line["class1"] for line in csv.DictReader(file)]
+        own = found.get(r["variant"])
+        if own and baseline and [p.file for p in own] == [p.file for p in baseline]:
+            change = Change.between(baseline, own)
+            r["agreement"], r["change"] = (change.images - change.changed) / change.images, asdict(change)
+        elif baseline and r["variant"] == variants.BASELINE:
+            r["agreement"] = 1.0
+    changed = [r["change"] for r in rows if r["change"]]
+    for change, p_value in zip(changed, holm([change["mcnemar_p"] for change in changed]), strict=True):
+        change["mcnemar_p_holm"] = p_value
 
 
 def summarise(names: tuple[str, ...]) -> Record:
@@ -93,7 +97,7 @@ def summarise(names: tuple[str, ...]) -> Record:
     timings = files.read_json(paths.BENCHMARK)["variants"]
     images = files.read_json(paths.IMAGES)
     rows = [row(name, timings.get(name)) for name in names]
-    add_agreement(rows)
+    add_changes(rows)
     return {
         "model": files.read_json(paths.MODEL),
         "environment": files.read_json(paths.ENVIRONMENT),
@@ -107,7 +111,7 @@ def flat_metrics(rows: list[Record]) -> Record:
     """The figures that `dvc metrics diff` compares, by variant; it does not look into lists."""
     return {
         r["variant"]: {key: r[key] for key in metrics.NUMBERS if r[key] is not None}
-        | {f"batch{size}": latency for size, latency in (r["latency"] or {}).items()}
+        | {f"batch{size}": metrics.plain(latency) for size, latency in (r["latency"] or {}).items()}
         for r in rows
         if r["status"] == "ok"
     }

@@ -127,17 +127,14 @@ def finished(run: Any) -> bool:
 
 def child_metrics(row: Record) -> list[Point]:
     """Every number of a row; the step of a latency is its batch size, so that MLflow draws it by batch."""
-    plain = {name: row[name] for name in metrics.NUMBERS}
-    if row["top1_ci95"]:
-        plain |= dict(zip(("top1_ci95_low", "top1_ci95_high"), row["top1_ci95"], strict=True))
-    plain |= {name: value for name, value in row["details"].items() if type(value) in (int, float)}
-    plain |= {f"engine_build_s.batch{name}": value for name, value in row["details"].get("engine_build_s", {}).items()}
+    own = row["details"] | row
+    own |= {f"engine_build_s.batch{name}": value for name, value in row["details"].get("engine_build_s", {}).items()}
     if row["details"]["gpu"]:
-        plain["gpu_process_memory_bytes"] = row["details"]["gpu"]["process_memory_bytes"]
-    points = [Point(name, float(value), 0) for name, value in plain.items() if value is not None]
+        own["gpu_process_memory_bytes"] = row["details"]["gpu"]["process_memory_bytes"]
+    points = [Point(name, value, 0) for name, value in metrics.plain(own).items()]
     for term, prefix in (("latency", ""), ("latency_host", "host_")):
         for size, latency in (row[term] or {}).items():
-            points += [Point(f"{prefix}{name}", float(value), int(size)) for name, value in latency.items()]
+            points += [Point(f"{prefix}{name}", value, int(size)) for name, value in metrics.plain(latency).items()]
     return points
 
 

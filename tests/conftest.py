@@ -16,7 +16,7 @@ import yaml
 from PIL import Image
 
 from stages import evaluate
-from stages.common import files, paths
+from stages.common import files, paths, predictions
 from stages.common.labels import Labels
 
 REPOSITORY = Path(__file__).parents[1]
@@ -176,7 +176,11 @@ def model_record() -> dict[str, Any]:
 
 
 def latency(p50: float) -> dict[str, Any]:
-    return {"p50_ms": p50, "p90_ms": p50 + 1, "p99_ms": p50 + 2, "mean_ms": p50, "throughput_ips": 9.5, "samples": 100}
+    return {
+        "p50_ms": p50, "p90_ms": p50 + 1, "p99_ms": None,
+        "p50_ci95_ms": [p50 - 0.5, p50 + 0.5], "p90_ci95_ms": [p50, None], "p99_ci95_ms": [None, None],
+        "mean_ms": p50, "throughput_ips": 9.5, "samples": 100, "repeat_p50_ms": [p50], "repeat_cv": None,
+    }  # fmt: skip
 
 
 def timing(p50: float) -> dict[str, Any]:
@@ -203,11 +207,11 @@ class Results:
         evaluation = {"source": "sample", "images": 4, "classes": 2, "digest": "e" * 64}
         calibration = {"source": "sample", "images": 100, "seed": 0, "digest": "c" * 64}
         files.write_json(paths.IMAGES, {"evaluation": evaluation, "calibration": calibration})
-        files.write_text(paths.SAMPLES, "variant,batch_size,term,block,ms\n")
+        files.write_text(paths.SAMPLES, "variant,batch_size,term,repeat,block,ms\n")
         self.write_timings()
 
     def write_timings(self) -> None:
-        files.write_json(paths.BENCHMARK, {"blocks": 10, "variants": self.timings})
+        files.write_json(paths.BENCHMARK, {"blocks": 10, "repeats": 1, "variants": self.timings})
 
     def converted(self, name: str, status: str = "ok", reason: str | None = None, **more: Any) -> None:
         runtime, precision = name.split("-")
@@ -219,10 +223,10 @@ class Results:
     def evaluated(self, name: str, classes: list[int]) -> None:
         """Predictions on four images of class 0, of which the first class is given."""
         found = [
-            evaluate.Prediction(f"{i}.jpg", 0, [best, 9, 8, 7, 6], [0.5, 0.2, 0.1, 0.1, 0.1])
+            predictions.Prediction(f"{i}.jpg", 0, [best, 9, 8, 7, 6], [0.5, 0.2, 0.1, 0.1, 0.1])
             for i, best in enumerate(classes)
         ]
-        evaluate.write_predictions(found, paths.record(name, "predictions.csv"))
+        predictions.write(found, paths.record(name, "predictions.csv"))
         record = {"status": "ok", "reason": None} | evaluate.count(found)
         files.write_json(paths.record(name, "evaluate.json"), record)
 
@@ -238,7 +242,7 @@ class Results:
     def stopped(self, name: str, status: str, reason: str) -> None:
         """A conversion that was skipped or failed, and the evaluation that followed it."""
         self.converted(name, status, reason)
-        evaluate.write_predictions([], paths.record(name, "predictions.csv"))
+        predictions.write([], paths.record(name, "predictions.csv"))
         files.write_json(paths.record(name, "evaluate.json"), {"status": "skipped", "reason": reason})
 
 

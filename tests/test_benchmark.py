@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from stages import benchmark
-from stages.benchmark import BLOCKS, Benchmark
+from stages.benchmark import BLOCKS, Repeat
 from stages.common import files, paths
 from stages.common.errors import PipelineError
 from stages.common.nvml import State
@@ -46,20 +46,24 @@ class FakeWorker:
 
 
 def setting(samples: int = 20, seconds: float = 0, sizes: tuple[int, ...] = (1,)) -> BenchmarkParams:
-    return BenchmarkParams(batch_sizes=sizes, min_samples=samples, min_seconds=seconds, threads=None)
+    return BenchmarkParams(batch_sizes=sizes, min_samples=samples, min_seconds=seconds, repeats=1, threads=None)
 
 
-def raced(chosen: BenchmarkParams, gpu: Any = None, **workers: FakeWorker) -> Benchmark:
-    found = Benchmark(workers, chosen, gpu)  # type: ignore[arg-type]
+def raced(chosen: BenchmarkParams, gpu: Any = None, **workers: FakeWorker) -> Repeat:
+    found = Repeat(workers, chosen, gpu)  # type: ignore[arg-type]
     found.run()
     return found
+
+
+def record(repeat: Repeat, name: str, batch_sizes: tuple[int, ...] = (1,)) -> dict[str, Any]:
+    return benchmark.record(name, [repeat], batch_sizes)
 
 
 @pytest.mark.parametrize(("samples", "calls"), [(20, 20), (95, 100), (2, BLOCKS)])
 def test_the_minimum_number_of_calls_is_reached_in_whole_blocks(samples: int, calls: int) -> None:
     found = raced(setting(samples), a=FakeWorker("a", []))
     assert len(found.blocks["a", 1, "latency"]) == BLOCKS
-    assert found.result("a")["batches"]["1"]["latency"]["samples"] == calls
+    assert record(found, "a")["batches"]["1"]["latency"]["samples"] == calls
 
 
 def test_the_minimum_of_seconds_is_reached_too() -> None:
@@ -121,7 +125,7 @@ def test_everything_is_asked_in_order() -> None:
 
 
 def test_a_result_has_all_that_was_measured() -> None:
-    found = raced(setting(sizes=(1, 8)), a=FakeWorker("a", [], ms=2.0)).result("a")
+    found = record(raced(setting(sizes=(1, 8)), a=FakeWorker("a", [], ms=2.0)), "a", (1, 8))
     assert (found["status"], found["reason"], found["load_ms"], found["peak_memory_bytes"]) == ("ok", None, 5.0, 100)
     batch = found["batches"]["8"]
     assert (batch["first_inference_ms"], batch["warmup_calls"]) == (9.0, 11)
@@ -139,10 +143,10 @@ def test_a_variant_that_fails_is_dropped_with_its_reason_and_the_others_finish(f
     found = raced(setting(), good=FakeWorker("good", log), bad=bad, fine=FakeWorker("fine", log))
     reason = "its process was ended by SIGKILL, probably for lack of memory"
     assert found.failed == {"bad": reason}
-    assert found.result("bad") == {"status": "failed", "reason": reason}
+    assert record(found, "bad") == {"status": "failed", "reason": reason}
     assert bad.requests == fails_at
     for name in ("good", "fine"):
-        assert found.result(name)["status"] == "ok"
+        assert record(found, name)["status"] == "ok"
         assert len(found.times(name, 1, "latency")) == 20
 
 
@@ -167,8 +171,8 @@ def test_a_variant_on_the_gpu_has_the_gpus_record_and_one_on_the_cpu_has_none() 
     there, here = FakeWorker("there", []), FakeWorker("here", [])
     there.gpu_peak = 77
     found = raced(setting(), FakeGpu(2, ("power cap",)), there=there, here=here)
-    assert found.result("here")["gpu"] is None
-    gpu = found.result("there")["gpu"]
+    assert record(found, "here")["gpu"] is None
+    gpu = record(found, "there")["gpu"]
     assert gpu["process_memory_bytes"] == 10 * there.requests
     assert gpu["other_processes"] == 2
     assert len(gpu["states"]) == BLOCKS
@@ -181,7 +185,7 @@ def test_a_variant_on_the_gpu_has_the_gpus_record_and_one_on_the_cpu_has_none() 
 def test_a_gpu_that_nvml_does_not_show_is_not_recorded_as_empty() -> None:
     worker = FakeWorker("there", [])
     worker.gpu_peak = 77
-    assert raced(setting(), None, there=worker).result("there")["gpu"] is None
+    assert record(raced(setting(), None, there=worker), "there")["gpu"] is None
 
 
 def test_a_process_that_joins_the_gpu_later_is_counted() -> None:
@@ -193,8 +197,8 @@ def test_a_process_that_joins_the_gpu_later_is_counted() -> None:
     worker = FakeWorker("there", [])
     worker.gpu_peak = 77
     # None at the start; at the end two, of which one is the worker itself.
-    assert raced(setting(), Joined(-1, ()), there=worker).result("there")["gpu"]["other_processes"] == 0
-    assert raced(setting(), Joined(0, ()), there=worker).result("there")["gpu"]["other_processes"] == 1
+    assert record(raced(setting(), Joined(-1, ()), there=worker), "there")["gpu"]["other_processes"] == 0
+    assert record(raced(setting(), Joined(0, ()), there=worker), "there")["gpu"]["other_processes"] == 1
 
 
 def test_all_variants_may_fail() -> None:
@@ -204,15 +208,50 @@ def test_all_variants_may_fail() -> None:
 
 def test_no_variants_make_no_results() -> None:
     found = raced(setting())
-    assert list(found.samples()) == []
+    assert list(benchmark.samples([found])) == []
 
 
 def test_samples_list_every_call_with_its_block() -> None:
     found = raced(setting(sizes=(1, 8)), a=FakeWorker("a", [], ms=1.25))
-    rows = list(found.samples())
-    assert len(rows) == 2 * 2 * 20
-    assert rows[0] == ("a", 1, "latency", 0, "1.25")
-    assert {block for _, _, _, block, _ in rows} == set(range(BLOCKS))
+    rows = list(benchmark.samples([found, found]))
+    assert len(rows) == 2 * 2 * 2 * 20
+    assert rows[0] == ("a", 1, "latency", 0, 0, "1.25")
+    assert {repeat for _, _, _, repeat, _, _ in rows} == {0, 1}
+    assert {block for _, _, _, _, block, _ in rows} == set(range(BLOCKS))
+
+
+def test_repeats_are_pooled_and_keep_their_own_medians() -> None:
+    repeats = [raced(setting(), a=FakeWorker("a", [], ms)) for ms in (1.0, 2.0, 3.0)]
+    found = benchmark.record("a", repeats, (1,))["batches"]["1"]["latency"]
+    assert (found["samples"], found["p50_ms"], found["repeat_p50_ms"], found["repeat_cv"]) == (60, 2, (1, 2, 3), 0.5)
+
+
+def test_a_variant_that_fails_in_a_later_repeat_has_failed() -> None:
+    repeats = [raced(setting(), a=FakeWorker("a", [])), raced(setting(), a=FakeWorker("a", [], fails_at=3))]
+    found = benchmark.record("a", repeats, (1,))
+    assert (found["status"], found["reason"]) == ("failed", repeats[1].failed["a"])
+
+
+def test_memory_is_the_largest_and_the_gpus_states_are_those_of_all_repeats() -> None:
+    repeats = []
+    for peak, others in ((70, 0), (90, 2), (80, 0)):
+        worker = FakeWorker("a", [])
+        worker.gpu_peak = peak
+        repeats.append(raced(setting(), FakeGpu(others, ()), a=worker))
+    found = benchmark.record("a", repeats, (1,))
+    assert (found["gpu_peak_memory_bytes"], found["gpu"]["other_processes"]) == (90, 2)
+    assert len(found["gpu"]["states"]) == 3 * BLOCKS
+
+
+def test_each_repeat_has_another_order() -> None:
+    orders = []
+    for seed in (0, 1):
+        log: list[tuple[str, Any]] = []
+        repeat = Repeat({name: FakeWorker(name, log) for name in "abcd"}, setting(), None, seed)  # type: ignore[arg-type]
+        repeat.run()
+        orders.append([name for name, request in log if request[0] == "block"])
+    assert orders[0] != orders[1]
+    assert sorted(orders[0]) == sorted(orders[1])
 
 
 # The stage.
@@ -231,7 +270,7 @@ def test_main_without_any_model_writes_empty_results(
     files.write_json(paths.MODEL, model_record)
     write_manifest("tftrt-fp32", "skipped")
     benchmark.main()
-    assert files.read_json(paths.BENCHMARK) == {"blocks": BLOCKS, "variants": {}}
+    assert files.read_json(paths.BENCHMARK) == {"blocks": BLOCKS, "repeats": 1, "variants": {}}
 
 
 def test_main_writes_the_reason_of_a_real_worker_that_cannot_load(
@@ -246,4 +285,4 @@ def test_main_writes_the_reason_of_a_real_worker_that_cannot_load(
     found = files.read_json(paths.BENCHMARK)["variants"]["tflite-fp32"]
     assert found["status"] == "failed"
     assert found["reason"].startswith("ValueError: ")
-    assert paths.SAMPLES.read_text() == "variant,batch_size,term,block,ms\n"
+    assert paths.SAMPLES.read_text() == "variant,batch_size,term,repeat,block,ms\n"

@@ -1,5 +1,3 @@
-import csv
-import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,10 +7,10 @@ import numpy.typing as npt
 import pytest
 
 from stages import evaluate
-from stages.common import files, isolate, paths
+from stages.common import files, isolate, paths, predictions
 from stages.common.errors import PipelineError
 from stages.common.images import Floats
-from stages.evaluate import Prediction
+from stages.common.predictions import HEADER, Prediction
 from stages.runtimes import Manifest
 
 
@@ -40,26 +38,6 @@ def test_the_first_and_the_first_five_classes_count() -> None:
 @pytest.mark.parametrize(("label", "correct"), [(1, 1), (2, 0)])
 def test_a_single_image_counts(label: int, correct: int) -> None:
     assert evaluate.count([prediction(label, 1, 3, 4, 5, 6)])["top1_correct"] == correct
-
-
-def written(predictions: list[Prediction], folder: Path) -> str:
-    evaluate.write_predictions(predictions, folder / "predictions.csv")
-    return (folder / "predictions.csv").read_text()
-
-
-def test_the_table_keeps_seven_digits_of_every_score(tmp_path: Path) -> None:
-    score = float(np.float32(0.123456789))
-    predictions = [Prediction("a, b.jpg", 7, [7, 1, 2, 3, 4], [score, 1e-9, 0.0, 0.0, 0.0])]
-    text = written(predictions, tmp_path)
-    (row,) = csv.DictReader(io.StringIO(text))
-    assert list(row) == list(evaluate.HEADER)
-    assert (row["file"], row["label"], row["class1"], row["class5"]) == ("a, b.jpg", "7", "7", "4")
-    assert float(row["score1"]) == pytest.approx(score, rel=1e-6)
-    assert float(row["score2"]) == 1e-9
-
-
-def test_a_table_without_predictions_is_its_header(tmp_path: Path) -> None:
-    assert written([], tmp_path) == ",".join(evaluate.HEADER) + "\n"
 
 
 class Red:
@@ -123,8 +101,8 @@ def test_every_image_counts_at_every_batch_size(seven: Red, batch_size: int, siz
 def test_evaluate_writes_every_prediction_and_returns_the_counts(seven: Red) -> None:
     found = evaluate.evaluate("tflite-fp32", 3)
     assert (found["images"], found["top1_correct"]) == (7, 5)
-    text = paths.record("tflite-fp32", "predictions.csv").read_text()
-    assert [row["class1"] for row in csv.DictReader(io.StringIO(text))] == [str(i) for i in range(7)]
+    written = predictions.read(paths.record("tflite-fp32", "predictions.csv"))
+    assert [p.classes[0] for p in written] == list(range(7))
 
 
 def test_a_bad_image_ends_the_evaluation_with_its_name(seven: Red) -> None:
@@ -151,7 +129,7 @@ def test_a_variant_without_a_model_is_skipped(checkout: Path, command_line: Comm
     command_line("tflite-fp32")
     evaluate.main()
     assert outcome() == {"status": "skipped", "reason": "no NVIDIA GPU"}
-    assert paths.record("tflite-fp32", "predictions.csv").read_text() == ",".join(evaluate.HEADER) + "\n"
+    assert paths.record("tflite-fp32", "predictions.csv").read_text() == ",".join(HEADER) + "\n"
 
 
 def test_main_records_the_counts(seven: Red, command_line: Command, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,7 +149,7 @@ def test_a_failure_is_recorded_with_its_reason_and_no_old_predictions(checkout: 
         evaluate.main()
     assert outcome()["status"] == "failed"
     assert "labels.csv" in outcome()["reason"]
-    assert paths.record("tflite-fp32", "predictions.csv").read_text() == ",".join(evaluate.HEADER) + "\n"
+    assert paths.record("tflite-fp32", "predictions.csv").read_text() == ",".join(HEADER) + "\n"
 
 
 def test_a_missing_manifest_is_told(checkout: Path, command_line: Command) -> None:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from stages import evaluate, report
-from stages.common import files, paths, table
+from stages import report
+from stages.common import files, paths, predictions, table
 from stages.common.errors import PipelineError
 
 ENDED = "the stage left no result: it was ended, or what it needs is missing"
@@ -54,7 +54,7 @@ def test_a_failed_evaluation_keeps_its_latency(results: Any) -> None:
     results.ok("tflite-int8", [0, 0, 0, 0], 2.0)
     record = {"status": "failed", "reason": "its process was ended by SIGKILL"}
     files.write_json(paths.record("tflite-int8", "evaluate.json"), record)
-    evaluate.write_predictions([], paths.record("tflite-int8", "predictions.csv"))
+    predictions.write([], paths.record("tflite-int8", "predictions.csv"))
     (row,) = rows("tflite-int8")
     assert (row["status"], row["reason"]) == ("failed", "evaluate: its process was ended by SIGKILL")
     assert row["top1"] is None
@@ -140,6 +140,35 @@ def test_agreement_is_not_with_what_an_earlier_baseline_left(results: Any) -> No
         results.ok(name, [0, 0, 0, 0], 4.0)
     results.converted("savedmodel-fp32", "failed", "no memory")
     assert [row["agreement"] for row in rows("savedmodel-fp32", "tflite-int8")] == [None, None]
+
+
+def test_every_variant_is_compared_with_the_baseline_on_each_image(results: Any) -> None:
+    results.ok("savedmodel-fp32", [0, 0, 0, 1], 4.0)
+    results.ok("tflite-int8", [0, 1, 2, 0], 2.0)
+    results.ok("tflite-fp32", [0, 0, 0, 1], 3.0)
+    baseline, int8, fp32 = rows("savedmodel-fp32", "tflite-int8", "tflite-fp32")
+    assert baseline["change"] is None
+    assert (int8["change"]["lost"], int8["change"]["gained"], int8["change"]["changed"]) == (2, 1, 3)
+    assert int8["change"]["drop"] == 0.25
+    assert (fp32["change"]["changed"], fp32["change"]["drop"]) == (0, 0)
+    # Exact McNemar of two against one is 1, and Holm keeps it.
+    assert int8["change"]["mcnemar_p_holm"] == fp32["change"]["mcnemar_p_holm"] == 1
+    assert int8["change"]["classes"] == ({"label": 0, "images": 4, "lost": 2, "gained": 1},)
+
+
+def test_p_values_are_adjusted_for_the_number_of_variants(results: Any) -> None:
+    results.ok("savedmodel-fp32", [0] * 8, 4.0)
+    for name in ("tflite-int8", "tflite-fp32", "tflite-fp16"):
+        results.ok(name, [1] * 8, 2.0)
+    found = rows("savedmodel-fp32", "tflite-int8", "tflite-fp32", "tflite-fp16")[1:]
+    assert [row["change"]["mcnemar_p"] for row in found] == pytest.approx([2 / 2**8] * 3)
+    assert [row["change"]["mcnemar_p_holm"] for row in found] == pytest.approx([6 / 2**8] * 3)
+
+
+def test_other_images_are_not_compared(results: Any) -> None:
+    results.ok("savedmodel-fp32", [0, 0, 0, 1], 4.0)
+    results.ok("tflite-int8", [0, 0, 0], 2.0)
+    assert rows("savedmodel-fp32", "tflite-int8")[1]["change"] is None
 
 
 def test_a_summary_names_its_model_machine_and_images(results: Any) -> None:

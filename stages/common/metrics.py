@@ -1,7 +1,6 @@
-"""Accuracy and latency from raw values; the figures live with the code that defines them."""
+"""Accuracy from raw values, and the names of the figures that every variant has."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,20 +31,12 @@ def top_k(probabilities: npt.NDArray[np.float32], k: int = 5) -> npt.NDArray[np.
     return np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
 
 
-@dataclass(frozen=True)
-class Latency:
-    """Statistics of one set of timed calls, in milliseconds; throughput in images per second."""
-
-    p50_ms: float
-    p90_ms: float
-    p99_ms: float
-    mean_ms: float
-    throughput_ips: float
-    samples: int
-
-    @classmethod
-    def from_samples(cls, milliseconds: Sequence[float], batch_size: int) -> "Latency":
-        """Summarise the calls, each of which answered `batch_size` images."""
-        p50, p90, p99 = np.percentile(milliseconds, (50, 90, 99))
-        mean = float(np.mean(milliseconds))
-        return cls(float(p50), float(p90), float(p99), mean, batch_size * 1000 / mean, len(milliseconds))
+def plain(record: dict[str, Any]) -> dict[str, float]:
+    """The numbers of a record under flat names, the ends of an interval as NAME_low and NAME_high; no nulls."""
+    ends = {
+        f"{name}_{end}": value
+        for name, pair in record.items()
+        if "_ci95" in name and pair is not None
+        for end, value in zip(("low", "high"), pair, strict=True)
+    }
+    return {name: float(value) for name, value in (record | ends).items() if type(value) in (int, float)}

@@ -104,6 +104,7 @@ class BenchmarkParams:
     ]
     min_samples: Annotated[int, Field(ge=2, le=1_000_000)]
     min_seconds: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
+    repeats: Annotated[int, Field(ge=1, le=1000)]
     threads: Positive | None
 
 

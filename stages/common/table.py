@@ -3,6 +3,7 @@
 from typing import Any
 
 from stages.common import variants
+from stages.common.latency import STEADY_CV
 
 Record = dict[str, Any]
 
@@ -13,7 +14,7 @@ def markdown(summary: Record) -> str:
     sizes = sorted({int(size) for r in rows for size in r["latency"] or {}})
     baseline = next((r for r in rows if r["variant"] == variants.BASELINE), None)
     header = ["variant", "status", "top-1 % [95 % CI]", "top-5 %", "agreement %"]
-    header += [f"p50 ms, batch {size}" for size in sizes] + [f"p99 ms, batch {size}" for size in sizes[:1]]
+    header += [f"p50 ms, batch {size}" for size in sizes] + [f"p90 ms, batch {size}" for size in sizes[:1]]
     header += [f"speed-up, batch {size}" for size in sizes[:1]] + ["size MB", "peak memory MB"]
     lines = grid([header] + [_cells(r, sizes, baseline) for r in rows], texts=2)
     return "\n".join([_title(summary), "", *lines, *_conversions(rows), *_notes(rows), ""])
@@ -52,7 +53,7 @@ def _cells(r: Record, sizes: list[int], baseline: Record | None) -> list[str]:
         number(r["top5"], 100),
         number(r["agreement"], 100),
         *(number(latency(r, "p50_ms", size), digits=2) for size in sizes),
-        *(number(latency(r, "p99_ms", size), digits=2) for size in sizes[:1]),
+        *(number(latency(r, "p90_ms", size), digits=2) for size in sizes[:1]),
         *(speed_up(size) for size in sizes[:1]),
         number(r["size_bytes"], 1e-6),
         number(r["peak_memory_bytes"], 1e-6, 0),
@@ -93,10 +94,16 @@ def _conversion(name: str, details: Record) -> list[str]:
 
 
 def status(r: Record) -> str:
-    """The status, with what makes a measurement on a GPU doubtful."""
+    """The status, with what makes a measurement doubtful."""
     gpu = r["details"]["gpu"] or {}
     doubts = ["throttled"] * bool(gpu.get("throttled_states")) + ["shared GPU"] * bool(gpu.get("other_processes"))
-    return ", ".join([r["status"], *doubts])
+    return ", ".join([r["status"], *doubts, *["unsteady"] * bool(_unsteady(r))])
+
+
+def _unsteady(r: Record) -> dict[str, float]:
+    """Batch sizes whose median moves too much between repeats, with its coefficient of variation."""
+    found = {size: batch["repeat_cv"] for size, batch in (r["latency"] or {}).items()}
+    return {size: cv for size, cv in found.items() if cv is not None and cv > STEADY_CV}
 
 
 def _notes(rows: list[Record]) -> list[str]:
@@ -113,6 +120,8 @@ def _reasons(r: Record) -> list[str]:
     found = [f"{r['status']}: {r['reason']}"] if r["reason"] else []
     for cause, states in gpu.get("throttled_states", {}).items():
         found.append(f"throttled: a {cause} held the GPU's clocks down in {states} of {gpu['states']} blocks")
+    for size, cv in _unsteady(r).items():
+        found.append(f"unsteady: p50 at batch {size} varies by {cv:.1%} between repeats (at most {STEADY_CV:.1%})")
     if gpu.get("other_processes"):
         found.append(f"shared GPU: {gpu['other_processes']} other processes computed on it")
     return found

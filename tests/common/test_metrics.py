@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from stages.common.metrics import Latency, top_k, wilson_ci95
+from stages.common.metrics import plain, top_k, wilson_ci95
 
 
 @pytest.mark.parametrize(
@@ -41,15 +41,6 @@ def test_top_k_asks_for_no_more_than_there_is() -> None:
     assert top_k(np.array([[0.1, 0.9]], np.float32), 5).tolist() == [[1, 0]]
 
 
-def test_latency_percentiles_and_mean() -> None:
-    found = Latency.from_samples([float(ms) for ms in range(101)], 1)
-    assert (found.p50_ms, found.p90_ms, found.p99_ms, found.mean_ms, found.samples) == (50, 90, 99, 50, 101)
-
-
-def test_latency_does_not_depend_on_the_order_of_samples() -> None:
-    assert Latency.from_samples([3, 1, 2], 1) == Latency.from_samples([1, 2, 3], 1)
-
-
-def test_throughput_is_images_by_the_mean_time() -> None:
-    assert Latency.from_samples([10, 30], 8).throughput_ips == pytest.approx(8 / 0.02)
-    assert Latency.from_samples([4], 1).throughput_ips == pytest.approx(250)
+def test_plain_numbers_have_the_ends_of_intervals_and_no_nulls() -> None:
+    record = {"top1": 0.5, "top1_ci95": (0.25, 0.75), "p99_ci95_ms": [3, None], "top5_ci95": None, "n": 4, "name": "a"}
+    assert plain(record) == {"top1": 0.5, "n": 4, "top1_ci95_low": 0.25, "top1_ci95_high": 0.75, "p99_ci95_ms_low": 3}
