@@ -1,6 +1,6 @@
 # `make repro` and `make test` install what they need into .venv and run it; `make help` lists the rest.
 .DEFAULT_GOAL := help
-.PHONY: help repro test test-gpu ui predict clean bench-pipeline bench-gpu lock
+.PHONY: help repro check test test-gpu ui predict clean bench-pipeline bench-gpu lock
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -31,6 +31,9 @@ test: $(VENV)/tests  ## lint, type-check and test
 
 test-gpu: $(VENV)/tests  ## run the tests that need an NVIDIA GPU; without one they are skipped with the reason
 	@$(BIN)/python -m pytest -m gpu
+
+check: $(VENV)/runs  ## say which variant to ship, and fail if none is: make check [AGAINST=REV]
+	@$(BIN)/python -m stages check $(if $(AGAINST),--against "$(AGAINST)")
 
 ui: $(VENV)/runs  ## open the MLflow UI on http://127.0.0.1:5000
 	@store="$$($(BIN)/python -m stages store)" || exit 1; case "$$store" in \

@@ -1,4 +1,4 @@
-"""The commands behind the Makefile: `python -m stages check | store | run COMMAND | predict IMAGE...`."""
+"""The commands behind the Makefile: `python -m stages run COMMAND | check | store | predict IMAGE...`."""
 
 import argparse
 import fcntl
@@ -8,16 +8,19 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import psutil
 
-from stages import track
-from stages.common import errors, files, images, labels, metrics, params, paths, variants
+from stages import select, track
+from stages.common import errors, files, images, labels, metrics, params, paths, predictions, regression, variants
 from stages.common.errors import PipelineError
 from stages.common.images import Preprocessing
 from stages.common.params import Params
+from stages.common.predictions import Prediction
+from stages.common.revision import predictions_at, summary_at
 from stages.runtimes import Manifest
 from stages.runtimes.protocol import infer
 
@@ -30,7 +33,11 @@ SHARED = {
     "save": paths.MODEL,
     "benchmark": paths.BENCHMARK,
     "report": paths.SUMMARY,
+    "select": paths.SELECTION,
 }
+# How `check` ended, so that a CI job can tell; 1 is an error, 2 a wrong command line.
+STATUS = {select.SELECTED: 0, select.CANNOT_TELL: 3, select.NOTHING: 4}
+REGRESSION = 5
 
 
 @contextmanager
@@ -87,12 +94,47 @@ def verdict(setting: Params) -> list[str]:
     if missing:
         return [f"the stage `{missing[0]}` failed, so there is no table"]
     print("\n" + paths.SUMMARY_TABLE.read_text(encoding="utf-8"))
+    print(files.read_json(paths.SELECTION)["sentence"] + "\n")
     summary = files.read_json(paths.SUMMARY)
     failed = [row["variant"] for row in summary["rows"] if row["status"] == "failed"]
     problems = [f"{', '.join(failed)} failed, as the table says"] if failed else []
     if not track.already_logged(track.run_key(setting, summary), track.tracking_uri(setting, Path())):
         problems.append("the stage `track` failed, so MLflow lacks this run")
     return problems
+
+
+def check(against: str | None) -> int:
+    """Print the choice, and what got worse since the revision `against` if one is named; returns the exit status."""
+    setting = params.load()
+    if not (paths.SELECTION.exists() and paths.SUMMARY.exists()):
+        raise PipelineError("there are no results to check yet: run `make repro` first")
+    chosen = files.read_json(paths.SELECTION)
+    if chosen | select.asked(setting) != chosen or tuple(chosen["variants"]) != setting.variants:
+        raise PipelineError(f"{paths.PARAMS} has changed since {paths.SELECTION} was made: run `make repro` first")
+    for name, judged in chosen["variants"].items():
+        print(f"  {name}: {judged['reason'] or 'chosen'}")
+    print(chosen["sentence"])
+    return REGRESSION if against and _worse_than(against) else STATUS[chosen["outcome"]]
+
+
+def _worse_than(revision: str) -> bool:
+    """Print what got worse since then, and what could not be compared."""
+
+    def here(variant: str) -> list[Prediction]:
+        return predictions.read(paths.record(variant, "predictions.csv"))
+
+    old, new = summary_at(revision), files.read_json(paths.SUMMARY)
+    try:
+        found = regression.compare(old, new, partial(predictions_at, revision), here)
+    except KeyError as error:
+        raise PipelineError(
+            f"the results at {revision} lack {error}, as another version of this pipeline made them: name a newer one"
+        ) from None
+    for note in found.notes:
+        print(f"  {note}")
+    worse = f"Worse than {revision}: {'; '.join(found.regressions)}." if found.regressions else ""
+    print(worse or f"Nothing is worse than {revision} beyond noise.")
+    return bool(found.regressions)
 
 
 def predict(names: Sequence[str], variant: str | None) -> None:
@@ -126,7 +168,8 @@ def main() -> None:
     """Read the command line and do what it says."""
     parser = argparse.ArgumentParser(prog="python -m stages", description=__doc__)
     commands = parser.add_subparsers(dest="verb", required=True)
-    commands.add_parser("check", help="check params.yaml")
+    checker = commands.add_parser("check", help="print the choice; the exit status tells how it ended")
+    checker.add_argument("--against", metavar="REV", help="fail on what got worse since that git revision")
     commands.add_parser("store", help="print the address of the MLflow store")
     runner = commands.add_parser("run", help="run a pipeline command, then print the table and the verdict")
     runner.add_argument("command", nargs=argparse.REMAINDER)
@@ -135,8 +178,8 @@ def main() -> None:
     predictor.add_argument("images", nargs="+")
     arguments = parser.parse_args()
     if arguments.verb == "check":
-        params.load()
-    elif arguments.verb == "store":
+        raise SystemExit(check(arguments.against))
+    if arguments.verb == "store":
         print(track.tracking_uri(params.load(), Path()))
     elif arguments.verb == "run":
         run(arguments.command)

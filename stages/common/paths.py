@@ -17,6 +17,7 @@ SUMMARY = Path("reports/summary.json")
 SUMMARY_TABLE = Path("reports/summary.md")
 METRICS = Path("reports/metrics.json")
 PLOTS = Path("reports/plots")
+SELECTION = Path("reports/selection.json")
 TRACK = Path("reports/track.json")
 
 WEIGHTS = Path("data/model")

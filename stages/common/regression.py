@@ -1,0 +1,113 @@
+"""Results against those of another revision: what is worse by more than the measurements vary."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from stages.common import variants
+from stages.common.latency import STEADY_CV
+from stages.common.paired import Change, holm
+from stages.common.predictions import Prediction
+
+Record = dict[str, Any]
+# By variant, empty where they are not at hand.
+Predictions = Callable[[str], Sequence[Prediction]]
+# A variant's rows in both revisions, in both of which it is ok.
+Pairs = dict[str, tuple[Record, Record]]
+
+SIGNIFICANT = 0.05
+# Two builds of one TensorRT engine differ by a few percent in size, since it chooses kernels by timing them.
+SIZE_NOISE = 0.05
+
+
+class Verdict(NamedTuple):
+    """Sentences: what got worse beyond noise, and what could not be compared."""
+
+    regressions: list[str]
+    notes: list[str]
+
+
+def compare(old: Record, new: Record, old_predictions: Predictions, new_predictions: Predictions) -> Verdict:
+    """Two summaries, variant by variant."""
+    before, now = ({row["variant"]: row for row in summary["rows"]} for summary in (old, new))
+    ok = {name: row for name, row in before.items() if row["status"] == "ok"}
+    pairs = {name: (row, now[name]) for name, row in ok.items() if now.get(name, row)["status"] == "ok" and name in now}
+    parts = [
+        _presence(before, ok, now),
+        _accuracy(old, new, pairs, old_predictions, new_predictions),
+        _latency(old, new, pairs),
+        Verdict([grown for name, pair in pairs.items() if (grown := _grown(name, *pair))], []),
+    ]
+    return Verdict(*([sentence for part in parts for sentence in part[i]] for i in (0, 1)))
+
+
+def _presence(before: Record, ok: Record, now: Record) -> Verdict:
+    stopped = [row for name, row in now.items() if name in ok and row["status"] != "ok"]
+    notes = [f"{name} is no longer among the variants" for name in ok if name not in now]
+    notes += [f"{name} is new" for name in now if name not in before]
+    return Verdict([f"{row['variant']} was ok and is now {row['status']}: {row['reason']}" for row in stopped], notes)
+
+
+def _accuracy(old: Record, new: Record, pairs: Pairs, before: Predictions, now: Predictions) -> Verdict:
+    """Paired where both lists of predictions are at hand, by Fisher's exact test on the counts where not; with Holm."""
+    images = new["evaluation"]["images"]
+    if old["evaluation"]["digest"] != new["evaluation"]["digest"]:
+        return Verdict([], ["accuracy was not compared: the evaluation images are others"])
+    drops, p_values, unpaired = [], [], []
+    for name, (first, second) in pairs.items():
+        drops.append(first["top1"] - second["top1"])
+        if len(before(name)) == len(now(name)) == images:
+            p_values.append(Change.between(before(name), now(name)).mcnemar_p)
+        else:
+            unpaired.append(name)
+            p_values.append(_fisher(first["top1"], second["top1"], images))
+    fallen = [
+        f"{name}: top-1 fell by {100 * drop:.2f} points (p = {p_value:.2g})"
+        for name, drop, p_value in zip(pairs, drops, holm(p_values), strict=True)
+        if drop > 0 and p_value < SIGNIFICANT
+    ]
+    less = f"{', '.join(unpaired)}: top-1 was compared by counts alone, since the other revision's predictions are not "
+    return Verdict(fallen, [less + "in DVC's cache (`dvc fetch` may bring them)"] if unpaired else [])
+
+
+def _fisher(old: float, new: float, images: int) -> float:
+    from scipy.stats import fisher_exact
+
+    right = [round(share * images) for share in (old, new)]
+    return float(fisher_exact([[count, images - count] for count in right]).pvalue)
+
+
+def _latency(old: Record, new: Record, pairs: Pairs) -> Verdict:
+    """p50 as a multiple of the baseline's in the same run, since another run finds the machine in another mood."""
+    if old["environment"] != new["environment"]:
+        return Verdict([], ["latency was not compared: the machine or its software is another"])
+    if variants.BASELINE not in pairs:
+        return Verdict([], [f"latency was not compared: {variants.BASELINE}, of which it is a multiple, is missing"])
+    bases = [row["latency"] for row in pairs[variants.BASELINE]]
+    slower = []
+    for name, (before, now) in pairs.items():
+        sizes = before["latency"].keys() & now["latency"].keys() if name != variants.BASELINE else set()
+        for size in sorted(sizes, key=int):
+            rise, noise = _rise([latency[size] for latency in (before["latency"], now["latency"], *bases)])
+            if rise > noise:
+                against = f"against {variants.BASELINE} (noise: {noise:.1%})"
+                slower.append(f"{name}: p50 at batch {size} rose by {rise:.1%} {against}")
+    return Verdict(slower, [])
+
+
+def _rise(four: Sequence[Record]) -> tuple[float, float]:
+    """By what share the multiple rose, and how much it may by chance: from old, new, and both baselines' latencies."""
+    old, new, old_base, new_base = (latency["p50_ms"] for latency in four)
+    return (new / new_base) / (old / old_base) - 1, STEADY_CV + math.hypot(*map(_half_width, four))
+
+
+def _half_width(latency: Record) -> float:
+    """Of the interval of p50, as a share of it."""
+    low, high = latency["p50_ci95_ms"]
+    return math.inf if low is None or high is None else (high - low) / 2 / float(latency["p50_ms"])
+
+
+def _grown(name: str, old: Record, new: Record) -> str | None:
+    share, sizes = new["size_bytes"] / old["size_bytes"] - 1, [row["size_bytes"] / 1e6 for row in (old, new)]
+    told = f"{name}: size on disk grew by {share:.1%}, from {sizes[0]:.1f} to {sizes[1]:.1f} MB"
+    return told if share > SIZE_NOISE else None

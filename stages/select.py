@@ -1,0 +1,227 @@
+"""Choose the variant to ship: the best one within the budget, and for every other one why it is not."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from stages.common import errors, files, params, paths, variants
+from stages.common.latency import calls_needed
+from stages.common.paired import images_needed
+from stages.common.params import Budget, Params
+
+Record = dict[str, Any]
+
+SELECTED, CANNOT_TELL, NOTHING = "selected", "cannot tell", "nothing within budget"
+
+
+@dataclass(frozen=True)
+class Miss:
+    """One limit that a variant does not keep; `excess` is the share of the limit that it is over, None: not known."""
+
+    reason: str
+    excess: float | None
+
+
+@dataclass(frozen=True)
+class Drop:
+    """What the images tell of a variant's drop against `budget.max_top1_drop`."""
+
+    verdict: str | None
+    images_needed: int | None = None
+
+
+def judge_drop(row: Record, limit: float | None) -> Drop:
+    """Non-inferiority: `within` or `exceeds` only where the whole score interval lies on that side of the limit."""
+    if limit is None or row["top1"] is None:
+        return Drop(None)
+    if row["variant"] == variants.BASELINE:
+        return Drop("within")
+    change = row["change"]
+    if change is None:
+        return Drop("cannot tell")
+    low, high = change["drop_ci95"]
+    if high <= limit:
+        return Drop("within")
+    if low > limit:
+        return Drop("exceeds")
+    return Drop("cannot tell", images_needed(change["lost"], change["gained"], change["images"], limit))
+
+
+def misses(row: Record, drop: Drop, budget: Budget, p99_size: str) -> list[Miss]:
+    """Every limit of the budget that this variant does not keep."""
+    found = [_drop_miss(row, drop, budget.max_top1_drop), _p99_miss(row, p99_size, budget.max_p99_ms)]
+    found += [
+        _bytes_miss("size on disk", row["size_bytes"], budget.max_size_bytes),
+        _bytes_miss("peak memory", row["peak_memory_bytes"], budget.max_peak_memory_bytes),
+    ]
+    return [miss for miss in found if miss]
+
+
+def _drop_miss(row: Record, drop: Drop, limit: float | None) -> Miss | None:
+    if limit is None or drop.verdict in (None, "within"):
+        return None
+    if row["change"] is None:
+        return Miss(f"its top-1 drop is unknown, since {variants.BASELINE} answered other images or none", None)
+    change = row["change"]
+    low, high = (100 * end for end in change["drop_ci95"])
+    seen = f"top-1 drop of {100 * change['drop']:.2f} points [{low:.2f}, {high:.2f}] on {change['images']} images"
+    if drop.verdict == "exceeds":
+        return Miss(f"{seen} exceeds {100 * limit:g}", (change["drop"] - limit) / max(limit, 0.01))
+    more = f"about {drop.images_needed:,} would be needed" if drop.images_needed else "no number would, so close it is"
+    return Miss(f"cannot tell with {change['images']} images whether its {seen} exceeds {100 * limit:g}: {more}", None)
+
+
+def _p99_miss(row: Record, size: str, limit: float | None) -> Miss | None:
+    if limit is None:
+        return None
+    latency = row["latency"][size]
+    if latency["p99_ms"] is None:
+        needed = f"{latency['samples']} calls; it takes {calls_needed(0.99)} (benchmark.min_samples)"
+        return Miss(f"p99 at batch {size} cannot be quoted from {needed}", None)
+    over = latency["p99_ms"] / limit - 1
+    return Miss(f"p99 of {latency['p99_ms']:.3g} ms at batch {size} exceeds {limit:g}", over) if over > 0 else None
+
+
+def _bytes_miss(what: str, value: int, limit: int | None) -> Miss | None:
+    if limit is None or value <= limit:
+        return None
+    return Miss(f"{what} of {value / 1e6:.1f} MB exceeds {limit / 1e6:.1f}", value / limit - 1)
+
+
+def cost(row: Record, objective: str, size: str) -> float:
+    """The less the better."""
+    if objective == "latency":
+        return float(row["latency"][size]["p50_ms"])
+    if objective == "throughput":
+        return -max(float(batch["throughput_ips"]) for batch in row["latency"].values())
+    return float(row["size_bytes"]) if objective == "size" else -float(row["top1"])
+
+
+def figure(row: Record, objective: str, size: str) -> str:
+    """What `cost` compares, for a person."""
+    value = abs(cost(row, objective, size))
+    if objective == "latency":
+        return f"p50 of {value:.3g} ms at batch {size}"
+    if objective == "throughput":
+        return f"{value:,.0f} images/s"
+    return f"{value / 1e6:.1f} MB" if objective == "size" else f"top-1 of {100 * value:.2f} %"
+
+
+def pareto(rows: Sequence[Record], size: str) -> list[str]:
+    """Variants that no other beats in one of top-1, p50 and size without losing in another."""
+    points = {r["variant"]: (-r["top1"], r["latency"][size]["p50_ms"], r["size_bytes"]) for r in rows}
+
+    def beaten(own: tuple[float, ...]) -> bool:
+        return any(other != own and all(a <= b for a, b in zip(other, own, strict=True)) for other in points.values())
+
+    return [name for name, point in points.items() if not beaten(point)]
+
+
+def asked(setting: Params) -> Record:
+    """The question: what is best, and within which limits."""
+    smallest = setting.benchmark.batch_sizes[0]
+    return {
+        "objective": setting.select.objective,
+        "batch_size": setting.select.batch_size or smallest,
+        "budget": asdict(setting.budget) | {"p99_batch_size": setting.budget.p99_batch_size or smallest},
+    }
+
+
+def select(summary: Record, setting: Params) -> Record:
+    """All of selection.json."""
+    question = asked(setting)
+    budget, objective, size = setting.budget, question["objective"], str(question["batch_size"])
+    p99_size = str(question["budget"]["p99_batch_size"])
+    measured = [row for row in summary["rows"] if row["status"] == "ok"]
+    measured.sort(key=lambda row: cost(row, objective, size))  # the order of params.yaml breaks ties
+    drops = {row["variant"]: judge_drop(row, budget.max_top1_drop) for row in measured}
+    missed = {row["variant"]: misses(row, drops[row["variant"]], budget, p99_size) for row in measured}
+    winner = next((row for row in measured if not missed[row["variant"]]), None)
+    limited = any(limit is not None for name, limit in question["budget"].items() if name.startswith("max_"))
+    scope = "within budget" if limited else "measured; `budget` sets no limit"
+    outcome, sentence = _outcome(measured, missed, winner, scope, lambda row: figure(row, objective, size))
+    return {
+        **question,
+        "outcome": outcome,
+        "sentence": sentence,
+        "winner": winner and winner["variant"],
+        "nearest_miss": None if winner else _nearest(missed),
+        "pareto": pareto(measured, size),
+        "variants": {
+            row["variant"]: {
+                "eligible": not missed.get(row["variant"], [row["reason"]]),
+                **asdict(drops.get(row["variant"], Drop(None))),
+                "reason": _reason(row, missed, winner, objective, size),
+            }
+            for row in summary["rows"]
+        },
+    }
+
+
+def _reason(row: Record, missed: dict[str, list[Miss]], winner: Record | None, objective: str, size: str) -> str | None:
+    """Why a variant was not chosen."""
+    name = row["variant"]
+    if name not in missed:
+        return f"{row['status']}: {row['reason']}"
+    if missed[name]:
+        return "; ".join(miss.reason for miss in missed[name])
+    if winner is None or row is winner:
+        return None
+    overlap = ", though their intervals overlap" if objective == "latency" and _overlap(row, winner, size) else ""
+    against = f"{figure(row, objective, size)} against the {figure(winner, objective, size)} of {winner['variant']}"
+    return against + overlap
+
+
+def _overlap(row: Record, other: Record, size: str) -> bool:
+    (low, high), (other_low, other_high) = (r["latency"][size]["p50_ci95_ms"] for r in (row, other))
+    return (low or 0) <= (math.inf if other_high is None else other_high) and (other_low or 0) <= (
+        math.inf if high is None else high
+    )
+
+
+def _nearest(missed: dict[str, list[Miss]]) -> Record | None:
+    """The variant whose largest excess is the smallest, one whose excess is not known last."""
+    if not missed:
+        return None
+    worst = {name: max(_known(miss) for miss in found) for name, found in missed.items()}
+    name = min(worst, key=lambda name: worst[name])
+    return {"variant": name, "reason": "; ".join(miss.reason for miss in missed[name])}
+
+
+def _known(miss: Miss) -> float:
+    return math.inf if miss.excess is None else miss.excess
+
+
+def _outcome(
+    measured: Sequence[Record],
+    missed: dict[str, list[Miss]],
+    winner: Record | None,
+    scope: str,
+    told: Callable[[Record], str],
+) -> tuple[str, str]:
+    """How the choice ended, and the sentence that says so."""
+    better = measured[: measured.index(winner)] if winner else measured
+    doubtful = next((r for r in better if all(miss.excess is None for miss in missed[r["variant"]])), None)
+    choice = f"{winner['variant']} ({told(winner)})" if winner else "no variant"
+    if doubtful:
+        reason = "; ".join(miss.reason for miss in missed[doubtful["variant"]])
+        return CANNOT_TELL, (
+            f"{doubtful['variant']} ({told(doubtful)}) may be the better choice, but: {reason}. "
+            f"Known to be within budget: {choice}."
+        )
+    if winner:
+        return SELECTED, f"Ship {choice}, the best of {sum(not found for found in missed.values())} {scope}."
+    nearest = _nearest(missed)
+    near = f"; the nearest is {nearest['variant']}: {nearest['reason']}" if nearest else ", for none could be measured"
+    return NOTHING, f"No variant is within budget{near}."
+
+
+def main() -> None:
+    """Read params and the summary, choose, and write selection.json; no choice is an answer too, and no failure."""
+    setting = params.load()
+    files.write_json(paths.SELECTION, select(files.read_json(paths.SUMMARY), setting))
+
+
+if __name__ == "__main__":
+    errors.run(main)

@@ -1,0 +1,119 @@
+import copy
+from typing import Any
+
+import pytest
+
+from stages.common import regression
+from stages.common.predictions import Prediction
+
+BASE, INT8 = "savedmodel-fp32", "tflite-int8"
+
+
+def row(name: str, top1: float, p50: float, spread: float = 0.02, size: int = 1_000_000, **more: Any) -> dict[str, Any]:
+    latency = {"p50_ms": p50, "p50_ci95_ms": [p50 * (1 - spread), p50 * (1 + spread)]}
+    return {
+        "variant": name, "status": "ok", "reason": None, "top1": top1, "latency": {"1": latency}, "size_bytes": size
+    } | more  # fmt: skip
+
+
+def summary(*rows: dict[str, Any], images: int = 400) -> dict[str, Any]:
+    return {"rows": list(rows), "evaluation": {"digest": "a", "images": images}, "environment": {"cpu": "x"}}
+
+
+def none(variant: str) -> list[Prediction]:
+    return []
+
+
+def compare(old: dict[str, Any], new: dict[str, Any]) -> regression.Verdict:
+    return regression.compare(old, new, none, none)
+
+
+OLD = summary(row(BASE, 0.86, 4.0), row(INT8, 0.86, 2.0))
+
+
+def test_the_same_results_are_no_regression() -> None:
+    found = compare(OLD, copy.deepcopy(OLD))
+    assert found.regressions == []
+    assert len(found.notes) == 1  # that accuracy was compared by counts
+
+
+def test_a_slower_variant_is_one_and_a_slower_machine_is_not() -> None:
+    assert compare(OLD, summary(row(BASE, 0.86, 8.0), row(INT8, 0.86, 4.0))).regressions == []
+    (sentence,) = compare(OLD, summary(row(BASE, 0.86, 4.0), row(INT8, 0.86, 2.4))).regressions
+    assert sentence == "tflite-int8: p50 at batch 1 rose by 20.0% against savedmodel-fp32 (noise: 6.5%)"
+
+
+@pytest.mark.parametrize(("spread", "count"), [(0.02, 1), (0.06, 0)])
+def test_wide_intervals_allow_more(spread: float, count: int) -> None:
+    new = summary(row(BASE, 0.86, 4.0, spread), row(INT8, 0.86, 2.2, spread))
+    assert len(compare(OLD, new).regressions) == count
+
+
+def test_a_faster_variant_is_none() -> None:
+    assert compare(OLD, summary(row(BASE, 0.86, 4.0), row(INT8, 0.86, 1.0))).regressions == []
+
+
+def test_an_unbounded_interval_proves_nothing() -> None:
+    new = summary(row(BASE, 0.86, 4.0), row(INT8, 0.86, 9.0))
+    new["rows"][1]["latency"]["1"]["p50_ci95_ms"] = [8.0, None]
+    assert compare(OLD, new).regressions == []
+
+
+def test_another_machine_is_told_and_its_latency_not_compared() -> None:
+    new = summary(row(BASE, 0.86, 4.0), row(INT8, 0.86, 9.0)) | {"environment": {"cpu": "y"}}
+    found = compare(OLD, new)
+    assert found.regressions == []
+    assert "latency was not compared: the machine or its software is another" in found.notes
+
+
+def test_without_the_baseline_latency_is_not_compared() -> None:
+    found = compare(OLD, summary(row(INT8, 0.86, 9.0)))
+    assert found.regressions == []
+    assert any(note.startswith("latency was not compared: savedmodel-fp32") for note in found.notes)
+
+
+def predicted(wrong: int, images: int = 400) -> list[Prediction]:
+    return [Prediction(f"{i}", 1, [0 if i < wrong else 1], [1.0]) for i in range(images)]
+
+
+def test_a_fall_that_pairs_prove_and_counts_do_not() -> None:
+    new = summary(row(BASE, 0.86, 4.0), row(INT8, 0.835, 2.0))
+    assert compare(OLD, new).regressions == []
+    found = regression.compare(OLD, new, lambda name: predicted(56), lambda name: predicted(66 if name == INT8 else 56))
+    assert found.regressions == ["tflite-int8: top-1 fell by 2.50 points (p = 0.0039)"]
+    assert found.notes == []
+
+
+def test_counts_prove_a_large_fall() -> None:
+    (sentence,) = compare(OLD, summary(row(BASE, 0.86, 4.0), row(INT8, 0.7, 2.0))).regressions
+    assert sentence.startswith("tflite-int8: top-1 fell by 16.00 points")
+
+
+def test_a_rise_is_no_regression() -> None:
+    assert compare(OLD, summary(row(BASE, 0.86, 4.0), row(INT8, 0.99, 2.0))).regressions == []
+
+
+def test_other_images_are_told_and_accuracy_not_compared() -> None:
+    new = summary(row(BASE, 0.86, 4.0), row(INT8, 0.1, 2.0)) | {"evaluation": {"digest": "b", "images": 400}}
+    found = compare(OLD, new)
+    assert found.regressions == []
+    assert "accuracy was not compared: the evaluation images are others" in found.notes
+
+
+@pytest.mark.parametrize(("size", "count"), [(1_040_000, 0), (1_060_000, 1)])
+def test_growth_on_disk_beyond_what_builds_differ(size: int, count: int) -> None:
+    found = compare(OLD, summary(row(BASE, 0.86, 4.0), row(INT8, 0.86, 2.0, size=size)))
+    assert len(found.regressions) == count
+
+
+def test_a_variant_that_no_longer_runs_is_a_regression() -> None:
+    stopped = {"variant": INT8, "status": "failed", "reason": "convert: no memory"}
+    assert compare(OLD, summary(row(BASE, 0.86, 4.0), stopped)).regressions == [
+        "tflite-int8 was ok and is now failed: convert: no memory"
+    ]
+
+
+def test_new_and_removed_variants_are_told() -> None:
+    found = compare(OLD, summary(row(BASE, 0.86, 4.0), row("tflite-fp16", 0.86, 2.0)))
+    assert found.regressions == []
+    assert {"tflite-int8 is no longer among the variants", "tflite-fp16 is new"} <= set(found.notes)

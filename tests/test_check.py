@@ -1,0 +1,110 @@
+import subprocess
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from stages import __main__ as command
+from stages import report, select
+from stages.common import files, params, paths
+from stages.common.errors import PipelineError
+
+NAMES = ("savedmodel-fp32", "tflite-int8")
+Finish = Callable[..., None]
+
+
+@pytest.fixture
+def finish(results: Any, edit: Callable[..., None]) -> Finish:
+    """Write the summary and the choice of two variants, as the pipeline would: finish(p50 of INT8, *changes)."""
+    edit(("variants", list(NAMES)))
+
+    def write(p50: float, *changes: tuple[str, Any]) -> None:
+        edit(*changes)
+        results.ok(NAMES[0], [0, 0, 0, 1], 40.0)
+        results.ok(NAMES[1], [0, 0, 0, 1], p50)
+        summary = report.summarise(NAMES)
+        files.write_json(paths.SUMMARY, summary)
+        files.write_json(paths.SELECTION, select.select(summary, params.load()))
+
+    return write
+
+
+def git(*arguments: str) -> None:
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+    subprocess.run(["git", *identity, *arguments], check=True, capture_output=True)
+
+
+@pytest.fixture
+def committed(finish: Finish) -> None:
+    """A git repository whose only commit, tagged v1, holds results with 20 ms for INT8."""
+    finish(20.0)
+    git("init")
+    git("add", str(paths.SUMMARY))
+    git("commit", "-m", "results")
+    git("tag", "v1")
+
+
+def test_a_choice_is_status_0_with_a_line_for_each_variant(finish: Finish, capsys: pytest.CaptureFixture[str]) -> None:
+    finish(20.0)
+    assert command.check(None) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "  savedmodel-fp32: p50 of 40 ms at batch 1 against the p50 of 20 ms at batch 1 of tflite-int8",
+        "  tflite-int8: chosen",
+        "Ship tflite-int8 (p50 of 20 ms at batch 1), the best of 2 measured; `budget` sets no limit.",
+    ]
+
+
+def test_what_cannot_be_told_and_nothing_within_budget_have_statuses_of_their_own(finish: Finish) -> None:
+    finish(20.0, ("budget.max_top1_drop", 0.01))
+    assert command.check(None) == 3
+    finish(20.0, ("budget.max_size_bytes", 1))
+    assert command.check(None) == 4
+
+
+def test_a_budget_that_changed_since_is_an_error(finish: Finish, edit: Callable[..., None]) -> None:
+    finish(20.0)
+    edit(("budget.max_size_bytes", 1))
+    with pytest.raises(PipelineError, match=r"params.yaml has changed since reports/selection.json was made"):
+        command.check(None)
+
+
+def test_variants_that_changed_since_are_an_error(finish: Finish, edit: Callable[..., None]) -> None:
+    finish(20.0)
+    edit(("variants", [*NAMES, "tflite-fp16"]))
+    with pytest.raises(PipelineError, match=r"params.yaml has changed"):
+        command.check(None)
+
+
+def test_no_results_are_an_error(checkout: Any) -> None:
+    with pytest.raises(PipelineError, match=r"there are no results to check yet: run `make repro` first"):
+        command.check(None)
+
+
+def test_results_like_those_of_a_revision_pass(committed: None, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.check("v1") == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "Nothing is worse than v1 beyond noise."
+
+
+def test_a_regression_has_a_status_of_its_own(
+    committed: None, finish: Finish, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finish(30.0)
+    assert command.check("v1") == 5
+    assert (
+        capsys.readouterr().out.splitlines()[-1].startswith("Worse than v1: tflite-int8: p50 at batch 1 rose by 50.0%")
+    )
+
+
+def test_an_unknown_revision_is_an_error(committed: None) -> None:
+    with pytest.raises(PipelineError, match=r"git knows no reports/summary.json at v2 .*: name a commit"):
+        command.check("v2")
+
+
+def test_results_of_another_version_are_an_error(committed: None) -> None:
+    summary = files.read_json(paths.SUMMARY)
+    for row in summary["rows"]:
+        row["latency"] = {size: {"p50_ms": 1.0} for size in row["latency"]}
+    files.write_json(paths.SUMMARY, summary)
+    git("commit", "-am", "older")
+    with pytest.raises(PipelineError, match=r"results at HEAD lack 'p50_ci95_ms', as another version"):
+        command.check("HEAD")
