@@ -2,8 +2,11 @@
 
 import argparse
 import shutil
+import statistics
+import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,10 @@ from stages.common import errors, files, images, isolate, params, paths, variant
 from stages.common.errors import PipelineError
 from stages.common.images import Floats, Preprocessing
 from stages.runtimes.protocol import Job
+from stages.runtimes.stopwatch import TERMS, Stopwatch
+
+# Of each build, where builds are compared.
+CALLS = 100
 
 
 def calibration_batches(preprocessing: Preprocessing, size: int) -> Iterator[Floats]:
@@ -31,6 +38,35 @@ def convert(runtime: str, job: Job) -> tuple[float, dict[str, Any]]:
     start = time.perf_counter()
     details = runtimes.runtime(runtime).convert(job)
     return time.perf_counter() - start, details
+
+
+def p50_of(runtime: str, job: Job, batch_size: int) -> float:
+    """Median latency of a build by itself, in this process: enough to compare builds, not to compare variants."""
+    preprocessing = Preprocessing.from_json(files.read_json(paths.MODEL)["preprocessing"])
+    load = partial(runtimes.runtime(runtime).load, job.target, job.precision, job.options, None)
+    watch = Stopwatch(load, preprocessing)
+    watch.warm_up(batch_size)
+    return statistics.median(watch.block(batch_size, dict.fromkeys(TERMS, CALLS))["latency"])
+
+
+def builds(runtime: str, job: Job, first: tuple[float, dict[str, Any]], repeats: int) -> list[dict[str, Any]]:
+    """The first build and more like it, of which none is kept: how far they differ in time, size and speed."""
+    found = [_build(runtime, job, *first)]
+    for _ in range(repeats - 1):
+        with tempfile.TemporaryDirectory() as folder:
+            again = replace(job, target=Path(folder))
+            found.append(_build(runtime, again, *isolate.call(convert, runtime, again)))
+    return found
+
+
+def _build(runtime: str, job: Job, seconds: float, details: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "convert_s": seconds,
+        "engine_build_s": details.get("engine_build_s"),
+        "size_bytes": sum(files.sizes(job.target).values()),
+        "model_sha256": files.tree_digest(job.target),
+        "p50_ms": isolate.call(p50_of, runtime, job, job.batch_sizes[0]),
+    }
 
 
 def job_for(name: str, setting: params.Params, target: Path) -> Job:
@@ -57,7 +93,10 @@ def outcome(name: str, setting: params.Params, target: Path) -> dict[str, Any]:
     if reason:
         return result | {"status": "skipped", "reason": reason}
     try:
-        seconds, details = isolate.call(convert, runtime, job_for(name, setting, target))
+        job = job_for(name, setting, target)
+        seconds, details = isolate.call(convert, runtime, job)
+        if setting.convert.repeats > 1:
+            details["builds"] = builds(runtime, job, (seconds, details), setting.convert.repeats)
     except PipelineError as error:
         shutil.rmtree(target)
         target.mkdir()

@@ -97,10 +97,11 @@ def print_overhead(variant: str = "tftrt-fp16", blocks: int = 40, calls: int = 2
     """In the copy's folder: both medians as JSON."""
     from stages.common import files, paths
     from stages.common.images import Preprocessing
+    from stages.runtimes import Manifest
     from stages.runtimes.stopwatch import TERMS, Stopwatch, images_of
 
     preprocessing = Preprocessing.from_json(files.read_json(paths.MODEL)["preprocessing"])
-    watch = Stopwatch(variant, None, preprocessing)
+    watch = Stopwatch(Manifest.read(variant).load, preprocessing)
     watch.warm_up(1)
     session: Any = watch.session
     signature, output, image = session._signature, session._output, session._tf.constant(images_of(1, preprocessing))

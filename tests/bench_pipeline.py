@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -163,6 +164,7 @@ def harness(folder: Path) -> None:
     """p50 of `benchmark` against a bare interpreter loop, in alternate blocks of one process."""
     from ai_edge_litert.interpreter import Interpreter
 
+    from stages.runtimes import Manifest
     from stages.runtimes.stopwatch import TERMS, Stopwatch, images_of
 
     path = model_of_this_checkout()
@@ -170,7 +172,7 @@ def harness(folder: Path) -> None:
     bare = Interpreter(str(path), num_threads=CORES)
     bare.allocate_tensors()
     source, result = bare.get_input_details()[0]["index"], bare.get_output_details()[0]["index"]
-    watch = Stopwatch("tflite-fp32", CORES, PREPROCESSING)
+    watch = Stopwatch(partial(Manifest.read("tflite-fp32").load, CORES), PREPROCESSING)
     image = images_of(1, PREPROCESSING)
 
     def bare_block(calls: int) -> list[float]:

@@ -56,6 +56,27 @@ def test_the_baseline_is_a_copy_with_a_manifest(prepared: None, run: Run) -> Non
     assert found["model_sha256"] == files.tree_digest(paths.SAVED_MODEL)
 
 
+def test_further_builds_are_compared_and_not_kept(
+    prepared: None, run: Run, edit: Edit, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(convert.isolate, "call", lambda function, *arguments: function(*arguments))
+    p50s = iter([2.0, 3.0, 4.0])
+    monkeypatch.setattr(convert, "p50_of", lambda runtime, job, batch_size: next(p50s))
+    edit(("convert.repeats", 3))
+    run("savedmodel-fp32")
+    found = record("savedmodel-fp32")["details"]["builds"]
+    assert [build["p50_ms"] for build in found] == [2, 3, 4]
+    assert {build["model_sha256"] for build in found} == {files.tree_digest(paths.SAVED_MODEL)}
+    assert all(build["size_bytes"] == 12 and build["convert_s"] > 0 for build in found)
+    assert list(tmp_path.glob("tmp*")) == []
+
+
+def test_one_build_has_nothing_to_be_compared_with(prepared: None, run: Run) -> None:
+    run("savedmodel-fp32")
+    assert "builds" not in record("savedmodel-fp32")["details"]
+
+
 def test_a_variant_that_this_machine_cannot_run_is_skipped_with_its_reason(prepared: None, run: Run) -> None:
     run("tftrt-int8")
     reason = "no NVIDIA GPU (no NVIDIA driver answers on this machine)"

@@ -102,6 +102,13 @@ class CalibrationParams:
 
 
 @dataclass(frozen=True, config=STRICT)
+class ConvertParams:
+    """How often to build."""
+
+    repeats: Annotated[int, Field(ge=1, le=100)]
+
+
+@dataclass(frozen=True, config=STRICT)
 class BenchmarkParams:
     """How long and how wide to measure."""
 
@@ -179,6 +186,7 @@ class Params:
         Field(min_length=1),
         AfterValidator(_no_repeats),
     ]
+    convert: ConvertParams
     benchmark: BenchmarkParams
     savedmodel: SavedModelParams
     tflite: TFLiteParams

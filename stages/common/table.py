@@ -13,7 +13,7 @@ def markdown(summary: Record) -> str:
     rows = summary["rows"]
     sizes = sorted({int(size) for r in rows for size in r["latency"] or {}})
     baseline = next((r for r in rows if r["variant"] == variants.BASELINE), None)
-    header = ["variant", "status", "top-1 % [95 % CI]", "top-5 %", "agreement %"]
+    header = ["variant", "status", "top-1 % [95 % CI]", "drop, points [95 % CI]", "agreement %"]
     header += [f"p50 ms, batch {size}" for size in sizes] + [f"p90 ms, batch {size}" for size in sizes[:1]]
     header += [f"speed-up, batch {size}" for size in sizes[:1]] + ["size MB", "peak memory MB"]
     lines = grid([header] + [_cells(r, sizes, baseline) for r in rows], texts=2)
@@ -45,12 +45,15 @@ def _cells(r: Record, sizes: list[int], baseline: Record | None) -> list[str]:
         ours, theirs = latency(r, "p50_ms", size), latency(baseline, "p50_ms", size) if baseline else None
         return f"{theirs / ours:.2f}x" if ours and theirs else ""
 
-    interval = " [{:.1f}, {:.1f}]".format(*(100 * end for end in r["top1_ci95"])) if r["top1_ci95"] else ""
+    def interval(ends: list[float] | None) -> str:
+        return " [{:.1f}, {:.1f}]".format(*(100 * end for end in ends)) if ends else ""
+
+    change = r["change"] or {}
     return [
         r["variant"],
         status(r),
-        number(r["top1"], 100) + interval,
-        number(r["top5"], 100),
+        number(r["top1"], 100) + interval(r["top1_ci95"]),
+        number(change.get("drop"), 100) + interval(change.get("drop_ci95")),
         number(r["agreement"], 100),
         *(number(latency(r, "p50_ms", size), digits=2) for size in sizes),
         *(number(latency(r, "p90_ms", size), digits=2) for size in sizes[:1]),
@@ -120,6 +123,12 @@ def _reasons(r: Record) -> list[str]:
     found = [f"{r['status']}: {r['reason']}"] if r["reason"] else []
     for cause, states in gpu.get("throttled_states", {}).items():
         found.append(f"throttled: a {cause} held the GPU's clocks down in {states} of {gpu['states']} blocks")
+    if builds := r["details"].get("builds"):
+        p50s, sizes = ([build[key] for build in builds] for key in ("p50_ms", "size_bytes"))
+        spread = f"p50 {min(p50s):.2f} to {max(p50s):.2f} ms, {min(sizes) / 1e6:.2f} to {max(sizes) / 1e6:.2f} MB"
+        found.append(
+            f"built {len(builds)} times: {spread}, {len({build['model_sha256'] for build in builds})} different"
+        )
     for size, cv in _unsteady(r).items():
         found.append(f"unsteady: p50 at batch {size} varies by {cv:.1%} between repeats (at most {STEADY_CV:.1%})")
     if gpu.get("other_processes"):

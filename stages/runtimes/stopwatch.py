@@ -6,6 +6,7 @@ import re
 import resource
 import statistics
 import time
+from collections.abc import Callable
 from functools import cache, partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -36,12 +37,12 @@ def images_of(batch_size: int, preprocessing: Preprocessing) -> Floats:
 class Stopwatch:
     """Lives in the worker process: one loaded model, asked for load, warm-up, blocks and memory."""
 
-    def __init__(self, variant: str, threads: int | None, preprocessing: Preprocessing) -> None:
+    def __init__(self, load: Callable[[], Session], preprocessing: Preprocessing) -> None:
         """Load the model; `load_ms` covers the import of its library too, as a fresh process pays for both."""
         gc.disable()
         self._preprocessing = preprocessing
         start = time.perf_counter()
-        self.session: Session = Manifest.read(variant).load(threads)
+        self.session = load()
         self.load_ms = _ms_since(start)
 
     def warm_up(self, batch_size: int) -> dict[str, Any]:
@@ -126,7 +127,7 @@ def serve(connection: Connection, variant: str, threads: int | None, preprocessi
 
     def load() -> float:
         nonlocal watch
-        watch = Stopwatch(variant, threads, preprocessing)
+        watch = Stopwatch(lambda: Manifest.read(variant).load(threads), preprocessing)
         return watch.load_ms
 
     while True:

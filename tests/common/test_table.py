@@ -20,7 +20,7 @@ def test_the_table_has_every_variant_with_its_figures(mixed: tuple[str, ...]) ->
         "variant": "tflite-int8",
         "status": "ok",
         "top-1 % [95 % CI]": "50.0 [15.0, 85.0]",
-        "top-5 %": "50.0",
+        "drop, points [95 % CI]": "25.0 [-36.2, 69.9]",
         "agreement %": "75.0",
         "p50 ms, batch 1": "2.00",
         "p50 ms, batch 8": "16.00",
@@ -120,3 +120,13 @@ def test_a_median_that_moves_between_repeats_is_marked_and_told(mixed: tuple[str
     assert cells(text)["savedmodel-fp32"]["status"] == "ok"
     assert cells(text)["tflite-int8"]["status"] == "ok, unsteady"
     assert "- tflite-int8 unsteady: p50 at batch 8 varies by 3.1% between repeats (at most 2.5%)" in text
+
+
+def test_builds_are_told_with_their_spread(mixed: tuple[str, ...]) -> None:
+    summary = report.summarise(mixed)
+    summary["rows"][-1]["details"]["builds"] = [
+        {"p50_ms": 0.73, "size_bytes": 31_000_000, "model_sha256": "a"},
+        {"p50_ms": 0.78, "size_bytes": 30_900_000, "model_sha256": "b"},
+    ]
+    told = "- tflite-int8 built 2 times: p50 0.73 to 0.78 ms, 30.90 to 31.00 MB, 2 different"
+    assert told in table.markdown(summary)

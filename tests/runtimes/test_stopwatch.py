@@ -57,7 +57,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[bool], tuple[
         manifest = Manifest("tflite-fp32", "tflite", "fp32", "ok", None, {})
         monkeypatch.setattr(Manifest, "load", lambda self, threads=None: session)
         monkeypatch.setattr(Manifest, "read", classmethod(lambda cls, variant: manifest))
-        return Stopwatch("tflite-fp32", 1, PREPROCESSING), session
+        return Stopwatch(Manifest.read("tflite-fp32").load, PREPROCESSING), session
 
     yield start
     gc.enable()
