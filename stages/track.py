@@ -1,16 +1,9 @@
 """Log the results to MLflow, once: a parent run for the pipeline and a child run for each variant."""
 
 import argparse
-import fcntl
-import hashlib
 import json
-import logging
-import os
-import re
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +11,8 @@ from typing import Any, NamedTuple
 from stages.common import errors, files, metrics, params, paths
 from stages.common.errors import PipelineError
 from stages.common.params import Params
+from stages.common.store import cause, connect, digest, one_at_a_time, recorded
+from stages.common.store import tracking_uri as tracking_uri  # also asked for by `python -m stages`
 
 Record = dict[str, Any]
 
@@ -29,6 +24,11 @@ PARENT_FILES = (
 )  # fmt: skip
 
 
+# MLflow refuses longer tags; the summary stands among the artifacts anyway.
+LONGEST_NOTE = 7000
+LONGEST_DIGEST = 36
+
+
 class Point(NamedTuple):
     """One metric value."""
 
@@ -37,24 +37,9 @@ class Point(NamedTuple):
     step: int
 
 
-def tracking_uri(setting: Params, checkout: Path) -> str:
-    """MLflow's own variable first, then params.yaml, then a database in the main checkout."""
-    named = os.environ.get("MLFLOW_TRACKING_URI") or setting.tracking.uri
-    if not named and set("?%") & set(str(checkout.resolve())):
-        raise PipelineError(
-            f"{checkout.resolve()} has a ? or % in its name, which no database address can hold: rename it"
-        )
-    return named or f"sqlite:///{checkout.resolve()}/mlflow.db"
-
-
 def run_key(setting: Params, summary: Record) -> str:
     """Same parameters and same results: same run."""
     return digest([asdict(setting), summary])
-
-
-def digest(value: Any) -> str:
-    """Sixteen hex digits of the SHA-256 of a JSON value."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def flat(value: Any, prefix: str = "") -> dict[str, Any]:
@@ -71,13 +56,7 @@ class Store:
 
     def __init__(self, uri: str, experiment: str, checkout: Path) -> None:
         """Connect, and create the experiment if it is new; a local store keeps its artifacts beside its database."""
-        import mlflow
-
-        logging.getLogger("mlflow").setLevel(logging.WARNING)  # it announces every table it creates
-        # Fail after seconds, not minutes: the next run logs what is missing.
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
-        self._client = mlflow.MlflowClient(uri)
+        self._client = connect(uri)
         found = self._client.get_experiment_by_name(experiment)
         if found is None:
             local = (checkout.resolve() / "mlartifacts").as_uri() if uri.startswith("sqlite:") else None
@@ -105,6 +84,17 @@ class Store:
     def finish(self, run: str) -> None:
         """From here on the run counts as logged."""
         self._client.set_terminated(run)
+
+    def log_datasets(self, run: str, datasets: dict[str, Record]) -> None:
+        """The image sets of a run, by what they were used for."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        def described(used_for: str, found: Record) -> Any:
+            source, profile = json.dumps({"uri": found["source"]}), json.dumps({"images": found["images"]})
+            dataset = Dataset(used_for, found["digest"][:LONGEST_DIGEST], "local", source, profile=profile)
+            return DatasetInput(dataset, [InputTag("mlflow.data.context", used_for)])
+
+        self._client.log_inputs(run, [described(used_for, found) for used_for, found in datasets.items()])
 
     def log(self, run: str, values: dict[str, Any], points: list[Point], artifacts: list[Path]) -> None:
         """Params, metrics and files of one run."""
@@ -138,24 +128,42 @@ def child_metrics(row: Record) -> list[Point]:
     return points
 
 
-def log_pipeline(store: Store, setting: Params, summary: Record, key: str, tags: dict[str, str]) -> str:
+def note(sentence: str, table: str) -> dict[str, str]:
+    """The tag that MLflow shows as a run's description: the choice, and the table where it is short enough."""
+    return {"mlflow.note.content": f"{sentence}\n\n{table if len(table) < LONGEST_NOTE else 'Table: summary.md.'}"}
+
+
+def log_pipeline(store: Store, setting: Params, summary: Record, chosen: Record, key: str, tags: dict[str, str]) -> str:
     """Log the parent run and whatever children are missing; returns the parent's id."""
-    own = tags | {"level": "pipeline", "pipeline.key": key}
+    own = tags | {"level": "pipeline", "pipeline.key": key, "outcome": chosen["outcome"]}
+    own |= note(chosen["sentence"], paths.SUMMARY_TABLE.read_text(encoding="utf-8"))
     found = store.search({"level": "pipeline", "pipeline.key": key})
     # An interrupted parent is gone on with, so that its finished children stay where they are.
     parent = str(found[0].info.run_id) if found else store.create(summary["model"]["name"], own)
     if found and finished(found[0]):
         return parent
+    datasets = {name: summary[name] for name in ("evaluation", "calibration")}
     for row in summary["rows"]:
-        log_variant(store, setting, row, parent, tags)
-    digests = {f"{name}.digest": summary[name]["digest"] for name in ("evaluation", "calibration")}
+        log_variant(store, setting, row, parent, tags | choice(chosen, row["variant"]), datasets)
+    digests = {f"{name}.digest": found["digest"] for name, found in datasets.items()}
     values = flat(asdict(setting)) | digests | {"evaluation.images": summary["evaluation"]["images"]}
+    store.log_datasets(parent, datasets)
     store.log(parent, values, [], list(PARENT_FILES))
     store.finish(parent)
     return parent
 
 
-def log_variant(store: Store, setting: Params, row: Record, parent: str, tags: dict[str, str]) -> None:
+def choice(chosen: Record, variant: str) -> dict[str, str]:
+    """Tags that say whether a variant was chosen, and why not."""
+    judged = chosen["variants"][variant]
+    told = judged["reason"] or chosen["sentence"]
+    verdict = {"verdict": judged["verdict"]} if judged["verdict"] else {}
+    return {"chosen": str(variant == chosen["winner"]).lower(), "mlflow.note.content": told} | verdict
+
+
+def log_variant(
+    store: Store, setting: Params, row: Record, parent: str, tags: dict[str, str], datasets: dict[str, Record]
+) -> None:
     """Log one child run, tagged as cached if an earlier run holds the very same results."""
     name = row["variant"]
     found = store.search({"mlflow.parentRunId": parent, "variant": name})
@@ -169,6 +177,7 @@ def log_variant(store: Store, setting: Params, row: Record, parent: str, tags: d
     own |= {"cached": "true", "cached_from": earlier[0].info.run_id} if earlier else {"cached": "false"}
     own |= {"reason": row["reason"]} if row["reason"] else {}
     run_id = store.create(name, tags | own)
+    store.log_datasets(run_id, datasets)
     values = {"variant": name, "runtime": row["runtime"], "precision": row["precision"]}
     store.log(
         run_id, flat(asdict(setting)) | values, child_metrics(row), [paths.record(name, file) for file in RECORDS]
@@ -191,24 +200,7 @@ def common_tags(summary: Record, experiment: str) -> dict[str, str]:
 
 def already_logged(key: str, uri: str) -> bool:
     """Whether the receipt in track.json is for these results and this store, and a local store is still there."""
-    receipt = files.read_json(paths.TRACK) if paths.TRACK.exists() else {}
-    database = re.match(r"sqlite:///(.*)", uri)
-    return bool(
-        receipt.get("key") == key and receipt.get("uri") == uri and (not database or Path(database[1]).exists())
-    )
-
-
-@contextmanager
-def one_at_a_time(checkout: Path) -> Iterator[None]:
-    """Two first uses of a SQLite store would migrate it at once, and one of them would die."""
-    with (checkout / "mlflow.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-def _cause(error: Exception) -> str:
-    """urllib3 tells a refused connection in 400 characters."""
-    return "no server answers there" if "Max retries exceeded" in str(error) else errors.describe(error)[:300]
+    return recorded(paths.TRACK, key, uri)
 
 
 def main() -> None:
@@ -217,7 +209,7 @@ def main() -> None:
     parser.add_argument("--checkout", type=Path, default=Path(), help="the main checkout, where the default store lies")
     parser.add_argument("--experiment", default="", help="name of the DVC experiment, if any")
     arguments = parser.parse_args()
-    setting, summary = params.load(), files.read_json(paths.SUMMARY)
+    setting, summary, chosen = params.load(), files.read_json(paths.SUMMARY), files.read_json(paths.SELECTION)
     uri, key = tracking_uri(setting, arguments.checkout), run_key(setting, summary)
     if already_logged(key, uri):
         return
@@ -225,12 +217,12 @@ def main() -> None:
     try:
         with one_at_a_time(arguments.checkout):
             store = Store(uri, setting.tracking.experiment, arguments.checkout)
-            parent = log_pipeline(store, setting, summary, key, common_tags(summary, arguments.experiment))
+            parent = log_pipeline(store, setting, summary, chosen, key, common_tags(summary, arguments.experiment))
     except PipelineError:
         raise
     except Exception as error:
         raise PipelineError(
-            f"could not log to MLflow at {uri} ({_cause(error)}): nothing is lost, "
+            f"could not log to MLflow at {uri} ({cause(error)}): nothing is lost, "
             "`make repro` logs what is missing once the store answers"
         ) from None
     files.write_json(paths.TRACK, {"key": key, "uri": uri, "run": parent})

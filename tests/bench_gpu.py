@@ -20,8 +20,8 @@ from typing import Any
 
 import yaml
 
-from stages import environment, track
-from stages.common import table
+from stages import environment
+from stages.common import store, table
 from stages.runtimes import tftrt
 
 ROOT = Path(__file__).parent.parent
@@ -128,7 +128,7 @@ def render(name: str, parts: list[Path]) -> None:
 def page(name: str, summaries: list[Summary]) -> str:
     """The results as Markdown: for each model the medians of its repeats, with their spread."""
     machine = summaries[0]["environment"]
-    digest = track.digest(machine)
+    digest = store.digest(machine)
     gpu = machine["gpus"][0]
     lines = [
         f"# {gpu['name']}",

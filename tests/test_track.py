@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from stages import report, track
+from stages import report, select, track
 from stages.common import errors, files, params, paths, table
 from stages.common.errors import PipelineError
 
@@ -52,6 +52,7 @@ def summarise() -> None:
     found = report.summarise(params.load().variants)
     files.write_json(paths.SUMMARY, found)
     files.write_text(paths.SUMMARY_TABLE, table.markdown(found))
+    files.write_json(paths.SELECTION, select.select(found, params.load()))
 
 
 @pytest.fixture
@@ -101,9 +102,56 @@ def test_a_parent_holds_the_parameters_and_the_reports(main: Main, main_checkout
     assert "dvc.experiment" not in tags
     found = Logged(main_checkout).artifacts(parent)
     assert found == {
-        "params.yaml", "summary.json", "summary.md", "environment.json", "images.json", "model.json", "benchmark.json",
-        "samples.csv", "plots",
+        "params.yaml", "summary.json", "summary.md", "selection.json", "environment.json", "images.json", "model.json",
+        "benchmark.json", "samples.csv", "plots",
     }  # fmt: skip
+
+
+def test_a_parents_description_is_the_choice_and_the_table(main: Main, main_checkout: Path) -> None:
+    main()
+    (parent,) = Logged(main_checkout).parents
+    note = parent.data.tags["mlflow.note.content"]
+    assert note.startswith(
+        "Ship tflite-int8 (p50 of 2 ms at batch 1), the best of 2 measured; `budget` sets no limit.\n\n"
+    )
+    assert note.endswith(paths.SUMMARY_TABLE.read_text())
+    assert parent.data.tags["outcome"] == "selected"
+
+
+def test_a_table_too_long_for_a_tag_is_named_instead() -> None:
+    assert track.note("Ship it.", "x" * 8000) == {"mlflow.note.content": "Ship it.\n\nTable: summary.md."}
+
+
+def test_the_chosen_variant_is_tagged_and_the_others_say_why_not(main: Main, main_checkout: Path) -> None:
+    main()
+    logged = Logged(main_checkout)
+    children = logged.children(logged.parents[0])
+    assert {name: run.data.tags["chosen"] for name, run in children.items()} == {
+        "savedmodel-fp32": "false", "tftrt-fp32": "false", "tflite-int8": "true",
+    }  # fmt: skip
+    assert children["savedmodel-fp32"].data.tags["mlflow.note.content"].startswith("p50 of 4 ms at batch 1 against the")
+    assert "verdict" not in children["tflite-int8"].data.tags
+
+
+def test_a_verdict_within_a_budget_is_a_tag(main: Main, main_checkout: Path, edit: Callable[..., None]) -> None:
+    edit(("budget.max_top1_drop", 0.01))
+    summarise()
+    main()
+    logged = Logged(main_checkout)
+    children = logged.children(logged.parents[0])
+    assert children["tflite-int8"].data.tags["verdict"] == "cannot tell"
+    assert children["savedmodel-fp32"].data.tags["verdict"] == "within"
+
+
+def test_image_sets_are_dataset_inputs_with_their_digest(main: Main, main_checkout: Path) -> None:
+    main()
+    for run in Logged(main_checkout).runs:
+        found = {item.dataset.name: item for item in run.inputs.dataset_inputs}
+        assert {name: item.dataset.digest for name, item in found.items()} == {
+            "evaluation": "e" * 36, "calibration": "c" * 36
+        }  # fmt: skip
+        assert found["calibration"].tags[0].value == "calibration"
+        assert '"images": 4' in found["evaluation"].dataset.profile
 
 
 def test_every_variant_is_a_child_with_its_status(main: Main, main_checkout: Path) -> None:
