@@ -126,8 +126,9 @@ def _reasons(r: Record) -> list[str]:
     if builds := r["details"].get("builds"):
         p50s, sizes = ([build[key] for build in builds] for key in ("p50_ms", "size_bytes"))
         spread = f"p50 {min(p50s):.2f} to {max(p50s):.2f} ms, {min(sizes) / 1e6:.2f} to {max(sizes) / 1e6:.2f} MB"
+        different = len({build["model_sha256"] for build in builds})
         found.append(
-            f"built {len(builds)} times: {spread}, {len({build['model_sha256'] for build in builds})} different"
+            f"built {len(builds)} times: {spread}, {f'{different} different' if different > 1 else 'all alike'}"
         )
     for size, cv in _unsteady(r).items():
         found.append(f"unsteady: p50 at batch {size} varies by {cv:.1%} between repeats (at most {STEADY_CV:.1%})")
