@@ -34,6 +34,7 @@ SHARED = {
     "benchmark": paths.BENCHMARK,
     "report": paths.SUMMARY,
     "select": paths.SELECTION,
+    "page": paths.PAGE,
 }
 # How `check` ended, so that a CI job can tell; 1 is an error, 2 a wrong command line.
 STATUS = {select.SELECTED: 0, select.CANNOT_TELL: 3, select.NOTHING: 4}
@@ -66,7 +67,7 @@ def run(command: Sequence[str]) -> None:
         # Without a table a shared stage failed first, and what failed after it lacked its results.
         reasons = messages if paths.SUMMARY.exists() else messages[:1]
         raise PipelineError("\n  ".join(filter(None, [*problems, *reasons, errors.disk_hint()])))
-    print("Next: `make ui` compares the runs in MLflow; edit params.yaml and run `make repro` again to sweep.")
+    print(f"Next: open {paths.PAGE}; `make ui` compares the runs in MLflow; edit params.yaml and run again to sweep.")
 
 
 def _wait(process: "subprocess.Popen[bytes]") -> int:

@@ -20,7 +20,7 @@ Record = dict[str, Any]
 RECORDS = ("convert.json", "evaluate.json", "predictions.csv")
 PARENT_FILES = (
     paths.PARAMS, paths.SUMMARY, paths.SUMMARY_TABLE, paths.METRICS, paths.ENVIRONMENT, paths.IMAGES, paths.MODEL,
-    paths.SELECTION, paths.BENCHMARK, paths.SAMPLES, paths.PLOTS,
+    paths.SELECTION, paths.PAGE, paths.BENCHMARK, paths.SAMPLES, paths.PLOTS,
 )  # fmt: skip
 
 

@@ -18,6 +18,7 @@ SUMMARY_TABLE = Path("reports/summary.md")
 METRICS = Path("reports/metrics.json")
 PLOTS = Path("reports/plots")
 SELECTION = Path("reports/selection.json")
+PAGE = Path("reports/report.html")
 TRACK = Path("reports/track.json")
 
 WEIGHTS = Path("data/model")

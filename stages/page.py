@@ -1,0 +1,327 @@
+"""Write report.html: the decision, what it rests on and what changed, in one file that needs nothing else."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from stages.common import errors, files, gallery, labels, paths, svg, table, variants
+from stages.common.labels import Labels
+from stages.common.latency import STEADY_CV, calls_needed
+
+Record = dict[str, Any]
+
+TEMPLATE = Path(svg.__file__).with_name("page.html.j2")
+
+# Keeps a number and its unit on one line.
+NBSP = "\N{NO-BREAK SPACE}"
+
+HEADLINES = {
+    "cannot tell": "These measurements cannot tell which variant to ship",
+    "nothing within budget": "No variant is within the budget",
+}
+OBJECTIVES = {
+    "latency": "the lowest p50 latency at batch {batch_size}",
+    "throughput": "the most images per second",
+    "size": "the smallest size on disk",
+    "top1": "the highest top-1 accuracy",
+}
+VERDICTS = {"within": ("good", "✓"), "exceeds": ("bad", "✕"), "cannot tell": ("unsure", "?")}
+DOUBTS = {
+    "throttled": "throttled: heat or power held the GPU's clocks down for a part of the run.",
+    "shared GPU": "shared GPU: other processes computed on it during the run.",
+    "unsteady": f"unsteady: p50 varies by more than {STEADY_CV:.1%} between repeats.",
+}
+MARKS = {"lost": ("bad", "✕", "lost"), "gained": ("good", "✓", "gained"), "other": ("unsure", "≠", "wrong still")}
+
+
+class Figure(NamedTuple):
+    """A number of the table, with its interval on a line of its own."""
+
+    text: str
+    interval: str = ""
+
+
+def number(value: float | None, digits: int, scale: float = 1) -> str:
+    """A figure with thousands set apart and a real minus sign; empty for None."""
+    return "" if value is None else f"{value * scale:,.{digits}f}".replace("-", "\N{MINUS SIGN}")
+
+
+def interval(ends: Sequence[float | None] | None, digits: int, scale: float = 1) -> str:
+    """Both ends in brackets; a question mark for one that too few calls leave open."""
+    return "" if not ends else "[" + f",{NBSP}".join(number(end, digits, scale) or "?" for end in ends) + "]"
+
+
+def cells(row: Record, baseline: Record | None, size: str) -> list[Figure]:
+    """The numbers of a variant, in the order of `columns`."""
+    batch, change = _batch(row, size), row["change"] or {}
+    speed_up = baseline and _speed_up(row, baseline, size)
+    return [
+        Figure(number(row["top1"], 1, 100), interval(row["top1_ci95"], 1, 100)),
+        Figure(number(change.get("drop"), 2, 100), interval(change.get("drop_ci95"), 2, 100)),
+        Figure(number(batch.get("p50_ms"), 2), interval(batch.get("p50_ci95_ms"), 2) if batch else ""),
+        Figure(number(batch.get("p90_ms"), 2)),
+        Figure(number(batch.get("p99_ms"), 2)),
+        Figure(f"{speed_up:.2f}\N{MULTIPLICATION SIGN}" if speed_up else ""),
+        Figure(number(row["size_bytes"], 1, 1e-6)),
+        Figure(number(row["peak_memory_bytes"], 0, 1e-6)),
+        Figure(number(row["convert_s"], 1)),
+    ]
+
+
+def columns() -> list[tuple[str, str]]:
+    """Name and unit of each number of the table."""
+    return [
+        ("Top-1", "% [95 % CI]"),
+        ("Drop", "points [95 % CI]"),
+        ("p50", "ms [95 % CI]"),
+        ("p90", "ms"),
+        ("p99", "ms"),
+        ("Speed\N{NON-BREAKING HYPHEN}up", "times"),
+        ("Size", "MB"),
+        ("Peak memory", "MB"),
+        ("Build", "s"),
+    ]
+
+
+def lines(summary: Record, selection: Record, size: str) -> list[Record]:
+    """The table's body: one line a variant."""
+    baseline = _find(summary, variants.BASELINE)
+    found = []
+    for row in summary["rows"]:
+        fate = selection["variants"].get(row["variant"], {})
+        tone, sign = VERDICTS.get(fate.get("verdict"), ("", ""))
+        verdict = {"tone": tone, "sign": sign, "word": fate.get("verdict"), "needed": fate.get("images_needed")}
+        name = {"variant": row["variant"], "status": table.status(row), "chosen": row["variant"] == selection["winner"]}
+        found.append(name | {"verdict": verdict, "cells": cells(row, baseline, size)})
+    return found
+
+
+def notes(summary: Record, size: str) -> list[str]:
+    """What a reader must know of the table's numbers."""
+    found = []
+    if any(row["change"] for row in summary["rows"]):
+        found.append(f"Drop: top-1 of {variants.BASELINE} minus the variant's on the same images; above 0 is worse.")
+    if not _find(summary, variants.BASELINE):
+        found.append(f"{variants.BASELINE} was not measured, so there is no drop and no speed-up.")
+    batches = [batch for row in summary["rows"] if (batch := _batch(row, size))]
+    for quantile in (0.9, 0.99):
+        unquoted = [batch["samples"] for batch in batches if batch[f"p{100 * quantile:.0f}_ms"] is None]
+        if unquoted:
+            fewest, most = min(unquoted), max(unquoted)
+            calls = f"{fewest}" if fewest == most else f"{fewest} to {most}"
+            found.append(f"p{100 * quantile:.0f} is quoted from {calls_needed(quantile)} calls on; there are {calls}.")
+    if any(None in batch["p50_ci95_ms"] for batch in batches):
+        found.append("A question mark is an end of an interval that so few calls leave open.")
+    found.append(
+        "Intervals: Wilson's score for top-1, Tango's score for the drop, Woodruff's with blocks as clusters for p50."
+    )
+    statuses = " ".join(table.status(row) for row in summary["rows"])
+    return found + [text for doubt, text in DOUBTS.items() if doubt in statuses]
+
+
+def headline(selection: Record) -> str:
+    """The decision in a few words."""
+    return HEADLINES.get(selection["outcome"], f"Ship {selection['winner']}")
+
+
+def best(summary: Record, selection: Record, size: str) -> Record | None:
+    """The variant whose figures stand on top, with the reason: it won, it alone is known to do, or it nearly did."""
+    winner, miss = selection["winner"], selection["nearest_miss"]
+    if winner:
+        heading = (
+            f"{winner} in figures" if selection["outcome"] == "selected" else f"Known to be within budget: {winner}"
+        )
+    elif miss:
+        heading = f"Nearest to the budget: {miss['variant']}, {miss['reason']}"
+    row = _find(summary, winner or (miss and miss["variant"]))
+    return row and {"heading": heading, "cards": cards(row, _find(summary, variants.BASELINE), size)}
+
+
+def budget(selection: Record) -> list[str]:
+    """The objective and each limit in words."""
+    limits, size = selection["budget"], selection["budget"]["p99_batch_size"] or selection["batch_size"]
+    found = [f"Objective: {OBJECTIVES[selection['objective']].format(**selection)}"]
+    if limits["max_top1_drop"] is not None:
+        points = 100 * limits["max_top1_drop"]
+        found.append(f"top-1 drop at most {points:g} point{'s' * (points != 1)}")
+    if limits["max_p99_ms"] is not None:
+        found.append(f"p99 at batch {size} at most {limits['max_p99_ms']:g} ms")
+    for key, name in (("max_size_bytes", "size"), ("max_peak_memory_bytes", "peak memory")):
+        if limits[key] is not None:
+            found.append(f"{name} at most {limits[key] / 1e6:g} MB")
+    return found
+
+
+def cards(row: Record, baseline: Record | None, size: str) -> list[Record]:
+    """The figures that matter of one variant, each beside the baseline's."""
+    top1, drop, p50, _, _, speed_up, *_ = cells(row, baseline, size)
+    found = [
+        {"name": "Top-1 accuracy", "unit": "%", **top1._asdict(), "beside": ""},
+        {"name": f"p50 latency, batch {size}", "unit": "ms", **p50._asdict(), "beside": ""},
+    ]
+    if drop.text:
+        found[0]["beside"] = f"drop {drop.text} points {drop.interval}"
+    if baseline and baseline is not row and speed_up.text:
+        p50_ms = _batch(baseline, size)["p50_ms"]
+        found[1]["beside"] = f"{speed_up.text} as fast as {variants.BASELINE}, {p50_ms:.2f}{NBSP}ms"
+    for key, name, digits in (("size_bytes", "Size on disk", 1), ("peak_memory_bytes", "Peak memory", 0)):
+        card = {"name": name, "unit": "MB", "text": number(row[key], digits, 1e-6), "interval": "", "beside": ""}
+        if baseline and baseline is not row and row[key] and baseline[key]:
+            share, whole = 100 * row[key] / baseline[key], number(baseline[key], digits, 1e-6)
+            card["beside"] = f"{share:,.0f}{NBSP}% of {variants.BASELINE}, {whole}{NBSP}MB"
+        found.append(card)
+    return [card for card in found if card["text"]]
+
+
+def losers(summary: Record, selection: Record) -> list[tuple[str, list[str]]]:
+    """Why each variant was not chosen; those with one reason share it."""
+    reasons: dict[str, list[str]] = {}
+    for row in summary["rows"]:
+        if row["variant"] != selection["winner"]:
+            fate = selection["variants"].get(row["variant"], {})
+            reason = fate.get("reason") or row["reason"] or "No reason is on record."
+            reasons.setdefault(reason, []).append(row["variant"])
+    return list(reasons.items())
+
+
+def classes(summary: Record, known: Labels) -> list[Record]:
+    """The most changed classes of each variant, by name."""
+    changed = [row for row in summary["rows"] if row["change"] and row["change"]["classes"]]
+    return [
+        {
+            "variant": row["variant"],
+            "told": _told(row["change"]),
+            "rows": [
+                change | {"name": gallery.class_name(known, change["label"])} for change in row["change"]["classes"]
+            ],
+        }
+        for row in changed
+    ]
+
+
+def _told(change: Record) -> str:
+    """Flips in numbers, and how likely chance alone is to part them so unevenly."""
+    raw, adjusted = ("< 0.001" if p < 0.001 else f"{p:.2g}" for p in (change["mcnemar_p"], change["mcnemar_p_holm"]))
+    flips = f"{change['lost']} lost, {change['gained']} gained of {change['images']:,} images"
+    return f"{flips}; McNemar's p {raw}, after Holm {adjusted}"
+
+
+def facts(value: Any, key: str = "") -> list[tuple[str, str]]:
+    """All figures of a nested record under their names in words, bytes in megabytes."""
+    if isinstance(value, list) and any(isinstance(one, dict) for one in value):
+        value = {str(place): one for place, one in enumerate(value, start=1)}
+    if isinstance(value, dict):
+        return [fact for name, inner in value.items() for fact in facts(inner, f"{key} {name}".strip())]
+    name = key.removesuffix("_bytes").replace("_", " ")
+    if value is None or value == []:
+        return [(name, "none")]
+    if isinstance(value, bool):
+        return [(name, "yes" if value else "no")]
+    if key.endswith("_bytes"):
+        return [(name, f"{value / 1e6:,.1f} MB")]
+    if isinstance(value, list):
+        return [(name, ", ".join(map(str, value)))]
+    return [(name, f"{value:,}" if isinstance(value, int) else str(value))]
+
+
+def read_calls(path: Path, batch_size: str) -> dict[str, svg.Floats]:
+    """Milliseconds of every timed call at a batch size, by variant."""
+    found: dict[str, list[str]] = {}
+    with path.open(encoding="utf-8", newline="") as file:
+        # No DictReader: there may be hundreds of thousands of lines, and it takes three times as long.
+        reader = csv.reader(file)
+        places = {key: place for place, key in enumerate(next(reader, []))}
+        name, size, term, ms = (places.get(key, 0) for key in ("variant", "batch_size", "term", "ms"))
+        for line in reader:
+            if line[size] == batch_size and line[term] == "latency":
+                found.setdefault(line[name], []).append(line[ms])
+    return {variant: np.array(calls, dtype=np.float64) for variant, calls in found.items()}
+
+
+def content(summary: Record, selection: Record, calls: dict[str, svg.Floats], known: Labels) -> Record:
+    """All that the template shows but the parameters."""
+    size = first_batch_size(summary)
+    rows, chosen = summary["rows"], "chosen" if selection["outcome"] == "selected" else "within budget"
+    shown = gallery.galleries(rows, known, lambda file: gallery.thumbnail(paths.EVALUATION / file))
+    opened = next((one.variant for one in sorted(shown, key=lambda one: one.variant != selection["winner"])), None)
+    settings = {name: facts(summary[name]) for name in ("environment", "model", "evaluation", "calibration")}
+    return {
+        "title": headline(selection),
+        "selection": selection,
+        "summary": summary,
+        "budget": budget(selection),
+        "machine": machine(summary["environment"]),
+        "best": best(summary, selection, size),
+        "chosen": chosen,
+        "columns": columns(),
+        "lines": lines(summary, selection, size),
+        "notes": notes(summary, size),
+        "losers": losers(summary, selection),
+        "charts": {
+            "accuracy": svg.accuracy(rows, selection["batch_size"], selection["pareto"], {selection["winner"]: chosen}),
+            "distributions": svg.distributions(rows, calls, int(size)),
+            "latency": svg.latency_by_batch(rows),
+            "throughput": svg.throughput_by_batch(rows),
+            "size": svg.size_by_part(rows),
+        },
+        "size": size,
+        "classes": classes(summary, known),
+        "galleries": shown,
+        "opened": opened,
+        "kinds": gallery.KINDS,
+        "marks": MARKS,
+        "settings": settings,
+        "baseline": variants.BASELINE,
+    }
+
+
+def machine(environment: Record) -> str:
+    """What the model ran on, in a few words."""
+    gpus = ", ".join(gpu["name"] for gpu in environment["gpus"])
+    return gpus or f"{environment['cpu']}, {environment['threads']} threads"
+
+
+def first_batch_size(summary: Record) -> str:
+    """The smallest batch size that was timed; 1 where none was."""
+    return str(min((int(size) for row in summary["rows"] for size in row["latency"] or {}), default=1))
+
+
+def render(shown: Record) -> str:
+    """The page; every text is escaped but the charts, which escape their own."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    loader = FileSystemLoader(TEMPLATE.parent)
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.get_template(TEMPLATE.name).render(shown)
+
+
+def _find(summary: Record, name: str | None) -> Record | None:
+    return next((row for row in summary["rows"] if row["variant"] == name), None)
+
+
+def _batch(row: Record, size: str) -> Record:
+    """Latency figures at a batch size; empty where there are none."""
+    return (row["latency"] or {}).get(size) or {}
+
+
+def _speed_up(row: Record, baseline: Record, size: str) -> float | None:
+    ours, theirs = (_batch(one, size).get("p50_ms") for one in (row, baseline))
+    return theirs / ours if ours and theirs else None
+
+
+def main() -> None:
+    """Read what the stages before found, and write the page."""
+    summary, selection = files.read_json(paths.SUMMARY), files.read_json(paths.SELECTION)
+    calls = read_calls(paths.SAMPLES, first_batch_size(summary))
+    shown = content(summary, selection, calls, labels.read())
+    shown["params"] = paths.PARAMS.read_text(encoding="utf-8")
+    files.write_text(paths.PAGE, render(shown))
+
+
+if __name__ == "__main__":
+    errors.run(main)

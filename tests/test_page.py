@@ -1,0 +1,355 @@
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stages import page, report
+from stages.common import files, gallery, labels, paths, predictions, variants
+from stages.common.labels import Labels
+
+NAMES = ("tench", "cats & <dogs>", "crane", "hen", "ox", "owl", "ram", "cod", "elk", "bee")
+VOID = {"meta", "link", "img", "br", "hr", "input"}
+
+
+class Reader(HTMLParser):
+    """Every element with its attributes, and the text inside it."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str], list[str]]] = []
+        self.open: list[tuple[str, dict[str, str], list[str]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        element = (tag, {key: value or "" for key, value in attrs}, [])
+        self.elements.append(element)
+        self.open += [element] if tag not in VOID else []
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, {key: value or "" for key, value in attrs}, []))
+
+    def handle_endtag(self, tag: str) -> None:
+        name, _, _ = self.open.pop()
+        assert name == tag, f"<{name}> is closed by </{tag}>"
+
+    def handle_data(self, data: str) -> None:
+        for _, _, texts in self.open:
+            texts.append(data)
+
+    def all(self, tag: str, **wanted: str) -> list[dict[str, str]]:
+        return [found for name, found, _ in self.elements if name == tag and wanted.items() <= found.items()]
+
+    def texts(self, tag: str, **wanted: str) -> list[str]:
+        found = [texts for name, given, texts in self.elements if name == tag and wanted.items() <= given.items()]
+        return [" ".join("".join(texts).split()) for texts in found]
+
+
+def select(**changes: Any) -> dict[str, Any]:
+    """A selection.json in which tflite-int8 won."""
+    limits = ("max_top1_drop", "max_p99_ms", "p99_batch_size", "max_size_bytes", "max_peak_memory_bytes")
+    fate = {"eligible": True, "verdict": "within", "images_needed": None}
+    return {
+        "objective": "latency",
+        "batch_size": 1,
+        "budget": dict.fromkeys(limits) | {"max_top1_drop": 0.01},
+        "outcome": "selected",
+        "sentence": "Ship tflite-int8 (2 ms), the best of 2 within budget.",
+        "winner": "tflite-int8",
+        "nearest_miss": None,
+        "pareto": ["tflite-int8"],
+        "variants": {
+            "savedmodel-fp32": fate | {"verdict": None, "reason": "4 ms against the 2 ms of tflite-int8"},
+            "tflite-int8": fate | {"reason": None},
+        },
+    } | changes
+
+
+def write(names: tuple[str, ...], **changes: Any) -> Reader:
+    """Run the stages `report` (its summary) and `page`."""
+    files.write_json(paths.SUMMARY, report.summarise(names))
+    files.write_json(paths.SELECTION, select(**changes))
+    page.main()
+    return Reader(paths.PAGE.read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def ready(results: Any, photo: Any) -> Any:
+    """A checkout with class names, photographs and timed calls; the last photograph cannot be read."""
+    labels.write(Labels(NAMES, tuple(f"n{i:08}" for i in range(len(NAMES)))))
+    for i in range(3):
+        photo(paths.EVALUATION / f"{i}.jpg", seed=i)
+    files.write_text(paths.EVALUATION / "3.jpg", "no photograph")
+    calls = np.random.default_rng(0).gamma(40, 0.1, (2, 60))
+    names = ("savedmodel-fp32", "tflite-int8")
+    lines = [f"{name},1,latency,0,0,{ms:.4f}\n" for name, row in zip(names, calls, strict=True) for ms in row]
+    header = "variant,batch_size,term,repeat,block,ms\n"
+    files.write_text(paths.SAMPLES, header + "".join(lines) + "tflite-int8,8,latency,0,0,9\n")
+    return results
+
+
+@pytest.fixture
+def shown(ready: Any, mixed: tuple[str, ...]) -> Reader:
+    """The page of two variants that ran, two that were skipped and one that failed."""
+    return write(mixed)
+
+
+def test_the_page_needs_nothing_else(shown: Reader) -> None:
+    text = paths.PAGE.read_text(encoding="utf-8")
+    assert not shown.all("script") and "@import" not in text and "@font-face" not in text
+    links = [given[key] for _, given, _ in shown.elements for key in ("src", "href") if key in given]
+    assert links and all(link.startswith(("#", "data:")) for link in links)
+    assert all(style.startswith("#") for style in re.findall(r"url\(['\"]?([^)]*)\)", text))
+    assert len(text) < 2_000_000
+
+
+def test_the_decision_comes_first(shown: Reader) -> None:
+    assert shown.texts("h1") == ["Ship tflite-int8"]
+    assert "Ship tflite-int8 (2 ms), the best of 2 within budget." in shown.texts("p")
+    assert "top-1 drop at most 1 point" in shown.texts("li")
+    assert "2.00\N{MULTIPLICATION SIGN} as fast as savedmodel-fp32, 4.00 ms" in shown.texts("dd")
+
+
+def test_the_table_has_every_figure_under_its_unit(shown: Reader) -> None:
+    heads = ["Variant", "Status", "Top-1% [95 % CI]", "Droppoints [95 % CI]", "Verdicton the drop", "p50ms [95 % CI]"]
+    assert shown.texts("th", scope="col")[:6] == heads
+    winner = next(text for text in shown.texts("tr") if text.startswith("tflite-int8"))
+    figures = (
+        "★ chosen",
+        "50.0[15.0, 85.0]",
+        "25.00[",
+        "✓ within",
+        "2.00[1.50, 2.50]",
+        "3.00",
+        "2.00\N{MULTIPLICATION SIGN}",
+        "2.0",
+        "300",
+    )
+    assert all(figure in winner.replace("\N{NO-BREAK SPACE}", " ") for figure in figures), winner
+    skipped = next(text for text in shown.texts("tr") if text.startswith("tftrt-fp32"))
+    assert "skipped" in skipped and skipped.count("none") == 10
+
+
+def test_notes_say_what_the_table_leaves_open(shown: Reader) -> None:
+    notes = shown.texts("li")
+    assert "p99 is quoted from 662 calls on; there are 100." in notes
+    assert not [note for note in notes if note.startswith(("p90", "A question mark", "unsteady"))]
+
+
+def test_every_loser_has_its_reason_and_like_ones_share_it(shown: Reader) -> None:
+    text = shown.texts("dl", **{"class": "reasons"})[0]
+    assert "savedmodel-fp32 4 ms against the 2 ms of tflite-int8" in text
+    assert "tftrt-fp32, tftrt-int8 no NVIDIA GPU" in text
+    assert "tflite-fp32 convert: no memory" in text
+
+
+def test_the_gallery_names_each_changed_image_and_both_answers(shown: Reader) -> None:
+    # 2.jpg is right for the baseline alone; 3.jpg is the same wrong class for both.
+    assert "1 of 4 images changed: 1 lost, 0 gained, 0 wrong before and now" in shown.texts("span")
+    (image,) = shown.all("img")
+    assert image["alt"] == "2.jpg, a photograph of tench"
+    assert image["src"].startswith("data:image/jpeg;base64,/9j/")
+    assert shown.texts("figcaption")[-1].endswith("labeltench beforetench, 50.0 % nowcats & <dogs>, 50.0 %")
+
+
+def test_what_the_page_was_made_from_stands_in_it(shown: Reader) -> None:
+    code = "".join(next(texts for tag, _, texts in shown.elements if tag == "code" and "benchmark:" in "".join(texts)))
+    assert code.strip() == paths.PARAMS.read_text(encoding="utf-8").strip()
+    assert "make repro" in shown.texts("pre")
+    facts = " ".join(shown.texts("dl"))
+    assert "gpu missingno NVIDIA driver answers" in facts and "tensorflow version2.14.1" in facts
+
+
+def test_a_screen_reader_finds_its_way(shown: Reader) -> None:
+    assert len(shown.all("h1")) == len(shown.all("main")) == len(shown.all("header")) == len(shown.all("footer")) == 1
+    assert shown.all("html", lang="en") and shown.all("nav", **{"aria-label": "On this page"})
+    ids = [given["id"] for _, given, _ in shown.elements if "id" in given]
+    assert len(ids) == len(set(ids))
+    assert shown.all("a", href="#main") and {link["href"][1:] for link in shown.all("a")} <= set(ids)
+    assert len(shown.all("caption")) == len(shown.all("table"))
+    assert all("scope" in head for head in shown.all("th"))
+    scrolling = [given for _, given, _ in shown.elements if "scroll" in given.get("class", "").split()]
+    assert scrolling and all(given["tabindex"] == "0" and given["aria-label"] for given in scrolling)
+    assert len(shown.all("svg", role="img")) == len(shown.all("svg")) == 5
+    assert all(image["alt"] for image in shown.all("img"))
+
+
+def test_no_heading_level_is_left_out(shown: Reader) -> None:
+    levels = [int(tag[1]) for tag, _, _ in shown.elements if re.fullmatch(r"h\d", tag)]
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+
+
+def test_the_same_inputs_give_the_same_bytes(shown: Reader) -> None:
+    before = paths.PAGE.read_bytes()
+    gallery.thumbnail.cache_clear()
+    page.main()
+    assert paths.PAGE.read_bytes() == before
+
+
+def test_a_file_that_is_no_image_is_named_in_its_place(ready: Any) -> None:
+    ready.ok("savedmodel-fp32", [0, 0, 0, 0], 4.0)
+    ready.ok("tflite-int8", [0, 0, 0, 1], 2.0)
+    shown = write(("savedmodel-fp32", "tflite-int8"))
+    assert "3.jpg cannot be shown" in shown.texts("span") and not shown.all("img")
+
+
+def test_lost_images_come_first_then_the_surest_and_at_most_24(ready: Any) -> None:
+    def found(best: list[int], scores: list[float]) -> list[predictions.Prediction]:
+        pairs = enumerate(zip(best, scores, strict=True))
+        return [predictions.Prediction(f"{i}.jpg", 0, [one], [score]) for i, (one, score) in pairs]
+
+    predictions.write(found([1, 0, 1, 0], [0.5] * 4), paths.record(variants.BASELINE, "predictions.csv"))
+    predictions.write(found([2, 3, 0, 4], [0.9, 0.6, 0.8, 0.7]), paths.record("tflite-int8", "predictions.csv"))
+    rows = [{"variant": "tflite-int8", "change": {"images": 4}}]
+    (shown,) = gallery.galleries(rows, labels.read(), lambda _: None)
+    assert [one.file for one in shown.shown] == ["3.jpg", "1.jpg", "2.jpg", "0.jpg"]
+    assert shown.counts == {"lost": 2, "gained": 1, "other": 1}
+    predictions.write(found([0] * 30, [0.5] * 30), paths.record(variants.BASELINE, "predictions.csv"))
+    predictions.write(found([1] * 30, [0.5] * 30), paths.record("tflite-int8", "predictions.csv"))
+    (shown,) = gallery.galleries(rows, labels.read(), lambda _: None)
+    assert (len(shown.shown), shown.counts["lost"]) == (24, 30)
+
+
+def test_texts_of_others_are_no_mark_up(ready: Any, mixed: tuple[str, ...]) -> None:
+    bad = '<script>alert(1)</script> & "quoted"'
+    fate = {name: {"eligible": False, "verdict": None, "images_needed": None, "reason": bad} for name in mixed}
+    shown = write(mixed, sentence=bad, variants=fate)
+    assert not shown.all("script")
+    assert shown.texts("p", **{"class": "sentence"}) == [bad]
+
+
+@pytest.mark.parametrize(
+    ("changes", "title", "heading"),
+    [
+        ({"outcome": "cannot tell"}, page.HEADLINES["cannot tell"], "Known to be within budget: tflite-int8"),
+        ({"outcome": "cannot tell", "winner": None}, page.HEADLINES["cannot tell"], None),
+        (
+            {
+                "outcome": "nothing within budget",
+                "winner": None,
+                "nearest_miss": {"variant": "tflite-int8", "reason": "its drop"},
+            },
+            page.HEADLINES["nothing within budget"],
+            "Nearest to the budget: tflite-int8, its drop",
+        ),
+        ({"outcome": "nothing within budget", "winner": None}, page.HEADLINES["nothing within budget"], None),
+    ],
+)
+def test_no_decision_is_told_as_one(
+    ready: Any, mixed: tuple[str, ...], changes: dict[str, Any], title: str, heading: str | None
+) -> None:
+    shown = write(mixed, **changes)
+    assert shown.texts("h1") == [title]
+    assert shown.texts("h2", **{"class": "cards-name"}) == ([heading] if heading else [])
+    assert "chosen" not in " ".join(shown.texts("tr"))
+
+
+NOBODY: dict[str, Any] = {"winner": None, "outcome": "nothing within budget", "pareto": [], "variants": {}}
+
+
+def test_a_page_can_be_written_when_nothing_ran(ready: Any) -> None:
+    ready.stopped("tftrt-fp32", "skipped", "no NVIDIA GPU")
+    for samples in ("", "variant,batch_size,term,repeat,block,ms\n"):
+        files.write_text(paths.SAMPLES, samples)
+        shown = write(("tftrt-fp32",), **NOBODY)
+        assert not shown.all("svg")
+        assert len(shown.texts("p", **{"class": "nothing"})) == 5
+        assert "savedmodel-fp32 was not measured, so there is no drop and no speed-up." in shown.texts("li")
+    assert "No variant is listed in params.yaml." in write((), **NOBODY).texts("td")
+
+
+def test_a_single_variant_needs_no_baseline(ready: Any) -> None:
+    ready.ok("tflite-int8", [0, 0, 1, 1], 2.0)
+    shown = write(("tflite-int8",))
+    assert shown.texts("h1") == ["Ship tflite-int8"] and len(shown.all("svg")) == 5
+    assert "There are no others." in shown.texts("p")
+
+
+def test_a_class_without_a_name_goes_by_its_number() -> None:
+    assert gallery.class_name(Labels(("tench",), ("n01440764",)), 7) == "class 7"
+
+
+def test_numbers_and_intervals() -> None:
+    assert page.number(-1234.567, 1) == "\N{MINUS SIGN}1,234.6"
+    assert page.number(None, 1) == ""
+    assert page.interval([0.1, None], 1, 100) == "[10.0,\N{NO-BREAK SPACE}?]"
+    assert page.interval(None, 1) == ""
+
+
+def test_only_calls_of_that_batch_size_and_term_are_read(tmp_path: Path) -> None:
+    lines = "variant,batch_size,term,repeat,block,ms\na,1,latency,0,0,2.5\na,1,latency_host,0,0,9\na,8,latency,0,0,9\n"
+    files.write_text(tmp_path / "samples.csv", lines)
+    found = page.read_calls(tmp_path / "samples.csv", "1")
+    assert {name: calls.tolist() for name, calls in found.items()} == {"a": [2.5]}
+
+
+def luminance(colour: str) -> float:
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("mode", [0, 1], ids=["light", "dark"])
+def test_words_and_shapes_stand_out_from_their_background(mode: int) -> None:
+    """WCAG 2.2: 4.5:1 for text, 3:1 for shapes."""
+    block = re.findall(r":root \{(.+?)\}", page.TEMPLATE.read_text(encoding="utf-8"), re.DOTALL)[mode]
+    colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", block))
+
+    def contrast(one: str, other: str) -> float:
+        high, low = sorted((luminance(colours[one]), luminance(colours[other])), reverse=True)
+        return (high + 0.05) / (low + 0.05)
+
+    words = ("ink", "muted", "accent", "good", "bad", "unsure")
+    weak = [(word, ground) for word in words for ground in ("paper", "card", "tint") if contrast(word, ground) < 4.5]
+    weak += [(f"series-{i}", "card") for i in range(8) if contrast(f"series-{i}", "card") < 3]
+    assert not weak
+
+
+PROBE = """<!DOCTYPE html><body style="margin:0">
+<iframe src="/report.html" style="border:0;width:{width}px;height:3000px"></iframe><script>
+onload = () => {{
+  const page = frames[0].document, root = page.documentElement;
+  const wide = [...page.querySelectorAll("body *")].filter(
+    (one) => !one.closest(".scroll *, svg *") && one.getBoundingClientRect().right > {width} + 1);
+  document.title = JSON.stringify({{
+    scrolls: root.scrollWidth > root.clientWidth, wide: wide.map((one) => one.tagName + "." + one.className),
+    dark: frames[0].matchMedia("(prefers-color-scheme: dark)").matches,
+    charts: page.querySelectorAll("svg.chart").length,
+    blind: [...page.images].filter((one) => !one.naturalWidth).length,
+  }});
+}};
+</script>"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1280])
+def test_a_browser_shows_the_page_at_phone_and_desktop_width(
+    shown: Reader, server: Any, tmp_path: Path, width: int, scheme: str
+) -> None:
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no Chromium on the PATH (Debian: apt install chromium)")
+    for name, body in (("report.html", paths.PAGE.read_bytes()), ("probe.html", PROBE.format(width=width).encode())):
+        server.pages[f"/{name}"] = (200, {"Content-Type": "text/html; charset=utf-8"}, body)
+    server.pages["/favicon.ico"] = (200, {}, b"")
+    quiet = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
+    browse = [
+        chromium, *quiet.split(), "--disable-component-update", "--disable-sync", "--enable-logging=stderr",
+        f"--user-data-dir={tmp_path}/profile", "--virtual-time-budget=5000", f"--window-size={max(500, width)},3000",
+        # Blink's numbers: 0 is dark, 1 is light.
+        f"--blink-settings=preferredColorScheme={int(scheme == 'light')}",
+    ]  # fmt: skip
+    shot = tmp_path / f"{scheme}-{width}.png"
+    command = [*browse, f"--screenshot={shot}", "--dump-dom", f"{server.url}/probe.html"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=180)
+    told = re.search(r"<title>(.+?)</title>", done.stdout)
+    assert told, done.stdout[-500:]
+    dark = str(scheme == "dark").lower()
+    assert told[1] == f'{{"scrolls":false,"wide":[],"dark":{dark},"charts":5,"blind":0}}'
+    assert "CONSOLE" not in done.stderr, done.stderr
+    assert shot.stat().st_size > 20_000
