@@ -15,7 +15,19 @@ import numpy as np
 import psutil
 
 from stages import select, track
-from stages.common import errors, files, images, labels, metrics, params, paths, predictions, regression, variants
+from stages.common import (
+    errors,
+    files,
+    images,
+    labels,
+    metrics,
+    params,
+    paths,
+    predictions,
+    regression,
+    store,
+    variants,
+)
 from stages.common.errors import PipelineError
 from stages.common.images import Preprocessing
 from stages.common.params import Params
@@ -99,8 +111,10 @@ def verdict(setting: Params) -> list[str]:
     summary = files.read_json(paths.SUMMARY)
     failed = [row["variant"] for row in summary["rows"] if row["status"] == "failed"]
     problems = [f"{', '.join(failed)} failed, as the table says"] if failed else []
-    if not track.already_logged(track.run_key(setting, summary), track.tracking_uri(setting, Path())):
+    if not track.already_logged(track.run_key(setting, summary), store.tracking_uri(setting, Path())):
         problems.append("the stage `track` failed, so MLflow lacks this run")
+    if not paths.REGISTER.exists():
+        problems.append("the stage `register` failed, so the champion is what it was")
     return problems
 
 
@@ -181,7 +195,7 @@ def main() -> None:
     if arguments.verb == "check":
         raise SystemExit(check(arguments.against))
     if arguments.verb == "store":
-        print(track.tracking_uri(params.load(), Path()))
+        print(store.tracking_uri(params.load(), Path()))
     elif arguments.verb == "run":
         run(arguments.command)
     else:

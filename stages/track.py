@@ -11,8 +11,7 @@ from typing import Any, NamedTuple
 from stages.common import errors, files, metrics, params, paths
 from stages.common.errors import PipelineError
 from stages.common.params import Params
-from stages.common.store import cause, connect, digest, one_at_a_time, recorded
-from stages.common.store import tracking_uri as tracking_uri  # also asked for by `python -m stages`
+from stages.common.store import cause, connect, digest, one_at_a_time, recorded, tracking_uri
 
 Record = dict[str, Any]
 

@@ -77,7 +77,7 @@ def measure(model: str, settings: dict[str, Any], folder: Path, out: Path) -> No
         out.write_text(json.dumps(found, indent=1) + "\n")
 
     for repeat in range(REPEATS):
-        again = ("dvc", "repro", "--force", "--single-item", "benchmark", "report", "track")
+        again = ("dvc", "repro", "--force", "--single-item", "benchmark", "report", "select", "page", "track")
         summary = run(folder, *(again if repeat else ("dvc", "repro", "--ignore-errors")))
         keep(summary | ({"harness": overhead(folder)} if repeat == REPEATS - 1 else {}))
     if model == MODELS[0]:

@@ -7,6 +7,7 @@ nothing to do, edits, faults and their repair.
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -87,6 +88,10 @@ class Project:
         assert found is not None
         query = f"tags.level = '{level}'"
         return list(client.search_runs([found.experiment_id], query, order_by=["attributes.start_time ASC"]))
+
+
+# What follows every new measurement.
+AFTER = ["report", "select", "page", "track", "register"]
 
 
 def stages_run(output: str) -> list[str]:
@@ -218,13 +223,19 @@ def test_tensorflow_is_imported_only_where_it_is_needed(project: Project) -> Non
 def test_second_run_does_nothing(project: Project) -> None:
     before = len(project.runs("pipeline")), len(project.runs("variant"))
     assert before == (1, len(VARIANTS))
-    assert project.repro_ok() == ["environment", "track"]
+    assert project.repro_ok() == ["environment", "track", "register"]
     assert (len(project.runs("pipeline")), len(project.runs("variant"))) == before
 
 
 def test_git_sees_only_the_lock_and_the_summary(project: Project) -> None:
     changed = {line[3:] for line in project.ok("git", "status", "--porcelain").splitlines()}
-    assert changed <= {"dvc.lock", "reports/summary.json", "reports/summary.md", "reports/metrics.json"}
+    assert changed <= {
+        "dvc.lock",
+        "reports/summary.json",
+        "reports/summary.md",
+        "reports/metrics.json",
+        "reports/selection.json",
+    }
     project.ok("git", "add", "-A")
     project.ok("git", "commit", "-qm", "first run")
 
@@ -255,7 +266,7 @@ def test_another_machine_runs_what_depends_on_the_machine_again_and_nothing_else
     changed = json.loads(project.ok("dvc", "status", "--json"))
     path.write_text(here)
     dependent = {f"{stage}@{variant}" for stage in ("convert", "evaluate") for variant in VARIANTS}
-    assert set(changed) == dependent | {"environment", "benchmark", "report", "track"}
+    assert set(changed) == dependent | {"environment", "benchmark", *AFTER}
 
 
 def test_predict_prints_five_classes_with_their_probabilities(project: Project) -> None:
@@ -282,9 +293,53 @@ def test_predict_names_what_can_be_used(project: Project) -> None:
 def test_an_added_variant_runs_only_its_own_stages(project: Project) -> None:
     project.edit(lambda values: values["variants"].append("tflite-fp16"))
     own = ["convert@tflite-fp16", "evaluate@tflite-fp16"]
-    assert sorted(project.repro_ok()) == sorted(["environment", *own, "benchmark", "report", "track"])
+    assert sorted(project.repro_ok()) == sorted(["environment", *own, "benchmark", *AFTER])
     assert list(project.rows()) == [*VARIANTS, "tflite-fp16"]
     assert len(project.runs("pipeline")) == 2
+
+
+def test_a_changed_budget_chooses_again_and_measures_nothing(project: Project) -> None:
+    project.edit(lambda values: values["budget"].update(max_size_bytes=1))
+    done = project.repro()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert stages_run(done.stdout) == ["environment", "select", "page", "track", "register"]
+    assert "No variant is within budget; the nearest is" in done.stdout
+    checked = project.run("python", "-m", "stages", "check")
+    assert (checked.returncode, checked.stderr) == (4, "")
+    project.edit(lambda values: values["budget"].update(max_size_bytes=None))
+    project.repro_ok()
+    checked = project.run("python", "-m", "stages", "check")
+    assert checked.returncode == 0
+    assert checked.stdout.splitlines()[-1].startswith("Ship tflite-")
+
+
+def test_the_report_is_one_file_about_the_choice(project: Project) -> None:
+    page = (project.folder / "reports/report.html").read_text()
+    winner = json.loads((project.folder / "reports/selection.json").read_text())["winner"]
+    assert f"Ship {winner}" in page
+    assert page.count("<svg") == 5
+    assert "http" not in "".join(re.findall(r'(?:src|href)="([^"]*)"', page))
+
+
+def test_results_are_compared_with_those_of_a_commit_image_by_image(project: Project) -> None:
+    project.ok("git", "add", "-A")
+    project.ok("git", "commit", "-qm", "one more variant")
+    same = project.run("python", "-m", "stages", "check", "--against", "HEAD")
+    assert same.returncode == 0, same.stdout + same.stderr
+    assert same.stdout.splitlines()[-1] == "Nothing is worse than HEAD beyond noise."
+    assert "compared by counts" not in same.stdout  # DVC's cache has the predictions of that commit
+    path = project.folder / "reports/summary.json"
+    summary = path.read_text()
+    slower = json.loads(summary)
+    for row in slower["rows"][1:]:
+        for latency in (row["latency"] or {}).values():
+            latency["p50_ms"] *= 100
+            latency["p50_ci95_ms"] = [latency["p50_ms"]] * 2
+    path.write_text(json.dumps(slower))
+    worse = project.run("python", "-m", "stages", "check", "--against", "HEAD")
+    path.write_text(summary)
+    assert worse.returncode == 5
+    assert "Worse than HEAD: tflite-" in worse.stdout
 
 
 def test_metrics_and_plots_show_the_change(project: Project) -> None:
@@ -353,9 +408,7 @@ def test_a_killed_conversion_costs_one_row(project: Project) -> None:
 
 def test_the_next_run_retries_only_what_failed(project: Project) -> None:
     ran = project.repro_ok()
-    assert sorted(ran) == sorted(
-        ["environment", "convert@tflite-int8", "evaluate@tflite-int8", "benchmark", "report", "track"]
-    )
+    assert sorted(ran) == sorted(["environment", "convert@tflite-int8", "evaluate@tflite-int8", "benchmark", *AFTER])
     assert project.rows()["tflite-int8"]["status"] == "ok"
 
 
@@ -445,7 +498,7 @@ def test_an_unreachable_server_loses_nothing(project: Project) -> None:
     assert "nothing is lost" in done.stderr
     assert "Traceback" not in done.stderr
     assert len(project.runs("pipeline")) == before
-    assert project.repro_ok() == ["environment", "track"]
+    assert project.repro_ok() == ["environment", "track", "register"]
     assert len(project.runs("pipeline")) == before + 1
 
 
@@ -492,7 +545,7 @@ def test_results_travel_by_a_dvc_remote(project: Project, tmp_path: Path) -> Non
     shutil.rmtree(project.folder / "models/tflite-int8")
     project.ok("dvc", "pull", "--force")
     assert (project.folder / "models/tflite-int8/model.tflite").exists()
-    assert project.repro_ok() == ["environment", "track"]
+    assert project.repro_ok() == ["environment", "track", "register"]
 
 
 def test_the_mlflow_ui_compares_the_variants(project: Project, tmp_path: Path) -> None:

@@ -7,21 +7,11 @@ from typing import Any
 import pytest
 
 from stages import report, select, track
-from stages.common import errors, files, params, paths, table
+from stages.common import errors, files, params, paths, store, table
 from stages.common.errors import PipelineError
 
 Main = Callable[..., None]
 NAMES = ("savedmodel-fp32", "tftrt-fp32", "tflite-int8")
-
-
-@pytest.fixture(scope="session")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty MLflow database: making one takes seconds, copying it does not."""
-    import mlflow
-
-    database = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    mlflow.MlflowClient(f"sqlite:///{database}").search_experiments()
-    return database
 
 
 @pytest.fixture
@@ -374,11 +364,11 @@ def test_the_store_is_mlflows_variable_then_params_then_the_checkout(
     checkout: Path, edit: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    assert track.tracking_uri(params.load(), Path()) == f"sqlite:///{checkout}/mlflow.db"
+    assert store.tracking_uri(params.load(), Path()) == f"sqlite:///{checkout}/mlflow.db"
     edit(("tracking.uri", "http://mlflow.example:5000"))
-    assert track.tracking_uri(params.load(), Path()) == "http://mlflow.example:5000"
+    assert store.tracking_uri(params.load(), Path()) == "http://mlflow.example:5000"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://other:5000")
-    assert track.tracking_uri(params.load(), Path()) == "http://other:5000"
+    assert store.tracking_uri(params.load(), Path()) == "http://other:5000"
 
 
 def test_a_key_changes_with_parameters_and_with_results(checkout: Path, edit: Callable[..., None]) -> None:

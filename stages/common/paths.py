@@ -20,6 +20,7 @@ PLOTS = Path("reports/plots")
 SELECTION = Path("reports/selection.json")
 PAGE = Path("reports/report.html")
 TRACK = Path("reports/track.json")
+REGISTER = Path("reports/register.json")
 
 WEIGHTS = Path("data/model")
 LABELS = WEIGHTS / "labels.csv"

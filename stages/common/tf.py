@@ -16,7 +16,8 @@ def tensorflow(threads: int | None = None, tf32: bool = True) -> Any:
     import tensorflow
 
     tensorflow.get_logger().setLevel("ERROR")
-    tensorflow.config.threading.set_intra_op_parallelism_threads(threads or 0)
+    if threads is not None:  # else TensorFlow may be in use already, where a notebook loads the champion
+        tensorflow.config.threading.set_intra_op_parallelism_threads(threads)
     for gpu in tensorflow.config.list_physical_devices("GPU"):
         tensorflow.config.experimental.set_memory_growth(gpu, True)
     tensorflow.config.experimental.enable_tensor_float_32_execution(tf32)

@@ -1,0 +1,52 @@
+"""A registered model of MLflow's registry and its two aliases: the version to ship, and the one before it."""
+
+from typing import Any
+
+CHAMPION, PREVIOUS = "champion", "previous-champion"
+
+
+class Registry:
+    """The versions of one registered model, by way of MLflow's client."""
+
+    def __init__(self, client: Any, name: str) -> None:
+        """Look at nothing yet: the model may not be registered."""
+        self._client = client
+        self._name = name
+
+    def champion(self) -> str | None:
+        """The version with the alias."""
+        found = self._registered()
+        return str(found.aliases[CHAMPION]) if found and CHAMPION in found.aliases else None
+
+    def find(self, tags: dict[str, str]) -> str | None:
+        """A version with all of these tags: the champion if it has them, else the newest."""
+        found = self._client.search_model_versions(f"name = '{self._name}'")
+        same = {str(version.version) for version in found if tags.items() <= version.tags.items()}
+        champion = self.champion()
+        return champion if champion in same else max(same, key=int, default=None)
+
+    def add(self, model: Any, run: str, tags: dict[str, str]) -> str:
+        """A new version with the files of a logged model, and its tags from the start."""
+        if self._registered() is None:
+            self._client.create_registered_model(self._name)
+        # Its address, not models:/ID, which MLflow would look up in whatever store is its global one.
+        source, identifier = model.artifact_location, model.model_id
+        return str(self._client.create_model_version(self._name, source, run, tags, model_id=identifier).version)
+
+    def describe(self, version: str, tags: dict[str, str], description: str) -> None:
+        """What a version is, and why it was chosen."""
+        for name, value in tags.items():
+            self._client.set_model_version_tag(self._name, version, name, value)
+        self._client.update_model_version(self._name, version, description)
+
+    def promote(self, version: str) -> None:
+        """Make this version the champion; the one that was stays reachable as the previous one."""
+        before = self.champion()
+        if before is not None:
+            # First: interrupted between the two, the old champion stays, and the next run does the same again.
+            self._client.set_registered_model_alias(self._name, PREVIOUS, before)
+        self._client.set_registered_model_alias(self._name, CHAMPION, version)
+
+    def _registered(self) -> Any:
+        found = self._client.search_registered_models(f"name = '{self._name}'")
+        return found[0] if found else None
