@@ -139,7 +139,7 @@ def select(summary: Record, setting: Params) -> Record:
     missed = {row["variant"]: misses(row, drops[row["variant"]], budget, p99_size) for row in measured}
     winner = next((row for row in measured if not missed[row["variant"]]), None)
     limited = any(limit is not None for name, limit in question["budget"].items() if name.startswith("max_"))
-    scope = "within budget" if limited else "measured; `budget` sets no limit"
+    scope = "within budget" if limited else "measured, as no budget is set"
     outcome, sentence = _outcome(measured, missed, winner, scope, lambda row: figure(row, objective, size))
     return {
         **question,

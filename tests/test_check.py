@@ -50,7 +50,7 @@ def test_a_choice_is_status_0_with_a_line_for_each_variant(finish: Finish, capsy
     assert capsys.readouterr().out.splitlines() == [
         "  savedmodel-fp32: p50 of 40 ms at batch 1 against the p50 of 20 ms at batch 1 of tflite-int8",
         "  tflite-int8: chosen",
-        "Ship tflite-int8 (p50 of 20 ms at batch 1), the best of 2 measured; `budget` sets no limit.",
+        "Ship tflite-int8 (p50 of 20 ms at batch 1), the best of 2 measured, as no budget is set.",
     ]
 
 
