@@ -1,13 +1,13 @@
 # `make repro` and `make test` install what they need into .venv and run it; `make help` lists the rest.
 .DEFAULT_GOAL := help
-.PHONY: help repro check test test-gpu ui predict clean bench-pipeline bench-gpu lock
+.PHONY: help repro check test test-gpu ui predict export clean bench-pipeline bench-gpu lock
 
 VENV := .venv
 BIN := $(VENV)/bin
 # Stages say `python`: the environment's own comes first on their PATH.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 # As variables of the shell, file names keep their spaces and quotes.
-export IMAGE VARIANT
+export IMAGE VARIANT TO
 
 # The first Python that runs and fits: a pyenv shim may be on the PATH and fail.
 FITS := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 11))
@@ -43,6 +43,9 @@ ui: $(VENV)/runs  ## open the MLflow UI on http://127.0.0.1:5000
 predict: $(VENV)/runs  ## classify images: make predict IMAGE="a.jpg 'my cat.jpg'" [VARIANT=tflite-int8]
 	@test -n "$$IMAGE" || { echo 'error: say which image: make predict IMAGE=photo.jpg [VARIANT=tflite-int8]' >&2; exit 2; }
 	@printf '%s' "$$IMAGE" | xargs $(BIN)/python -m stages predict --variant "$$VARIANT"
+
+export: $(VENV)/runs  ## write the chosen variant for TensorFlow Serving and Triton: make export [TO=export]
+	@$(BIN)/python -m stages export --to "$${TO:-export}"
 
 bench-pipeline: $(VENV)/runs  ## measure the pipeline's own speed (minutes)
 	@$(BIN)/python -m tests.bench_pipeline

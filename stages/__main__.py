@@ -1,4 +1,4 @@
-"""The commands behind the Makefile: `python -m stages run COMMAND | check | store | predict IMAGE...`."""
+"""The commands behind the Makefile: `python -m stages run COMMAND | check | store | predict IMAGE... | export`."""
 
 import argparse
 import fcntl
@@ -17,6 +17,7 @@ import psutil
 from stages import select, track
 from stages.common import (
     errors,
+    export,
     files,
     images,
     labels,
@@ -120,16 +121,22 @@ def verdict(setting: Params) -> list[str]:
 
 def check(against: str | None) -> int:
     """Print the choice, and what got worse since the revision `against` if one is named; returns the exit status."""
-    setting = params.load()
-    if not (paths.SELECTION.exists() and paths.SUMMARY.exists()):
-        raise PipelineError("there are no results to check yet: run `make repro` first")
-    chosen = files.read_json(paths.SELECTION)
-    if chosen | select.asked(setting) != chosen or tuple(chosen["variants"]) != setting.variants:
-        raise PipelineError(f"{paths.PARAMS} has changed since {paths.SELECTION} was made: run `make repro` first")
+    chosen = _current_choice()
     for name, judged in chosen["variants"].items():
         print(f"  {name}: {judged['reason'] or 'chosen'}")
     print(chosen["sentence"])
     return REGRESSION if against and _worse_than(against) else STATUS[chosen["outcome"]]
+
+
+def _current_choice() -> select.Record:
+    """selection.json; PipelineError if there is none, or none for today's params.yaml."""
+    setting = params.load()
+    if not (paths.SELECTION.exists() and paths.SUMMARY.exists()):
+        raise PipelineError("there are no results to check yet: run `make repro` first")
+    chosen: select.Record = files.read_json(paths.SELECTION)
+    if chosen | select.asked(setting) != chosen or tuple(chosen["variants"]) != setting.variants:
+        raise PipelineError(f"{paths.PARAMS} has changed since {paths.SELECTION} was made: run `make repro` first")
+    return chosen
 
 
 def _worse_than(revision: str) -> bool:
@@ -191,6 +198,8 @@ def main() -> None:
     predictor = commands.add_parser("predict", help="classify images with a converted variant")
     predictor.add_argument("--variant")
     predictor.add_argument("images", nargs="+")
+    exporter = commands.add_parser("export", help="write the chosen variant for TensorFlow Serving and Triton")
+    exporter.add_argument("--to", type=Path, required=True)
     arguments = parser.parse_args()
     if arguments.verb == "check":
         raise SystemExit(check(arguments.against))
@@ -198,6 +207,9 @@ def main() -> None:
         print(store.tracking_uri(params.load(), Path()))
     elif arguments.verb == "run":
         run(arguments.command)
+    elif arguments.verb == "export":
+        _current_choice()
+        print("\n".join(export.write(arguments.to)))
     else:
         predict(arguments.images, arguments.variant or None)
 

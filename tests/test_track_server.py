@@ -88,7 +88,11 @@ def main(
 
 
 def test_a_server_that_dies_half_way_loses_and_doubles_nothing(
-    server: Server, main: Callable[[], None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    server: Server,
+    main: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     import mlflow
 
@@ -125,4 +129,5 @@ def test_a_server_that_dies_half_way_loses_and_doubles_nothing(
     assert any(Path(copy).iterdir())
     before = len(runs)
     main()
+    assert capfd.readouterr().out == ""
     assert len(client.search_runs([experiment.experiment_id])) == before

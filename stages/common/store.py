@@ -34,6 +34,8 @@ def connect(uri: str) -> Any:
     # Fail after seconds, not minutes: the next run logs what is missing.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+    # With a server it would print two lines for every run.
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     return mlflow.MlflowClient(uri)
 
 

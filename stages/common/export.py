@@ -1,0 +1,304 @@
+"""The chosen variant as folders that TensorFlow Serving and Triton load, with the words that go with them."""
+
+import json
+import shutil
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stages.common import files, labels, paths
+from stages.common.errors import PipelineError
+from stages.common.tf import tensorflow
+
+Record = dict[str, Any]
+
+# Inside an export: what was exported, and which files belong to it.
+RECORD = "export.json"
+# Names that the runtimes give.
+TFLITE_FILE, BATCH_SIZES = "model.tflite", "batch_sizes.json"
+
+NO_TRITON = "Triton has no official backend for TFLite, so this export is for TensorFlow Serving alone."
+# TensorFlow Serving of the TensorFlow that converted, and Triton with that TensorFlow (24.01) or, since an engine loads
+# in no other version of TensorRT, with the TensorRT of the extra `gpu` (23.03).
+SERVING_IMAGE = "tensorflow/serving:2.14.1"
+TRITON_IMAGE = "nvcr.io/nvidia/tritonserver:24.01-py3"
+TRITON_TENSORRT_IMAGE = "nvcr.io/nvidia/tritonserver:23.03-py3"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The chosen variant, and what the stages recorded of it."""
+
+    sentence: str
+    manifest: Record
+    row: Record
+    model: Record
+    machine: Record
+
+    @property
+    def name(self) -> str:
+        """What the servers call the model."""
+        return str(self.model["name"])
+
+    @property
+    def runtime(self) -> str:
+        """Which of the runtimes made it."""
+        return str(self.manifest["runtime"])
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether it was measured on a GPU."""
+        return bool(self.machine["gpus"]) and self.runtime != "tflite"
+
+
+def choice() -> Choice:
+    """Read the records; PipelineError if no variant was chosen beyond doubt."""
+    chosen = files.read_json(paths.SELECTION)
+    if chosen["outcome"] != "selected":
+        raise PipelineError(
+            f"there is no choice to export ({chosen['outcome']}): `make check` has the reasons; change `budget` in "
+            f"{paths.PARAMS} or bring more images, and run `make repro`"
+        )
+    summary = files.read_json(paths.SUMMARY)
+    row = next(row for row in summary["rows"] if row["variant"] == chosen["winner"])
+    manifest = files.read_json(paths.model(chosen["winner"]) / paths.MANIFEST)
+    return Choice(chosen["sentence"], manifest, row, files.read_json(paths.MODEL), files.read_json(paths.ENVIRONMENT))
+
+
+def write(target: Path) -> list[str]:
+    """Export the chosen variant into the folder `target`; returns what to tell the user."""
+    chosen, target = choice(), target.resolve()
+    _refuse_foreign(target)
+    try:
+        with files.new_directory(target) as folder:
+            _fill(folder, chosen)
+    except OSError as error:
+        raise PipelineError(
+            f"the export could not be written to {target} ({error.strerror or error}): make room there, or name a "
+            "folder that can be written with TO=FOLDER"
+        ) from None
+    told = [f"{chosen.manifest['variant']} of {chosen.name} is in {target}; its README.txt says how to serve it."]
+    return told + ([NO_TRITON] if chosen.runtime == "tflite" else [])
+
+
+def _refuse_foreign(target: Path) -> None:
+    """PipelineError unless there is nothing, an empty folder, or an export that nobody has changed."""
+    if not target.exists() or _is_export(target) or (target.is_dir() and not any(target.iterdir())):
+        return
+    raise PipelineError(
+        f"{target} is not an export, or was changed since it was written: move it away, or name another folder with "
+        "TO=FOLDER"
+    )
+
+
+def _is_export(target: Path) -> bool:
+    with suppress(PipelineError, OSError, LookupError, TypeError):
+        return bool(files.read_json(target / RECORD)["files"] == _contents(target))
+    return False
+
+
+def _contents(folder: Path) -> dict[str, int]:
+    return {name: size for name, size in files.sizes(folder).items() if name != RECORD}
+
+
+def _fill(folder: Path, chosen: Choice) -> None:
+    """Everything in an export; its record comes last."""
+    serving = folder / "tensorflow_serving"
+    version = serving / chosen.name / "1"
+    _copy_model(chosen.manifest["variant"], version)
+    interface = _tflite_interface(version) if chosen.runtime == "tflite" else _saved_model_interface(version)
+    files.write_text(serving / "models.config", models_config(chosen.name))
+    files.write_json(folder / "preprocessing.json", chosen.model["preprocessing"] | interface)
+    names = "".join(f"{name}\n" for name in labels.read().names)
+    files.write_text(folder / "labels.txt", names)
+    sizes = _batch_sizes(version, chosen)
+    if chosen.runtime != "tflite":
+        repository = folder / "triton" / chosen.name
+        _copy(version, repository / "1" / "model.savedmodel")
+        files.write_text(repository / "labels.txt", names)
+        files.write_text(repository / "config.pbtxt", triton_config(chosen, interface, sizes))
+    files.write_text(folder / "README.txt", readme(chosen, interface, sizes))
+    record = {"model": chosen.name, "variant": chosen.manifest["variant"], "sentence": chosen.sentence}
+    files.write_json(folder / RECORD, record | {"files": _contents(folder)})
+
+
+def _copy_model(variant: str, target: Path) -> None:
+    """Copy the variant's files; PipelineError if they are not those that were measured."""
+    _copy(paths.model(variant), target)
+    if files.tree_digest(target) != files.read_json(paths.record(variant, "convert.json"))["model_sha256"]:
+        raise PipelineError(
+            f"{paths.model(variant)} is not what was measured: run `make repro`, which converts it anew"
+        )
+
+
+def _copy(source: Path, target: Path) -> None:
+    # shutil.copytree would turn a full disk into a list of all files, and copy the cache's write protection.
+    for name in files.sizes(source).keys() - {paths.MANIFEST}:
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source / name, target / name)
+
+
+def _saved_model_interface(folder: Path) -> Record:
+    """The only input and output of the serving signature, read without loading the model: engines would need a GPU."""
+    tf = tensorflow()
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    saved = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
+    signature = saved.meta_graphs[0].signature_def["serving_default"]
+    ((source, taken),) = signature.inputs.items()
+    ((result, given),) = signature.outputs.items()
+    shape = [dim.size for dim in taken.tensor_shape.dim]
+    return {
+        "input": {"name": source, "type": tf.as_dtype(taken.dtype).name, "shape": shape},
+        "output": {"name": result, "type": tf.as_dtype(given.dtype).name},
+    }
+
+
+def _tflite_interface(folder: Path) -> Record:
+    """The file's only input and output, by the names of their tensors, as TensorFlow Serving calls them."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(folder / TFLITE_FILE))
+    (source,), (result,) = interpreter.get_input_details(), interpreter.get_output_details()
+    shape = {"shape": source["shape_signature"].tolist()}
+    return {"input": _tflite_tensor(source) | shape, "output": _tflite_tensor(result)}
+
+
+def _tflite_tensor(details: Record) -> Record:
+    tensor = {"name": details["name"], "type": details["dtype"].__name__}
+    scale, zero_point = details["quantization"]
+    return tensor | ({"scale": scale, "zero_point": zero_point} if scale else {})
+
+
+def _batch_sizes(folder: Path, chosen: Choice) -> list[int]:
+    """Sizes that there are engines for, or else that were measured."""
+    if chosen.runtime == "tftrt":
+        return [int(size) for size in files.read_json(folder / BATCH_SIZES)]
+    return sorted(int(size) for size in chosen.row["latency"])
+
+
+def models_config(name: str) -> str:
+    """A text proto of tensorflow.serving.ModelServerConfig."""
+    return f"""\
+model_config_list {{
+  config {{
+    name: {json.dumps(name)}
+    base_path: {json.dumps(f"/models/{name}")}
+    model_platform: "tensorflow"
+  }}
+}}
+"""
+
+
+def triton_config(chosen: Choice, interface: Record, sizes: list[int]) -> str:
+    """A text proto of inference.ModelConfig; its dims leave out the batch."""
+    source, result = interface["input"], interface["output"]
+    # Elsewhere requests stay as they come: engines with dynamic shapes may serve no sizes but those of their profiles.
+    static = chosen.runtime == "tftrt" and not chosen.manifest["options"]["dynamic_shapes"]
+    batching = f"dynamic_batching {{ preferred_batch_size: {sizes} }}\n" if static else ""
+    # TF-TRT forgets the shape of its output, so that comes from the model's record.
+    return f"""\
+name: {json.dumps(chosen.name)}
+platform: "tensorflow_savedmodel"
+max_batch_size: {max(sizes)}
+input {{
+  name: {json.dumps(source["name"])}
+  data_type: TYPE_FP32
+  dims: {source["shape"][1:]}
+}}
+output {{
+  name: {json.dumps(result["name"])}
+  data_type: TYPE_FP32
+  dims: [{chosen.model["classes"]}]
+  label_filename: "labels.txt"
+}}
+instance_group {{ kind: {"KIND_GPU" if chosen.runtime == "tftrt" else "KIND_AUTO"} }}
+{batching}"""
+
+
+def readme(chosen: Choice, interface: Record, sizes: list[int]) -> str:
+    """What a person who has nothing but the export must know."""
+    parts = [
+        f"{chosen.name}, {chosen.manifest['variant']}\n\n{chosen.sentence}\n{measured(chosen)}",
+        _what_goes_in(interface),
+        _engines(chosen, sizes) if chosen.runtime == "tftrt" else "",
+        f"TensorFlow Serving, on port 8501\n\n{_serving_command(chosen)}",
+        NO_TRITON if chosen.runtime == "tflite" else f"Triton, on port 8000\n\n{_triton_command(chosen)}",
+    ]
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def measured(chosen: Choice) -> str:
+    """The figures behind the choice, and the machine they hold for."""
+    row, machine = chosen.row, chosen.machine
+    p50s = ", ".join(f"{batch['p50_ms']:.3g} ms at batch {size}" for size, batch in row["latency"].items())
+    device = machine["gpus"][0]["name"] if chosen.on_gpu else f"{machine['cpu']}, {machine['threads']} threads"
+    return f"Measured: top-1 {row['top1']:.1%}, p50 {p50s} ({device}); {row['size_bytes'] / 1e6:.1f} MB."
+
+
+def _what_goes_in(interface: Record) -> str:
+    source, result = interface["input"], interface["output"]
+    quantised = f"\n{_quantisation(source, result)}" if "scale" in source else ""
+    return f"""\
+What goes in
+
+Images of shape {source["shape"]} in float32, prepared as preprocessing.json says: a central square crop of
+`crop_fraction` of the short side, a bicubic resize to `height` x `width`, `channels` in that order, then
+x * `scale` + `offset` for each channel. The servers do none of this, and answer uint8 pixels with nonsense.{quantised}
+Out comes a probability for each line of labels.txt."""
+
+
+def _quantisation(source: Record, result: Record) -> str:
+    return f"""\
+Both tensors are {source["type"]}: send round(x / scale) + zero point, clipped to -128 to 127, where the scale is
+{source["scale"]:.9g} and the zero point {source["zero_point"]}; a probability is (answer - zero point) * scale, where
+the scale is {result["scale"]:.9g} and the zero point {result["zero_point"]}."""
+
+
+def _engines(chosen: Choice, sizes: list[int]) -> str:
+    gpu, tensorrt = chosen.machine["gpus"][0], chosen.machine["tensorrt"]["loaded"]
+    return f"""\
+TensorRT's engines
+
+They load in TensorRT {tensorrt} alone, on a GPU of compute capability {gpu["compute_capability"]}, and were built
+for batches of {", ".join(map(str, sizes))}: fill a batch up to the next of them. The variable
+TF_TRT_ALLOW_ENGINE_NATIVE_SEGMENT_EXECUTION below makes an error of what no engine takes, such as a larger batch:
+TensorFlow would otherwise answer it slowly and without a word. The images below were not tried with these engines:
+NVIDIA's support matrix says which release of Triton has TensorRT {tensorrt}."""
+
+
+def _docker_run(chosen: Choice, port: int, models: str) -> str:
+    gpu = " --gpus all" if chosen.on_gpu else ""
+    strict = " -e TF_TRT_ALLOW_ENGINE_NATIVE_SEGMENT_EXECUTION=False" if chosen.runtime == "tftrt" else ""
+    return f'  docker run --rm{gpu} -p {port}:{port}{strict} \\\n    -v "$PWD/{models}:/models:ro"'
+
+
+def _serving_command(chosen: Choice) -> str:
+    image = SERVING_IMAGE + ("-gpu" if chosen.on_gpu else "")
+    before = ""
+    if chosen.runtime == "tftrt":
+        before, image = _tensorrt_image(chosen, image), "serving-tensorrt"
+    prefer = " --prefer_tflite_model" if chosen.runtime == "tflite" else ""
+    return f"""\
+{before}{_docker_run(chosen, 8501, "tensorflow_serving")} {image} \\
+    --model_config_file=/models/models.config{prefer}
+  curl -d '{{"instances": [...]}}' http://127.0.0.1:8501/v1/models/{chosen.name}:predict"""
+
+
+def _tensorrt_image(chosen: Choice, image: str) -> str:
+    """The stock image has TensorRT 8.4.3 (tensorflow/serving#2205)."""
+    cuda = ".".join(str(chosen.machine["cuda"]).split(".")[:2])
+    version = f"{chosen.machine['tensorrt']['loaded']}-1+cuda{cuda}"
+    packages = f"libnvinfer8={version} libnvinfer-plugin8={version}"
+    return f"""\
+  # {image} comes with TensorRT 8.4.3, which cannot load these engines
+  printf '%s\\n' 'FROM {image}' \\
+    'RUN apt-get update && apt-get install -y --allow-change-held-packages {packages}' |
+    docker build -t serving-tensorrt -
+"""
+
+
+def _triton_command(chosen: Choice) -> str:
+    image = TRITON_TENSORRT_IMAGE if chosen.runtime == "tftrt" else TRITON_IMAGE
+    return f"{_docker_run(chosen, 8000, 'triton')} {image} \\\n    tritonserver --model-repository=/models"
