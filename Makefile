@@ -33,7 +33,7 @@ test-gpu: $(VENV)/tests  ## run the tests that need an NVIDIA GPU; without one t
 	@$(BIN)/python -m pytest -m gpu
 
 check: $(VENV)/runs  ## say which variant to ship, and fail if none is: make check [AGAINST=REV]
-	@$(BIN)/python -m stages check $(if $(AGAINST),--against "$(AGAINST)")
+	@$(BIN)/python -m stages check $(if $(filter undefined,$(origin AGAINST)),,--against "$(AGAINST)")
 
 ui: $(VENV)/runs  ## open the MLflow UI on http://127.0.0.1:5000
 	@store="$$($(BIN)/python -m stages store)" || exit 1; case "$$store" in \

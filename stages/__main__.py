@@ -27,6 +27,7 @@ from stages.common import (
     predictions,
     regression,
     store,
+    table,
     variants,
 )
 from stages.common.errors import PipelineError
@@ -122,10 +123,12 @@ def verdict(setting: Params) -> list[str]:
 def check(against: str | None) -> int:
     """Print the choice, and what got worse since the revision `against` if one is named; returns the exit status."""
     chosen = _current_choice()
+    print(table.title(files.read_json(paths.SUMMARY)))
+    best = "chosen" if chosen["outcome"] == select.SELECTED else "within budget"
     for name, judged in chosen["variants"].items():
-        print(f"  {name}: {judged['reason'] or 'chosen'}")
+        print(f"  {name}: {judged['reason'] or best}")
     print(chosen["sentence"])
-    return REGRESSION if against and _worse_than(against) else STATUS[chosen["outcome"]]
+    return REGRESSION if against is not None and _worse_than(against) else STATUS[chosen["outcome"]]
 
 
 def _current_choice() -> select.Record:
@@ -134,7 +137,7 @@ def _current_choice() -> select.Record:
     if not (paths.SELECTION.exists() and paths.SUMMARY.exists()):
         raise PipelineError("there are no results to check yet: run `make repro` first")
     chosen: select.Record = files.read_json(paths.SELECTION)
-    if chosen | select.asked(setting) != chosen or tuple(chosen["variants"]) != setting.variants:
+    if not isinstance(chosen, dict) or chosen.get("params") != select.fingerprint(setting):
         raise PipelineError(f"{paths.PARAMS} has changed since {paths.SELECTION} was made: run `make repro` first")
     return chosen
 
@@ -155,7 +158,7 @@ def _worse_than(revision: str) -> bool:
     for note in found.notes:
         print(f"  {note}")
     worse = f"Worse than {revision}: {'; '.join(found.regressions)}." if found.regressions else ""
-    print(worse or f"Nothing is worse than {revision} beyond noise.")
+    print(worse or f"Nothing that was compared is worse than {revision} beyond noise.")
     return bool(found.regressions)
 
 

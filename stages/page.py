@@ -130,19 +130,18 @@ def headline(selection: Record) -> str:
 def best(summary: Record, selection: Record, size: str) -> Record | None:
     """The variant whose figures stand on top, with the reason: it won, it alone is known to do, or it nearly did."""
     winner, miss = selection["winner"], selection["nearest_miss"]
-    if winner:
-        heading = (
-            f"{winner} in figures" if selection["outcome"] == "selected" else f"Known to be within budget: {winner}"
-        )
-    elif miss:
-        heading = f"Nearest to the budget: {miss['variant']}, {miss['reason']}"
     row = _find(summary, winner or (miss and miss["variant"]))
-    return row and {"heading": heading, "cards": cards(row, _find(summary, variants.BASELINE), size)}
+    if row is None:
+        return None
+    heading = f"{winner} in figures" if selection["outcome"] == "selected" else f"Known to be within budget: {winner}"
+    if not winner:
+        heading = f"Nearest to the budget: {row['variant']}, {miss['reason']}"
+    return {"heading": heading, "cards": cards(row, _find(summary, variants.BASELINE), size)}
 
 
 def budget(selection: Record) -> list[str]:
     """The objective and each limit in words."""
-    limits, size = selection["budget"], selection["budget"]["p99_batch_size"] or selection["batch_size"]
+    limits, size = selection["budget"], selection["budget"]["p99_batch_size"]
     found = [f"Objective: {OBJECTIVES[selection['objective']].format(**selection)}"]
     if limits["max_top1_drop"] is not None:
         points = 100 * limits["max_top1_drop"]
@@ -243,7 +242,7 @@ def read_calls(path: Path, batch_size: str) -> dict[str, svg.Floats]:
 
 def content(summary: Record, selection: Record, calls: dict[str, svg.Floats], known: Labels) -> Record:
     """All that the template shows but the parameters."""
-    size = first_batch_size(summary)
+    size = str(selection["batch_size"])
     rows, chosen = summary["rows"], "chosen" if selection["outcome"] == "selected" else "within budget"
     shown = gallery.galleries(rows, known, lambda file: gallery.thumbnail(paths.EVALUATION / file))
     opened = next((one.variant for one in sorted(shown, key=lambda one: one.variant != selection["winner"])), None)
@@ -284,11 +283,6 @@ def machine(environment: Record) -> str:
     return gpus or f"{environment['cpu']}, {environment['threads']} threads"
 
 
-def first_batch_size(summary: Record) -> str:
-    """The smallest batch size that was timed; 1 where none was."""
-    return str(min((int(size) for row in summary["rows"] for size in row["latency"] or {}), default=1))
-
-
 def render(shown: Record) -> str:
     """The page; every text is escaped but the charts, which escape their own."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -317,7 +311,7 @@ def _speed_up(row: Record, baseline: Record, size: str) -> float | None:
 def main() -> None:
     """Read what the stages before found, and write the page."""
     summary, selection = files.read_json(paths.SUMMARY), files.read_json(paths.SELECTION)
-    calls = read_calls(paths.SAMPLES, first_batch_size(summary))
+    calls = read_calls(paths.SAMPLES, str(selection["batch_size"]))
     shown = content(summary, selection, calls, labels.read())
     shown["params"] = paths.PARAMS.read_text(encoding="utf-8")
     files.write_text(paths.PAGE, render(shown))

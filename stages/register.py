@@ -157,14 +157,21 @@ def log(client: Any, manifest: Manifest, batch_size: int, tags: dict[str, str], 
 def register(client: Any, name: str, manifest: Manifest, batch_size: int, chosen: Record, run: str) -> str:
     """Make the variant the champion unless it is already; returns its version."""
     registry, tags = Registry(client, name), identity(manifest)
+    champion = registry.champion()
+    # The champion does not change for a difference that the measurements cannot tell.
+    for rival in chosen["rivals"] if champion else ():
+        if registry.find(identity(Manifest.read(rival))) == champion:
+            print(
+                f"{name}: version {champion}, {rival}, cannot be told from {manifest.variant} and stays the {CHAMPION}"
+            )
+            return str(champion)
     version = registry.find(tags)
     if version is None:
         version = registry.add(log(client, manifest, batch_size, tags, run), run, tags)
-    before = registry.champion()
-    if version != before:
+    if version != champion:
         registry.describe(version, *story(manifest, chosen, run))
         registry.promote(version)
-        told = f", and version {before} the {PREVIOUS}" if before else ""
+        told = f", and version {champion} the {PREVIOUS}" if champion else ""
         print(f"{name}: version {version}, {manifest.variant}, is now the {CHAMPION}{told}")
     return version
 

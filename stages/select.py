@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from stages.common import errors, files, params, paths, variants
+from stages.common import errors, files, params, paths, store, table, variants
 from stages.common.latency import calls_needed
-from stages.common.paired import images_needed
+from stages.common.paired import MOST_IMAGES, images_needed
 from stages.common.params import Budget, Params
 
 Record = dict[str, Any]
@@ -65,10 +65,10 @@ def _drop_miss(row: Record, drop: Drop, limit: float | None) -> Miss | None:
         return Miss(f"its top-1 drop is unknown, since {variants.BASELINE} answered other images or none", None)
     change = row["change"]
     low, high = (100 * end for end in change["drop_ci95"])
-    seen = f"top-1 drop of {100 * change['drop']:.2f} points [{low:.2f}, {high:.2f}] on {change['images']} images"
+    seen = f"top-1 drop of {100 * change['drop']:.2f} points [{low:.2f}, {high:.2f}]"
     if drop.verdict == "exceeds":
         return Miss(f"{seen} exceeds {100 * limit:g}", (change["drop"] - limit) / max(limit, 0.01))
-    more = f"about {drop.images_needed:,} would be needed" if drop.images_needed else "no number would, so close it is"
+    more = f"about {drop.images_needed or MOST_IMAGES:,}{'' if drop.images_needed else ' and more'} would be needed"
     return Miss(f"cannot tell with {change['images']} images whether its {seen} exceeds {100 * limit:g}: {more}", None)
 
 
@@ -79,14 +79,20 @@ def _p99_miss(row: Record, size: str, limit: float | None) -> Miss | None:
     if latency["p99_ms"] is None:
         needed = f"{latency['samples']} calls; it takes {calls_needed(0.99)} (benchmark.min_samples)"
         return Miss(f"p99 at batch {size} cannot be quoted from {needed}", None)
-    over = latency["p99_ms"] / limit - 1
-    return Miss(f"p99 of {latency['p99_ms']:.3g} ms at batch {size} exceeds {limit:g}", over) if over > 0 else None
+    low, high = latency["p99_ci95_ms"]
+    if high is not None and high <= limit:
+        return None
+    ends = f"[{'?' if low is None else f'{low:.3g}'}, {'?' if high is None else f'{high:.3g}'}]"
+    seen = f"p99 of {latency['p99_ms']:.3g} ms {ends} at batch {size}"
+    if low is not None and low > limit:
+        return Miss(f"{seen} exceeds {limit:g}", latency["p99_ms"] / limit - 1)
+    return Miss(f"cannot tell with {latency['samples']} calls whether its {seen} exceeds {limit:g}", None)
 
 
 def _bytes_miss(what: str, value: int, limit: int | None) -> Miss | None:
     if limit is None or value <= limit:
         return None
-    return Miss(f"{what} of {value / 1e6:.1f} MB exceeds {limit / 1e6:.1f}", value / limit - 1)
+    return Miss(f"{what} of {value / 1e6:.1f} MB exceeds {limit / 1e6:g}", value / limit - 1)
 
 
 def cost(row: Record, objective: str, size: str) -> float:
@@ -118,6 +124,11 @@ def pareto(rows: Sequence[Record], size: str) -> list[str]:
     return [name for name, point in points.items() if not beaten(point)]
 
 
+def fingerprint(setting: Params) -> str:
+    """Of all parameters but where the results are logged: a choice holds for no others."""
+    return store.digest({name: value for name, value in asdict(setting).items() if name != "tracking"})
+
+
 def asked(setting: Params) -> Record:
     """The question: what is best, and within which limits."""
     smallest = setting.benchmark.batch_sizes[0]
@@ -134,18 +145,23 @@ def select(summary: Record, setting: Params) -> Record:
     budget, objective, size = setting.budget, question["objective"], str(question["batch_size"])
     p99_size = str(question["budget"]["p99_batch_size"])
     measured = [row for row in summary["rows"] if row["status"] == "ok"]
-    measured.sort(key=lambda row: cost(row, objective, size))  # the order of params.yaml breaks ties
+    # Speed and size break ties, which 20 images make often.
+    measured.sort(key=lambda row: (cost(row, objective, size), row["latency"][size]["p50_ms"], row["size_bytes"]))
     drops = {row["variant"]: judge_drop(row, budget.max_top1_drop) for row in measured}
     missed = {row["variant"]: misses(row, drops[row["variant"]], budget, p99_size) for row in measured}
-    winner = next((row for row in measured if not missed[row["variant"]]), None)
+    eligible = [row for row in measured if not missed[row["variant"]]]
+    winner = eligible[0] if eligible else None
+    rivals = [row["variant"] for row in eligible[1:] if overlap(row, eligible[0], objective, size)]
     limited = any(limit is not None for name, limit in question["budget"].items() if name.startswith("max_"))
     scope = "within budget" if limited else "measured, as no budget is set"
     outcome, sentence = _outcome(measured, missed, winner, scope, lambda row: figure(row, objective, size))
     return {
+        "params": fingerprint(setting),
         **question,
         "outcome": outcome,
-        "sentence": sentence,
+        "sentence": sentence + _doubts(winner, rivals),
         "winner": winner and winner["variant"],
+        "rivals": rivals,
         "nearest_miss": None if winner else _nearest(missed),
         "pareto": pareto(measured, size),
         "variants": {
@@ -168,16 +184,30 @@ def _reason(row: Record, missed: dict[str, list[Miss]], winner: Record | None, o
         return "; ".join(miss.reason for miss in missed[name])
     if winner is None or row is winner:
         return None
-    overlap = ", though their intervals overlap" if objective == "latency" and _overlap(row, winner, size) else ""
+    unclear = ", though their intervals overlap" if overlap(row, winner, objective, size) else ""
     against = f"{figure(row, objective, size)} against the {figure(winner, objective, size)} of {winner['variant']}"
-    return against + overlap
+    return against + unclear
 
 
-def _overlap(row: Record, other: Record, size: str) -> bool:
-    (low, high), (other_low, other_high) = (r["latency"][size]["p50_ci95_ms"] for r in (row, other))
-    return (low or 0) <= (math.inf if other_high is None else other_high) and (other_low or 0) <= (
-        math.inf if high is None else high
+def overlap(row: Record, other: Record, objective: str, size: str) -> bool:
+    """Whether the intervals of what is compared do; images/s and sizes have none."""
+    if objective not in ("latency", "top1"):
+        return False
+    (low, high), (other_low, other_high) = (
+        r["top1_ci95"] if objective == "top1" else r["latency"][size]["p50_ci95_ms"] for r in (row, other)
     )
+    return _end(low, 0) <= _end(other_high, math.inf) and _end(other_low, 0) <= _end(high, math.inf)
+
+
+def _end(value: float | None, unbounded: float) -> float:
+    return unbounded if value is None else value
+
+
+def _doubts(winner: Record | None, rivals: Sequence[str]) -> str:
+    """What a reader of the choice must know, as further sentences."""
+    doubtful = table.status(winner).removeprefix("ok").lstrip(", ") if winner else ""
+    found = f" It cannot be told from {', '.join(rivals)}: their intervals overlap." if rivals else ""
+    return found + (f" Its measurement is doubtful: {doubtful}." if doubtful else "")
 
 
 def _nearest(missed: dict[str, list[Miss]]) -> Record | None:

@@ -48,6 +48,7 @@ def test_a_choice_is_status_0_with_a_line_for_each_variant(finish: Finish, capsy
     finish(20.0)
     assert command.check(None) == 0
     assert capsys.readouterr().out.splitlines() == [
+        "tiny on 4 images (a CPU, 2 threads)",
         "  savedmodel-fp32: p50 of 40 ms at batch 1 against the p50 of 20 ms at batch 1 of tflite-int8",
         "  tflite-int8: chosen",
         "Ship tflite-int8 (p50 of 20 ms at batch 1), the best of 2 measured, as no budget is set.",
@@ -82,7 +83,7 @@ def test_no_results_are_an_error(checkout: Any) -> None:
 
 def test_results_like_those_of_a_revision_pass(committed: None, capsys: pytest.CaptureFixture[str]) -> None:
     assert command.check("v1") == 0
-    assert capsys.readouterr().out.splitlines()[-1] == "Nothing is worse than v1 beyond noise."
+    assert capsys.readouterr().out.splitlines()[-1] == "Nothing that was compared is worse than v1 beyond noise."
 
 
 def test_a_regression_has_a_status_of_its_own(
@@ -96,8 +97,53 @@ def test_a_regression_has_a_status_of_its_own(
 
 
 def test_an_unknown_revision_is_an_error(committed: None) -> None:
-    with pytest.raises(PipelineError, match=r"git knows no reports/summary.json at v2 .*: name a commit"):
+    with pytest.raises(
+        PipelineError, match=r"git knows no revision 'v2': name a commit, tag or branch that holds results"
+    ):
         command.check("v2")
+
+
+@pytest.mark.parametrize("revision", ["", "--output=x", "v1:reports"])
+def test_what_is_no_revision_is_an_error(committed: None, revision: str) -> None:
+    with pytest.raises(PipelineError, match="git knows no revision"):
+        command.check(revision)
+
+
+def test_a_commit_without_results_and_one_with_damaged_ones_are_errors(committed: None) -> None:
+    git("rm", "--cached", str(paths.SUMMARY))
+    git("commit", "-m", "no results")
+    with pytest.raises(PipelineError, match=r"git knows no reports/summary\.json at HEAD"):
+        command.check("HEAD")
+    good = paths.SUMMARY.read_text()
+    paths.SUMMARY.write_text("<<<<<<< HEAD\n")
+    git("add", str(paths.SUMMARY))
+    git("commit", "-m", "conflict")
+    paths.SUMMARY.write_text(good)
+    with pytest.raises(PipelineError, match=r"reports/summary\.json at HEAD is damaged .*: name another commit"):
+        command.check("HEAD")
+
+
+@pytest.mark.parametrize("change", [("model.name", "mobilenet_v2"), ("benchmark.min_samples", 7)])
+def test_any_parameter_that_changed_since_is_an_error(
+    finish: Finish, edit: Callable[..., None], change: tuple[str, Any]
+) -> None:
+    finish(20.0)
+    edit(change)
+    with pytest.raises(PipelineError, match=r"params\.yaml has changed since"):
+        command.check(None)
+
+
+def test_another_place_to_log_to_changes_no_choice(finish: Finish, edit: Callable[..., None]) -> None:
+    finish(20.0)
+    edit(("tracking.experiment", "another"))
+    assert command.check(None) == 0
+
+
+def test_a_choice_that_is_no_record_is_an_error(finish: Finish) -> None:
+    finish(20.0)
+    files.write_json(paths.SELECTION, [])
+    with pytest.raises(PipelineError, match="run `make repro` first"):
+        command.check(None)
 
 
 def test_results_of_another_version_are_an_error(committed: None) -> None:

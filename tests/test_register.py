@@ -149,14 +149,14 @@ class Project:
         self.client.set_terminated(self.run)
         files.write_json(paths.TRACK, {"key": "a key", "uri": uri, "run": self.run})
 
-    def choose(self, winner: str | None, outcome: str = "selected") -> None:
+    def choose(self, winner: str | None, outcome: str = "selected", rivals: tuple[str, ...] = ()) -> None:
         """What `report` and `select` write."""
         rows = [
             {"variant": path.name, "top1": 0.875, "latency": {"1": {"p50_ms": 1.25}, "8": {"p50_ms": 9.5}}}
             for path in Path("models").iterdir()
         ]
         files.write_json(paths.SUMMARY, {"rows": rows})
-        chosen = {"outcome": outcome, "winner": winner, "batch_size": 1, "sentence": SENTENCE}
+        chosen = {"outcome": outcome, "winner": winner, "batch_size": 1, "sentence": SENTENCE, "rivals": rivals}
         files.write_json(paths.SELECTION, chosen)
 
     def register(self, winner: str) -> None:
@@ -419,6 +419,20 @@ STEPS = (
     "create_logged_model", "log_model_artifacts", "finalize_logged_model", "create_registered_model",
     "create_model_version", "update_model_version", "set_registered_model_alias",
 )  # fmt: skip
+
+
+def test_a_champion_that_cannot_be_told_from_the_winner_stays(
+    project: Project, capfd: pytest.CaptureFixture[str]
+) -> None:
+    project.register("tflite-int8")
+    capfd.readouterr()
+    project.choose("tflite-fp32", rivals=("savedmodel-fp32", "tflite-int8"))
+    project.main()
+    told = "efficientnet_lite0: version 1, tflite-int8, cannot be told from tflite-fp32 and stays the champion\n"
+    assert capfd.readouterr().out == told
+    assert (project.versions(), project.aliases()) == ({1: "tflite-int8"}, {"champion": 1})
+    project.register("tflite-fp32")
+    assert project.aliases() == {"champion": 2, "previous-champion": 1}
 
 
 def test_an_experiment_leaves_the_registry_as_it_is(

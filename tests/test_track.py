@@ -101,9 +101,7 @@ def test_a_parents_description_is_the_choice_and_the_table(main: Main, main_chec
     main()
     (parent,) = Logged(main_checkout).parents
     note = parent.data.tags["mlflow.note.content"]
-    assert note.startswith(
-        "Ship tflite-int8 (p50 of 2 ms at batch 1), the best of 2 measured, as no budget is set.\n\n"
-    )
+    assert note.startswith("Ship tflite-int8 (p50 of 2 ms at batch 1), the best of 2 measured, as no budget is set.")
     assert note.endswith(paths.SUMMARY_TABLE.read_text())
     assert parent.data.tags["outcome"] == "selected"
 

@@ -19,8 +19,12 @@ class Worker:
         """Start the process: `serve` gets its end of the pipe, then `args`."""
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=_start, args=(serve, theirs, *args), daemon=True)
+        self._process = context.Process(target=serve, args=(theirs, *args), daemon=True)
+        # Ctrl-C reaches every process of a terminal: the parent answers it, and ends this one. A process inherits what
+        # is blocked, so that there is no moment at which it would answer for itself.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         self._process.start()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
 
     def ask(self, request: Any = None) -> Any:
@@ -62,12 +66,6 @@ def answer(connection: Connection, compute: Callable[[], Any]) -> None:
             traceback.print_exc(file=sys.stderr)
         result = (False, describe(error))
     connection.send(result)
-
-
-def _start(serve: Callable[..., None], connection: Connection, *args: Any) -> None:
-    # Ctrl-C reaches every process of a terminal: the parent answers it, and ends this one.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    serve(connection, *args)
 
 
 def _serve_once(connection: Connection, function: Callable[..., Any], args: tuple[Any, ...]) -> None:

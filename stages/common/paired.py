@@ -12,6 +12,9 @@ from stages.common.predictions import Prediction
 
 RESAMPLES = 9999
 Z95 = NormalDist().inv_cdf(0.975)
+# With this much more, an interval lies on its side of a limit four times in five, and not every other time.
+POWER80 = NormalDist().inv_cdf(0.8)
+MOST_IMAGES = 10_000_000
 CLASSES_SHOWN = 10
 
 
@@ -93,14 +96,14 @@ def bootstrap_ci95(lost: float, gained: float, images: int) -> tuple[float, floa
     return float(low), float(high)
 
 
-def score_ci95(lost: float, gained: float, images: float) -> tuple[float, float]:
+def score_ci95(lost: float, gained: float, images: float, z: float = Z95) -> tuple[float, float]:
     """Tango's score interval for a difference of paired shares (1998, Statistics in Medicine 17:891, eq. 10)."""
     from scipy.optimize import brentq
 
     drop = (lost - gained) / images
 
     def beyond(limit: float) -> float:
-        return _score(lost, gained, images, limit) ** 2 - Z95**2
+        return _score(lost, gained, images, limit) ** 2 - z**2
 
     edge = 1e-12
     low = brentq(beyond, -1 + edge, drop) if drop > -1 + edge else -1.0
@@ -118,21 +121,20 @@ def _score(lost: float, gained: float, images: float, limit: float) -> float:
 
 
 def images_needed(lost: int, gained: int, images: int, limit: float) -> int | None:
-    """About how many images would tell on which side of `limit` the drop lies, if flips keep their shares.
+    """About how many images would tell, four times in five, on which side of `limit` the drop lies.
 
-    To two digits; None where the drop seen is the limit itself, which no number of images tells.
+    Taking flips to keep their shares, and to two digits; None for more than `MOST_IMAGES`, so close is it.
     """
-    drop = (lost - gained) / images
 
     def tells(factor: float) -> bool:
-        low, high = score_ci95(lost * factor, gained * factor, images * factor)
+        low, high = score_ci95(lost * factor, gained * factor, images * factor, Z95 + POWER80)
         return high <= limit or low > limit
 
-    if math.isclose(drop, limit, abs_tol=1e-9):
-        return None
     reach = 1.0
     while not tells(reach):
         reach *= 2
+        if images * reach > MOST_IMAGES:
+            return None
     enough, short = reach, reach / 2
     for _ in range(20):
         middle = (enough + short) / 2

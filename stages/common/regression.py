@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from stages.common import variants
+from stages.common.errors import PipelineError
 from stages.common.latency import STEADY_CV
 from stages.common.paired import Change, holm
 from stages.common.predictions import Prediction
@@ -29,9 +30,12 @@ class Verdict(NamedTuple):
 
 def compare(old: Record, new: Record, old_predictions: Predictions, new_predictions: Predictions) -> Verdict:
     """Two summaries, variant by variant."""
+    models = [summary["model"]["name"] for summary in (old, new)]
+    if models[0] != models[1]:
+        raise PipelineError(f"those results are of {models[0]} and these of {models[1]}: compare results of one model")
     before, now = ({row["variant"]: row for row in summary["rows"]} for summary in (old, new))
     ok = {name: row for name, row in before.items() if row["status"] == "ok"}
-    pairs = {name: (row, now[name]) for name, row in ok.items() if now.get(name, row)["status"] == "ok" and name in now}
+    pairs = {name: (row, now[name]) for name, row in ok.items() if name in now and now[name]["status"] == "ok"}
     parts = [
         _presence(before, ok, now),
         _accuracy(old, new, pairs, old_predictions, new_predictions),
@@ -84,15 +88,30 @@ def _latency(old: Record, new: Record, pairs: Pairs) -> Verdict:
     if variants.BASELINE not in pairs:
         return Verdict([], [f"latency was not compared: {variants.BASELINE}, of which it is a multiple, is missing"])
     bases = [row["latency"] for row in pairs[variants.BASELINE]]
-    slower = []
+    slower, notes = [], [_told_baseline(*bases)]
     for name, (before, now) in pairs.items():
+        gone = sorted(before["latency"].keys() - now["latency"].keys(), key=int)
+        notes += [f"{name}: batch {size} is no longer measured" for size in gone]
         sizes = before["latency"].keys() & now["latency"].keys() if name != variants.BASELINE else set()
         for size in sorted(sizes, key=int):
             rise, noise = _rise([latency[size] for latency in (before["latency"], now["latency"], *bases)])
-            if rise > noise:
+            if math.isinf(noise):
+                notes.append(f"{name}: p50 at batch {size} was not compared: so few calls do not bound it")
+            elif rise > noise:
                 against = f"against {variants.BASELINE} (noise: {noise:.1%})"
                 slower.append(f"{name}: p50 at batch {size} rose by {rise:.1%} {against}")
-    return Verdict(slower, [])
+            else:
+                notes.append(
+                    f"{name}: p50 at batch {size} changed by {rise:+.1%}, and up to {noise:.1%} passes as noise"
+                )
+    return Verdict(slower, notes)
+
+
+def _told_baseline(before: Record, now: Record) -> str:
+    """The measure of all others is not judged itself, since it moves with the machine."""
+    sizes = sorted(before.keys() & now.keys(), key=int)
+    moved = ", ".join(f"{now[size]['p50_ms'] / before[size]['p50_ms'] - 1:+.1%} at batch {size}" for size in sizes)
+    return f"{variants.BASELINE}, the measure of the others' latency, changed by {moved} itself"
 
 
 def _rise(four: Sequence[Record]) -> tuple[float, float]:

@@ -15,12 +15,21 @@ from stages.common.predictions import Prediction
 
 def summary_at(revision: str) -> dict[str, Any]:
     """summary.json of that commit, tag or branch; PipelineError where it has none."""
-    named = f"{revision}:./{paths.SUMMARY}"
-    shown = subprocess.run(["git", "show", named], capture_output=True, text=True, check=False)
-    if shown.returncode:
-        why = shown.stderr.strip().removeprefix("fatal: ")
-        raise PipelineError(f"git knows no {paths.SUMMARY} at {revision} ({why}): name a commit that holds results")
-    return dict(json.loads(shown.stdout))
+    commit = _git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}").strip()
+    text = commit and _git("show", f"{commit}:./{paths.SUMMARY}")
+    if not text:
+        what = f"no {paths.SUMMARY} at {revision}" if commit else f"no revision {revision!r}"
+        raise PipelineError(f"git knows {what}: name a commit, tag or branch that holds results")
+    try:
+        return dict(json.loads(text))
+    except ValueError as error:
+        raise PipelineError(f"{paths.SUMMARY} at {revision} is damaged ({error}): name another commit") from None
+
+
+def _git(*arguments: str) -> str:
+    """What it prints; empty where it fails."""
+    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+    return "" if done.returncode else done.stdout
 
 
 @cache

@@ -17,7 +17,7 @@ def markdown(summary: Record) -> str:
     header += [f"p50 ms, batch {size}" for size in sizes] + [f"p90 ms, batch {size}" for size in sizes[:1]]
     header += [f"speed-up, batch {size}" for size in sizes[:1]] + ["size MB", "peak memory MB"]
     lines = grid([header] + [_cells(r, sizes, baseline) for r in rows], texts=2)
-    return "\n".join([_title(summary), "", *lines, *_conversions(rows), *_notes(rows), ""])
+    return "\n".join([title(summary), "", *lines, *_conversions(rows), *_notes(rows), ""])
 
 
 def grid(cells: list[list[str]], texts: int) -> list[str]:
@@ -28,7 +28,8 @@ def grid(cells: list[list[str]], texts: int) -> list[str]:
     return [header, f"|{'|'.join(rule)}|", *body]
 
 
-def _title(summary: Record) -> str:
+def title(summary: Record) -> str:
+    """What was measured, on what."""
     machine = summary["environment"]
     place = machine["gpus"][0]["name"] if machine["gpus"] else f"{machine['cpu']}, {machine['threads']} threads"
     return f"{summary['model']['name']} on {summary['evaluation']['images']} images ({place})"

@@ -87,7 +87,7 @@ def photograph(image: Any) -> Image.Image:
 
 def _from_base64(text: str) -> bytes:
     try:
-        return base64.b64decode(text)
+        return base64.b64decode("".join(text.split()), validate=True)
     except ValueError:
         raise ValueError("its text is not base64: send that of a JPEG or PNG") from None
 

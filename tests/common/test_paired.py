@@ -113,9 +113,9 @@ def test_images_needed_would_indeed_tell() -> None:
         needed = images_needed(lost, gained, images, limit)
         assert needed is not None
         low, high = score_ci95(lost * needed / images, gained * needed / images, needed)
-        assert high <= limit or low > limit
-        fewer = 0.9 * needed
-        low, high = score_ci95(lost * fewer / images, gained * fewer / images, fewer)
+        assert high < limit or low > limit
+        third = needed / 3
+        low, high = score_ci95(lost * third / images, gained * third / images, third)
         assert low <= limit < high
 
 
@@ -124,7 +124,14 @@ def test_no_number_of_images_tells_a_drop_that_is_the_limit() -> None:
 
 
 def test_images_needed_has_two_digits() -> None:
-    assert images_needed(2, 0, 400, 0.01) == 1600
+    assert images_needed(2, 0, 400, 0.01) == 3200
+
+
+def test_with_the_images_needed_four_draws_in_five_tell() -> None:
+    needed = images_needed(4, 2, 400, 0.02)
+    assert needed is not None
+    draws = np.random.default_rng(2).multinomial(needed, [4 / 400, 2 / 400, 394 / 400], 400)
+    assert 0.72 < np.mean([score_ci95(lost, gained, needed)[1] <= 0.02 for lost, gained, _ in draws]) < 0.9
 
 
 def test_a_change_is_plain_data() -> None:

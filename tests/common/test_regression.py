@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 
 from stages.common import regression
+from stages.common.errors import PipelineError
 from stages.common.predictions import Prediction
 
 BASE, INT8 = "savedmodel-fp32", "tflite-int8"
@@ -17,7 +18,12 @@ def row(name: str, top1: float, p50: float, spread: float = 0.02, size: int = 1_
 
 
 def summary(*rows: dict[str, Any], images: int = 400) -> dict[str, Any]:
-    return {"rows": list(rows), "evaluation": {"digest": "a", "images": images}, "environment": {"cpu": "x"}}
+    return {
+        "model": {"name": "m"},
+        "rows": list(rows),
+        "evaluation": {"digest": "a", "images": images},
+        "environment": {"cpu": "x"},
+    }
 
 
 def none(variant: str) -> list[Prediction]:
@@ -34,7 +40,10 @@ OLD = summary(row(BASE, 0.86, 4.0), row(INT8, 0.86, 2.0))
 def test_the_same_results_are_no_regression() -> None:
     found = compare(OLD, copy.deepcopy(OLD))
     assert found.regressions == []
-    assert len(found.notes) == 1  # that accuracy was compared by counts
+    compared, baseline, int8 = found.notes
+    assert "compared by counts alone" in compared
+    assert baseline == "savedmodel-fp32, the measure of the others' latency, changed by +0.0% at batch 1 itself"
+    assert int8 == "tflite-int8: p50 at batch 1 changed by +0.0%, and up to 6.5% passes as noise"
 
 
 def test_a_slower_variant_is_one_and_a_slower_machine_is_not() -> None:
@@ -56,7 +65,21 @@ def test_a_faster_variant_is_none() -> None:
 def test_an_unbounded_interval_proves_nothing() -> None:
     new = summary(row(BASE, 0.86, 4.0), row(INT8, 0.86, 9.0))
     new["rows"][1]["latency"]["1"]["p50_ci95_ms"] = [8.0, None]
-    assert compare(OLD, new).regressions == []
+    found = compare(OLD, new)
+    assert found.regressions == []
+    assert "tflite-int8: p50 at batch 1 was not compared: so few calls do not bound it" in found.notes
+
+
+def test_results_of_another_model_are_refused() -> None:
+    with pytest.raises(PipelineError, match="those results are of m and these of n: compare results of one model"):
+        compare(OLD, OLD | {"model": {"name": "n"}})
+
+
+def test_a_batch_size_that_is_no_longer_measured_is_told() -> None:
+    old = copy.deepcopy(OLD)
+    for row_ in old["rows"]:
+        row_["latency"]["8"] = row_["latency"]["1"]
+    assert "tflite-int8: batch 8 is no longer measured" in compare(old, OLD).notes
 
 
 def test_another_machine_is_told_and_its_latency_not_compared() -> None:
@@ -81,7 +104,7 @@ def test_a_fall_that_pairs_prove_and_counts_do_not() -> None:
     assert compare(OLD, new).regressions == []
     found = regression.compare(OLD, new, lambda name: predicted(56), lambda name: predicted(66 if name == INT8 else 56))
     assert found.regressions == ["tflite-int8: top-1 fell by 2.50 points (p = 0.0039)"]
-    assert found.notes == []
+    assert not any("counts" in note for note in found.notes)
 
 
 def test_counts_prove_a_large_fall() -> None:
