@@ -45,8 +45,8 @@ LIMIT = ("budget.max_top1_drop", 0.01)
 def test_without_a_budget_the_fastest_wins_and_the_others_say_by_how_much(choose: Choose) -> None:
     found = choose()
     assert (found["outcome"], found["winner"], found["nearest_miss"]) == ("selected", "tflite-int8", None)
-    assert (
-        found["sentence"] == "Ship tflite-int8 (p50 of 2 ms at batch 1), the best of 3 measured, as no budget is set."
+    assert found["sentence"].startswith(
+        "Ship tflite-int8 (p50 of 2 ms at batch 1), the best of 3 measured, as no budget is set."
     )
     assert found["variants"]["tflite-int8"] == {
         "eligible": True, "verdict": None, "images_needed": None, "reason": None
