@@ -199,7 +199,7 @@ def main() -> None:
         files.write_json(paths.REGISTER, {"outcome": chosen["outcome"], "uri": uri})
         return
     manifest = Manifest.read(chosen["winner"])
-    key = digest([name, identity(manifest)])
+    key = digest([name, identity(manifest), chosen["rivals"]])
     if recorded(paths.REGISTER, key, uri):
         return
     paths.REGISTER.unlink(missing_ok=True)
