@@ -80,7 +80,7 @@ def interval95(blocks: Sequence[Block], quantile: float) -> Interval:
     """Woodruff's interval for a quantile from order statistics (1952, JASA 47:635), with blocks as clusters.
 
     The share of calls below the quantile varies between blocks as a bootstrap over them would find, here in closed
-    form and with Student's t, since ten blocks are few: a percentile bootstrap over them covers 66 to 90 %. The share
+    form and with Student's t, since ten blocks are few: a percentile bootstrap over them covers 71 to 91 %. The share
     is never taken to vary less than with independent calls. Its interval is the wider one of the linear and the logit
     scale at each end, as a share near 1 is skewed. tests/common/test_latency.py has the coverage.
     """
