@@ -17,7 +17,6 @@ import psutil
 from stages import select, track
 from stages.common import (
     errors,
-    export,
     files,
     images,
     labels,
@@ -35,7 +34,7 @@ from stages.common.images import Preprocessing
 from stages.common.params import Params
 from stages.common.predictions import Prediction
 from stages.common.revision import predictions_at, summary_at
-from stages.runtimes import Manifest
+from stages.runtimes import Manifest, export
 from stages.runtimes.protocol import infer
 
 LOCK = Path(".make-repro.lock")
@@ -123,12 +122,13 @@ def verdict(setting: Params) -> list[str]:
 def check(against: str | None) -> int:
     """Print the choice, and what got worse since the revision `against` if one is named; returns the exit status."""
     chosen = _current_choice()
-    print(table.title(files.read_json(paths.SUMMARY)))
+    summary = files.read_json(paths.SUMMARY)
+    print(table.title(summary))
     best = "chosen" if chosen["outcome"] == select.SELECTED else "within budget"
     for name, judged in chosen["variants"].items():
         print(f"  {name}: {judged['reason'] or best}")
     print(chosen["sentence"])
-    return REGRESSION if against is not None and _worse_than(against) else STATUS[chosen["outcome"]]
+    return REGRESSION if against is not None and _worse_than(against, summary) else STATUS[chosen["outcome"]]
 
 
 def _current_choice() -> select.Record:
@@ -142,15 +142,15 @@ def _current_choice() -> select.Record:
     return chosen
 
 
-def _worse_than(revision: str) -> bool:
+def _worse_than(revision: str, summary: select.Record) -> bool:
     """Print what got worse since then, and what could not be compared."""
 
     def here(variant: str) -> list[Prediction]:
         return predictions.read(paths.record(variant, "predictions.csv"))
 
-    old, new = summary_at(revision), files.read_json(paths.SUMMARY)
+    old = summary_at(revision)
     try:
-        found = regression.compare(old, new, partial(predictions_at, revision), here)
+        found = regression.compare(old, summary, partial(predictions_at, revision), here)
     except KeyError as error:
         raise PipelineError(
             f"the results at {revision} lack {error}, as another version of this pipeline made them: name a newer one"

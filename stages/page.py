@@ -56,8 +56,8 @@ def interval(ends: Sequence[float | None] | None, digits: int, scale: float = 1)
 
 def cells(row: Record, baseline: Record | None, size: str) -> list[Figure]:
     """The numbers of a variant, in the order of `columns`."""
-    batch, change = _batch(row, size), row["change"] or {}
-    speed_up = baseline and _speed_up(row, baseline, size)
+    batch, change = table.batch(row, size), row["change"] or {}
+    speed_up = table.speed_up(row, baseline, size)
     return [
         Figure(number(row["top1"], 1, 100), interval(row["top1_ci95"], 1, 100)),
         Figure(number(change.get("drop"), 2, 100), interval(change.get("drop_ci95"), 2, 100)),
@@ -106,7 +106,7 @@ def notes(summary: Record, size: str) -> list[str]:
         found.append(f"Drop: top-1 of {variants.BASELINE} minus the variant's on the same images; above 0 is worse.")
     if not _find(summary, variants.BASELINE):
         found.append(f"{variants.BASELINE} was not measured, so there is no drop and no speed-up.")
-    batches = [batch for row in summary["rows"] if (batch := _batch(row, size))]
+    batches = [batch for row in summary["rows"] if (batch := table.batch(row, size))]
     for quantile in (0.9, 0.99):
         unquoted = [batch["samples"] for batch in batches if batch[f"p{100 * quantile:.0f}_ms"] is None]
         if unquoted:
@@ -164,7 +164,7 @@ def cards(row: Record, baseline: Record | None, size: str) -> list[Record]:
     if drop.text:
         found[0]["beside"] = f"drop {drop.text} points {drop.interval}"
     if baseline and baseline is not row and speed_up.text:
-        p50_ms = _batch(baseline, size)["p50_ms"]
+        p50_ms = table.batch(baseline, size)["p50_ms"]
         found[1]["beside"] = f"{speed_up.text} as fast as {variants.BASELINE}, {p50_ms:.2f}{NBSP}ms"
     for key, name, digits in (("size_bytes", "Size on disk", 1), ("peak_memory_bytes", "Peak memory", 0)):
         card = {"name": name, "unit": "MB", "text": number(row[key], digits, 1e-6), "interval": "", "beside": ""}
@@ -296,16 +296,6 @@ def render(shown: Record) -> str:
 
 def _find(summary: Record, name: str | None) -> Record | None:
     return next((row for row in summary["rows"] if row["variant"] == name), None)
-
-
-def _batch(row: Record, size: str) -> Record:
-    """Latency figures at a batch size; empty where there are none."""
-    return (row["latency"] or {}).get(size) or {}
-
-
-def _speed_up(row: Record, baseline: Record, size: str) -> float | None:
-    ours, theirs = (_batch(one, size).get("p50_ms") for one in (row, baseline))
-    return theirs / ours if ours and theirs else None
 
 
 def main() -> None:

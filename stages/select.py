@@ -12,15 +12,17 @@ from stages.common.params import Budget, Params
 
 Record = dict[str, Any]
 
+# The excess over a limit that the measurements cannot decide.
+UNDECIDED = math.inf
 SELECTED, CANNOT_TELL, NOTHING = "selected", "cannot tell", "nothing within budget"
 
 
 @dataclass(frozen=True)
 class Miss:
-    """One limit that a variant does not keep; `excess` is the share of the limit that it is over, None: not known."""
+    """One limit that a variant is not known to keep; `excess` is the share of it that it is over."""
 
     reason: str
-    excess: float | None
+    excess: float = UNDECIDED
 
 
 @dataclass(frozen=True)
@@ -62,14 +64,14 @@ def _drop_miss(row: Record, drop: Drop, limit: float | None) -> Miss | None:
     if limit is None or drop.verdict in (None, "within"):
         return None
     if row["change"] is None:
-        return Miss(f"its top-1 drop is unknown, since {variants.BASELINE} answered other images or none", None)
+        return Miss(f"its top-1 drop is unknown, since {variants.BASELINE} answered other images or none")
     change = row["change"]
     low, high = (100 * end for end in change["drop_ci95"])
     seen = f"top-1 drop of {100 * change['drop']:.2f} points [{low:.2f}, {high:.2f}]"
     if drop.verdict == "exceeds":
         return Miss(f"{seen} exceeds {100 * limit:g}", (change["drop"] - limit) / max(limit, 0.01))
     more = f"about {drop.images_needed or MOST_IMAGES:,}{'' if drop.images_needed else ' and more'} would be needed"
-    return Miss(f"cannot tell with {change['images']} images whether its {seen} exceeds {100 * limit:g}: {more}", None)
+    return Miss(f"cannot tell with {change['images']} images whether its {seen} exceeds {100 * limit:g}: {more}")
 
 
 def _p99_miss(row: Record, size: str, limit: float | None) -> Miss | None:
@@ -78,7 +80,7 @@ def _p99_miss(row: Record, size: str, limit: float | None) -> Miss | None:
     latency = row["latency"][size]
     if latency["p99_ms"] is None:
         needed = f"{latency['samples']} calls; it takes {calls_needed(0.99)} (benchmark.min_samples)"
-        return Miss(f"p99 at batch {size} cannot be quoted from {needed}", None)
+        return Miss(f"p99 at batch {size} cannot be quoted from {needed}")
     low, high = latency["p99_ci95_ms"]
     if high is not None and high <= limit:
         return None
@@ -86,7 +88,7 @@ def _p99_miss(row: Record, size: str, limit: float | None) -> Miss | None:
     seen = f"p99 of {latency['p99_ms']:.3g} ms {ends} at batch {size}"
     if low is not None and low > limit:
         return Miss(f"{seen} exceeds {limit:g}", latency["p99_ms"] / limit - 1)
-    return Miss(f"cannot tell with {latency['samples']} calls whether its {seen} exceeds {limit:g}", None)
+    return Miss(f"cannot tell with {latency['samples']} calls whether its {seen} exceeds {limit:g}")
 
 
 def _bytes_miss(what: str, value: int, limit: int | None) -> Miss | None:
@@ -168,25 +170,34 @@ def select(summary: Record, setting: Params) -> Record:
             row["variant"]: {
                 "eligible": not missed.get(row["variant"], [row["reason"]]),
                 **asdict(drops.get(row["variant"], Drop(None))),
-                "reason": _reason(row, missed, winner, objective, size),
+                "reason": _reason(row, missed, winner, rivals, lambda row: figure(row, objective, size)),
             }
             for row in summary["rows"]
         },
     }
 
 
-def _reason(row: Record, missed: dict[str, list[Miss]], winner: Record | None, objective: str, size: str) -> str | None:
+def _reason(
+    row: Record,
+    missed: dict[str, list[Miss]],
+    winner: Record | None,
+    rivals: Sequence[str],
+    told: Callable[[Record], str],
+) -> str | None:
     """Why a variant was not chosen."""
     name = row["variant"]
     if name not in missed:
         return f"{row['status']}: {row['reason']}"
     if missed[name]:
-        return "; ".join(miss.reason for miss in missed[name])
+        return _joined(missed[name])
     if winner is None or row is winner:
         return None
-    unclear = ", though their intervals overlap" if overlap(row, winner, objective, size) else ""
-    against = f"{figure(row, objective, size)} against the {figure(winner, objective, size)} of {winner['variant']}"
-    return against + unclear
+    unclear = ", though their intervals overlap" if name in rivals else ""
+    return f"{told(row)} against the {told(winner)} of {winner['variant']}{unclear}"
+
+
+def _joined(missed: Sequence[Miss]) -> str:
+    return "; ".join(miss.reason for miss in missed)
 
 
 def overlap(row: Record, other: Record, objective: str, size: str) -> bool:
@@ -211,16 +222,11 @@ def _doubts(winner: Record | None, rivals: Sequence[str]) -> str:
 
 
 def _nearest(missed: dict[str, list[Miss]]) -> Record | None:
-    """The variant whose largest excess is the smallest, one whose excess is not known last."""
+    """The variant whose largest excess is the smallest, one that cannot be told last."""
     if not missed:
         return None
-    worst = {name: max(_known(miss) for miss in found) for name, found in missed.items()}
-    name = min(worst, key=lambda name: worst[name])
-    return {"variant": name, "reason": "; ".join(miss.reason for miss in missed[name])}
-
-
-def _known(miss: Miss) -> float:
-    return math.inf if miss.excess is None else miss.excess
+    name = min(missed, key=lambda name: max(miss.excess for miss in missed[name]))
+    return {"variant": name, "reason": _joined(missed[name])}
 
 
 def _outcome(
@@ -232,12 +238,12 @@ def _outcome(
 ) -> tuple[str, str]:
     """How the choice ended, and the sentence that says so."""
     better = measured[: measured.index(winner)] if winner else measured
-    doubtful = next((r for r in better if all(miss.excess is None for miss in missed[r["variant"]])), None)
+    doubtful = next((r for r in better if all(miss.excess == UNDECIDED for miss in missed[r["variant"]])), None)
     choice = f"{winner['variant']} ({told(winner)})" if winner else "no variant"
     if doubtful:
-        reason = "; ".join(miss.reason for miss in missed[doubtful["variant"]])
         return CANNOT_TELL, (
-            f"{doubtful['variant']} ({told(doubtful)}) may be the better choice, but: {reason}. "
+            f"{doubtful['variant']} ({told(doubtful)}) may be the better choice, "
+            f"but: {_joined(missed[doubtful['variant']])}. "
             f"Known to be within budget: {choice}."
         )
     if winner:

@@ -23,6 +23,8 @@ import pytest
 import yaml
 from PIL import Image
 
+from tests.helpers import free_port, wait_for
+
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parent.parent
@@ -563,7 +565,7 @@ def test_the_mlflow_ui_compares_the_variants(project: Project, tmp_path: Path) -
         start_new_session=True,
     )  # fmt: skip
     try:
-        wait_for(port)
+        wait_for(f"http://127.0.0.1:{port}/health", server)
         page = f"http://127.0.0.1:{port}/#/compare-runs?{query}"
         quiet = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
         options = [
@@ -585,23 +587,3 @@ def test_the_mlflow_ui_compares_the_variants(project: Project, tmp_path: Path) -
         assert variant in dom.stdout
     assert "p50_ms" in dom.stdout
     assert shot.stat().st_size > 20_000
-
-
-def free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def wait_for(port: int) -> None:
-    import urllib.request
-
-    for _ in range(240):
-        try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2)
-            return
-        except OSError:
-            time.sleep(0.5)
-    raise TimeoutError("the MLflow UI did not start within two minutes")

@@ -3,10 +3,8 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,6 +22,7 @@ from stages.common.images import Preprocessing
 from stages.common.labels import Labels
 from stages.runtimes import runtime
 from stages.runtimes.protocol import Job
+from tests.helpers import free_port, save_tiny, wait_for
 
 SHAPE = (8, 8, 3)
 CLASSES = 6
@@ -72,27 +71,6 @@ def photographs(folder: Path) -> None:
     (folder / "labels.csv").write_text("\n".join(["file,label", *lines, ""]))
 
 
-def save_tiny(folder: Path) -> None:
-    """A SavedModel of a convolution and a softmax."""
-    from stages.common.tf import tensorflow
-
-    tf = tensorflow()
-    rng = np.random.default_rng(0)
-
-    class Tiny(tf.Module):  # type: ignore[misc]
-        def __init__(self) -> None:
-            self.kernel = tf.Variable(rng.normal(0, 0.5, (3, 3, 3, 8)).astype(np.float32))
-            self.last = tf.Variable(rng.normal(0, 2, (8, CLASSES)).astype(np.float32))
-
-        @tf.function(input_signature=[tf.TensorSpec([None, *SHAPE], tf.float32, name="images")])
-        def serve(self, images: Any) -> dict[str, Any]:
-            features = tf.nn.relu6(tf.nn.conv2d(images, self.kernel, 1, "SAME"))
-            return {"probabilities": tf.nn.softmax(tf.reduce_mean(features, [1, 2]) @ self.last)}
-
-    module = Tiny()
-    tf.saved_model.save(module, str(folder), signatures={"serving_default": module.serve})
-
-
 def converted(name: str, folder: Path, convert: Callable[[Path], Any]) -> None:
     """A variant's folder and record, as `convert` writes them."""
     engine, precision = name.split("-")
@@ -113,7 +91,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     names = tuple(f"class {index}" for index in range(CLASSES))
     labels.write(Labels(names, tuple(f"n{index:08}" for index in range(CLASSES))), folder / paths.LABELS)
     files.write_json(folder / paths.MODEL, {"name": NAME, "preprocessing": preprocessing()})
-    save_tiny(folder / "tiny")
+    save_tiny(folder / "tiny", SHAPE, CLASSES)
     photos = images.files(folder / paths.EVALUATION)
 
     def calibration(size: int) -> Iterator[Any]:
@@ -286,23 +264,6 @@ def running(*command: str, health: str, environment: dict[str, str]) -> Iterator
             yield
         finally:
             os.killpg(process.pid, 15)
-
-
-def wait_for(address: str, process: "subprocess.Popen[bytes]") -> None:
-    for _ in range(300):
-        assert process.poll() is None, process.communicate()[0].decode()
-        try:
-            urllib.request.urlopen(address, timeout=2)
-            return
-        except OSError:
-            time.sleep(0.2)
-    raise TimeoutError(address)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def post(address: str, request: Any) -> Any:

@@ -2,11 +2,8 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +14,7 @@ import pytest
 from stages import report, select, track
 from stages.common import files, params, paths, table
 from stages.common.errors import PipelineError
+from tests.helpers import free_port, wait_for
 
 NAMES = ("savedmodel-fp32", "tflite-fp32", "tflite-int8")
 
@@ -25,9 +23,7 @@ class Server:
     """`mlflow server` on loopback: a SQLite store and artifacts that only it can reach."""
 
     def __init__(self, folder: Path) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.url, self._folder = f"http://127.0.0.1:{self.port}", folder
         self.start()
 
@@ -39,16 +35,7 @@ class Server:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "mlflow", *command, *address], stdout=log, stderr=log, start_new_session=True
             )
-        self._wait()
-
-    def _wait(self) -> None:
-        deadline = time.monotonic() + 90
-        while time.monotonic() < deadline:
-            with suppress(OSError), urllib.request.urlopen(f"{self.url}/health", timeout=2) as answer:
-                if answer.status == 200:
-                    return
-            time.sleep(0.2)
-        raise AssertionError((self._folder / "server.log").read_text()[-2000:])
+        wait_for(f"{self.url}/health", self._process, self._folder / "server.log")
 
     def kill(self) -> None:
         """SIGKILL to it and its workers."""

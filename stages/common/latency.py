@@ -4,6 +4,7 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -57,6 +58,7 @@ class Latency:
         )
 
 
+@cache
 def calls_needed(quantile: float) -> int:
     """Fewest calls from which MLPerf's early-stopping rule quotes that quantile: 64 for p90, 662 for p99.
 

@@ -60,8 +60,9 @@ def _accuracy(old: Record, new: Record, pairs: Pairs, before: Predictions, now: 
     drops, p_values, unpaired = [], [], []
     for name, (first, second) in pairs.items():
         drops.append(first["top1"] - second["top1"])
-        if len(before(name)) == len(now(name)) == images:
-            p_values.append(Change.between(before(name), now(name)).mcnemar_p)
+        earlier, later = before(name), now(name)
+        if len(earlier) == len(later) == images:
+            p_values.append(Change.between(earlier, later).mcnemar_p)
         else:
             unpaired.append(name)
             p_values.append(_fisher(first["top1"], second["top1"], images))

@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 import tempfile
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,6 @@ def _git(*arguments: str) -> str:
     return "" if done.returncode else done.stdout
 
 
-@cache
 def predictions_at(revision: str, variant: str) -> list[Prediction]:
     """One variant's predictions there; empty where DVC's cache does not hold them."""
     with tempfile.TemporaryDirectory() as folder:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from stages.common import table
 from stages.common.charts import MARKERS
 
 Record = dict[str, Any]
@@ -210,7 +211,7 @@ def parts(row: Record) -> dict[str, int]:
 def _measured(rows: Sequence[Record], batch_size: int) -> Iterable[tuple[str, Record, Record]]:
     """Name, row and figures at a batch size of the variants that ran at it."""
     for row in rows:
-        batch = (row["latency"] or {}).get(str(batch_size))
+        batch = table.batch(row, batch_size)
         if row["status"] == "ok" and batch:
             yield row["variant"], row, batch
 

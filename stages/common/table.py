@@ -39,13 +39,6 @@ def _cells(r: Record, sizes: list[int], baseline: Record | None) -> list[str]:
     def number(value: float | None, scale: float = 1, digits: int = 1) -> str:
         return "" if value is None else f"{value * scale:.{digits}f}"
 
-    def latency(result: Record, key: str, size: int) -> float | None:
-        return ((result["latency"] or {}).get(str(size)) or {}).get(key)
-
-    def speed_up(size: int) -> str:
-        ours, theirs = latency(r, "p50_ms", size), latency(baseline, "p50_ms", size) if baseline else None
-        return f"{theirs / ours:.2f}x" if ours and theirs else ""
-
     def interval(ends: list[float] | None) -> str:
         return " [{:.1f}, {:.1f}]".format(*(100 * end for end in ends)) if ends else ""
 
@@ -56,12 +49,23 @@ def _cells(r: Record, sizes: list[int], baseline: Record | None) -> list[str]:
         number(r["top1"], 100) + interval(r["top1_ci95"]),
         number(change.get("drop"), 100) + interval(change.get("drop_ci95")),
         number(r["agreement"], 100),
-        *(number(latency(r, "p50_ms", size), digits=2) for size in sizes),
-        *(number(latency(r, "p90_ms", size), digits=2) for size in sizes[:1]),
-        *(speed_up(size) for size in sizes[:1]),
+        *(number(batch(r, size).get("p50_ms"), digits=2) for size in sizes),
+        *(number(batch(r, size).get("p90_ms"), digits=2) for size in sizes[:1]),
+        *(f"{ratio:.2f}x" if (ratio := speed_up(r, baseline, size)) else "" for size in sizes[:1]),
         number(r["size_bytes"], 1e-6),
         number(r["peak_memory_bytes"], 1e-6, 0),
     ]
+
+
+def batch(r: Record, size: int | str) -> Record:
+    """Latency figures of a variant at a batch size; empty where there are none."""
+    return (r["latency"] or {}).get(str(size)) or {}
+
+
+def speed_up(r: Record, baseline: Record | None, size: int | str) -> float | None:
+    """How many times as fast as the baseline; None where either was not timed."""
+    ours, theirs = batch(r, size).get("p50_ms"), batch(baseline, size).get("p50_ms") if baseline else None
+    return theirs / ours if ours and theirs else None
 
 
 def _line(cells: list[str], widths: list[int], texts: int) -> str:

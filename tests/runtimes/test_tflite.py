@@ -8,6 +8,7 @@ import pytest
 from stages.common.images import Floats
 from stages.runtimes import tflite
 from stages.runtimes.protocol import Job, Session, infer
+from tests.helpers import save_tiny
 
 SHAPE = (8, 8, 3)
 CLASSES = 6
@@ -62,25 +63,8 @@ def calibration(size: int) -> Iterator[Floats]:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     """SavedModel of a convolution and a softmax, and the same as a function of NumPy arrays."""
-    from stages.common.tf import tensorflow
-
-    tf = tensorflow()
-    rng = np.random.default_rng(0)
-
-    class Tiny(tf.Module):  # type: ignore[misc]
-        def __init__(self) -> None:
-            self.kernel = tf.Variable(rng.normal(0, 0.5, (3, 3, 3, 8)).astype(np.float32))
-            self.last = tf.Variable(rng.normal(0, 2, (8, CLASSES)).astype(np.float32))
-
-        @tf.function(input_signature=[tf.TensorSpec([None, *SHAPE], tf.float32, name="images")])
-        def serve(self, images: Any) -> dict[str, Any]:
-            features = tf.nn.relu6(tf.nn.conv2d(images, self.kernel, 1, "SAME"))
-            return {"probabilities": tf.nn.softmax(tf.reduce_mean(features, [1, 2]) @ self.last)}
-
     folder = tmp_path_factory.mktemp("saved_model")
-    module = Tiny()
-    tf.saved_model.save(module, str(folder), signatures={"serving_default": module.serve})
-    return folder, lambda images: module.serve(tf.constant(images))["probabilities"].numpy()
+    return folder, save_tiny(folder, SHAPE, CLASSES)
 
 
 def converted(model: tuple[Path, Any], target: Path, precision: str) -> tuple[dict[str, Any], Session]:

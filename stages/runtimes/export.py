@@ -10,14 +10,14 @@ from typing import Any
 from stages.common import files, labels, paths
 from stages.common.errors import PipelineError
 from stages.common.tf import tensorflow
+from stages.runtimes import Manifest
+from stages.runtimes.tflite import FILE as TFLITE_FILE
+from stages.runtimes.tftrt import BATCH_SIZES
 
 Record = dict[str, Any]
 
 # Inside an export: what was exported, and which files belong to it.
 RECORD = "export.json"
-# Names that the runtimes give.
-TFLITE_FILE, BATCH_SIZES = "model.tflite", "batch_sizes.json"
-
 NO_TRITON = "Triton has no official backend for TFLite, so this export is for TensorFlow Serving alone."
 # TensorFlow Serving of the TensorFlow that converted, and Triton with that TensorFlow (24.01) or, since an engine loads
 # in no other version of TensorRT, with the TensorRT of the extra `gpu` (23.03).
@@ -31,7 +31,7 @@ class Choice:
     """The chosen variant, and what the stages recorded of it."""
 
     sentence: str
-    manifest: Record
+    manifest: Manifest
     row: Record
     model: Record
     machine: Record
@@ -44,7 +44,7 @@ class Choice:
     @property
     def runtime(self) -> str:
         """Which of the runtimes made it."""
-        return str(self.manifest["runtime"])
+        return self.manifest.runtime
 
     @property
     def on_gpu(self) -> bool:
@@ -62,7 +62,7 @@ def choice() -> Choice:
         )
     summary = files.read_json(paths.SUMMARY)
     row = next(row for row in summary["rows"] if row["variant"] == chosen["winner"])
-    manifest = files.read_json(paths.model(chosen["winner"]) / paths.MANIFEST)
+    manifest = Manifest.read(chosen["winner"])
     return Choice(chosen["sentence"], manifest, row, files.read_json(paths.MODEL), files.read_json(paths.ENVIRONMENT))
 
 
@@ -78,7 +78,7 @@ def write(target: Path) -> list[str]:
             f"the export could not be written to {target} ({error.strerror or error}): make room there, or name a "
             "folder that can be written with TO=FOLDER"
         ) from None
-    told = [f"{chosen.manifest['variant']} of {chosen.name} is in {target}; its README.txt says how to serve it."]
+    told = [f"{chosen.manifest.variant} of {chosen.name} is in {target}; its README.txt says how to serve it."]
     return told + ([NO_TRITON] if chosen.runtime == "tflite" else [])
 
 
@@ -106,7 +106,7 @@ def _fill(folder: Path, chosen: Choice) -> None:
     """Everything in an export; its record comes last."""
     serving = folder / "tensorflow_serving"
     version = serving / chosen.name / "1"
-    _copy_model(chosen.manifest["variant"], version)
+    _copy_model(chosen.manifest.variant, version)
     interface = _tflite_interface(version) if chosen.runtime == "tflite" else _saved_model_interface(version)
     files.write_text(serving / "models.config", models_config(chosen.name))
     files.write_json(folder / "preprocessing.json", chosen.model["preprocessing"] | interface)
@@ -119,7 +119,7 @@ def _fill(folder: Path, chosen: Choice) -> None:
         files.write_text(repository / "labels.txt", names)
         files.write_text(repository / "config.pbtxt", triton_config(chosen, interface, sizes))
     files.write_text(folder / "README.txt", readme(chosen, interface, sizes))
-    record = {"model": chosen.name, "variant": chosen.manifest["variant"], "sentence": chosen.sentence}
+    record = {"model": chosen.name, "variant": chosen.manifest.variant, "sentence": chosen.sentence}
     files.write_json(folder / RECORD, record | {"files": _contents(folder)})
 
 
@@ -195,7 +195,7 @@ def triton_config(chosen: Choice, interface: Record, sizes: list[int]) -> str:
     """A text proto of inference.ModelConfig; its dims leave out the batch."""
     source, result = interface["input"], interface["output"]
     # Elsewhere requests stay as they come: engines with dynamic shapes may serve no sizes but those of their profiles.
-    static = chosen.runtime == "tftrt" and not chosen.manifest["options"]["dynamic_shapes"]
+    static = chosen.runtime == "tftrt" and not chosen.manifest.options["dynamic_shapes"]
     batching = f"dynamic_batching {{ preferred_batch_size: {sizes} }}\n" if static else ""
     # TF-TRT forgets the shape of its output, so that comes from the model's record.
     return f"""\
@@ -220,7 +220,7 @@ instance_group {{ kind: {"KIND_GPU" if chosen.runtime == "tftrt" else "KIND_AUTO
 def readme(chosen: Choice, interface: Record, sizes: list[int]) -> str:
     """What a person who has nothing but the export must know."""
     parts = [
-        f"{chosen.name}, {chosen.manifest['variant']}\n\n{chosen.sentence}\n{measured(chosen)}",
+        f"{chosen.name}, {chosen.manifest.variant}\n\n{chosen.sentence}\n{measured(chosen)}",
         _what_goes_in(interface),
         _engines(chosen, sizes) if chosen.runtime == "tftrt" else "",
         f"TensorFlow Serving, on port 8501\n\n{_serving_command(chosen)}",

@@ -11,10 +11,10 @@ from google.protobuf import text_format
 
 from stages import __main__ as command
 from stages import report, select
-from stages.common import export, files, labels, params, paths
+from stages.common import files, labels, params, paths
 from stages.common.errors import PipelineError
 from stages.common.labels import Labels
-from stages.runtimes import Manifest, tflite, tftrt
+from stages.runtimes import Manifest, export, tflite, tftrt
 from stages.runtimes.protocol import Job, infer
 
 SHAPE, CLASSES = (4, 4, 3), 6

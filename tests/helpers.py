@@ -1,0 +1,52 @@
+"""What several test files do in the same way: a tiny model, a free port, a server that answers."""
+
+import socket
+import subprocess
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def save_tiny(folder: Path, shape: tuple[int, int, int], classes: int) -> Callable[[Any], Any]:
+    """Save a SavedModel of a convolution and a softmax; returns the same as a function of NumPy arrays."""
+    from stages.common.tf import tensorflow
+
+    tf = tensorflow()
+    rng = np.random.default_rng(0)
+
+    class Tiny(tf.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.kernel = tf.Variable(rng.normal(0, 0.5, (3, 3, 3, 8)).astype(np.float32))
+            self.last = tf.Variable(rng.normal(0, 2, (8, classes)).astype(np.float32))
+
+        @tf.function(input_signature=[tf.TensorSpec([None, *shape], tf.float32, name="images")])
+        def serve(self, images: Any) -> dict[str, Any]:
+            features = tf.nn.relu6(tf.nn.conv2d(images, self.kernel, 1, "SAME"))
+            return {"probabilities": tf.nn.softmax(tf.reduce_mean(features, [1, 2]) @ self.last)}
+
+    module = Tiny()
+    tf.saved_model.save(module, str(folder), signatures={"serving_default": module.serve})
+    return lambda images: module.serve(tf.constant(images))["probabilities"].numpy()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for(address: str, process: "subprocess.Popen[Any]", log: Path | None = None) -> None:
+    """Until the server answers; fails with what it printed if it ends, or after two minutes."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        assert process.poll() is None, log.read_text()[-2000:] if log else process.communicate()[0]
+        try:
+            urllib.request.urlopen(address, timeout=2)
+            return
+        except OSError:
+            time.sleep(0.2)
+    raise TimeoutError(address)
