@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from stages import runtimes
-from stages.common import errors, files, images, isolate, params, paths, variants
+from stages.common import errors, files, images, isolate, params, paths, system, variants
 from stages.common.errors import PipelineError
 from stages.common.images import Floats, Preprocessing
 from stages.runtimes.protocol import Job
@@ -94,7 +94,8 @@ def outcome(name: str, setting: params.Params, target: Path) -> dict[str, Any]:
         return result | {"status": "skipped", "reason": reason}
     try:
         job = job_for(name, setting, target)
-        seconds, details = isolate.call(convert, runtime, job)
+        with system.watched(paths.record(name, "convert_system.csv")):
+            seconds, details = isolate.call(convert, runtime, job)
         if setting.convert.repeats > 1:
             details["builds"] = builds(runtime, job, (seconds, details), setting.convert.repeats)
     except PipelineError as error:
@@ -105,12 +106,13 @@ def outcome(name: str, setting: params.Params, target: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Read params, convert one variant, and write its model folder and convert.json."""
+    """Read params, convert one variant, and write its model folder, convert.json and convert_system.csv."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("variant", choices=variants.VALID)
     name = parser.parse_args().variant
     setting = params.load()
     runtime, precision = variants.parse(name)
+    system.write([], paths.record(name, "convert_system.csv"))
     header = {"variant": name, "runtime": runtime, "precision": precision}
     with files.new_directory(paths.model(name)) as folder:
         result = outcome(name, setting, folder)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from stages.common import errors, files, images, isolate, metrics, params, paths, predictions, variants
+from stages.common import errors, files, images, isolate, metrics, params, paths, predictions, system, variants
 from stages.common.errors import PipelineError
 from stages.common.images import Preprocessing
 from stages.common.predictions import TOP, Prediction
@@ -57,7 +57,7 @@ def evaluate(variant: str, batch_size: int) -> dict[str, int]:
 
 
 def main() -> None:
-    """Read params, evaluate one variant, and write evaluate.json and predictions.csv."""
+    """Read params, evaluate one variant, and write evaluate.json, predictions.csv and evaluate_system.csv."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("variant", choices=variants.VALID)
     name = parser.parse_args().variant
@@ -65,15 +65,18 @@ def main() -> None:
     manifest = Manifest.read(name)
     record = paths.record(name, "evaluate.json")
     predictions.write([], paths.record(name, "predictions.csv"))
+    system.write([], paths.record(name, "evaluate_system.csv"))
     if manifest.status != "ok":
         # Not this stage's failure: it is done, and runs again when there is a model.
         files.write_json(record, {"status": "skipped", "reason": manifest.reason})
         return
     try:
-        files.write_json(record, {"status": "ok", "reason": None} | isolate.call(evaluate, name, batch_size))
+        with system.watched(paths.record(name, "evaluate_system.csv")):
+            found = isolate.call(evaluate, name, batch_size)
     except PipelineError as error:
         files.write_json(record, {"status": "failed", "reason": str(error)})
         raise PipelineError(f"{name} could not be evaluated: {error}") from None
+    files.write_json(record, {"status": "ok", "reason": None} | found)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from stages.common import errors, files, metrics, params, paths
+from stages.common import errors, files, metrics, params, paths, system
 from stages.common.errors import PipelineError
 from stages.common.params import Params
 from stages.common.store import cause, connect, digest, one_at_a_time, recorded, tracking_uri
@@ -17,6 +17,7 @@ Record = dict[str, Any]
 
 # What is logged of every variant and of the pipeline as a whole.
 RECORDS = ("convert.json", "evaluate.json", "predictions.csv")
+WATCHED = ("convert", "evaluate")
 PARENT_FILES = (
     paths.PARAMS, paths.SUMMARY, paths.SUMMARY_TABLE, paths.METRICS, paths.ENVIRONMENT, paths.IMAGES, paths.MODEL,
     paths.SELECTION, paths.PAGE, paths.BENCHMARK, paths.SAMPLES, paths.PLOTS,
@@ -26,14 +27,17 @@ PARENT_FILES = (
 # MLflow refuses longer tags; the summary stands among the artifacts anyway.
 LONGEST_NOTE = 7000
 LONGEST_DIGEST = 36
+# In one request to a server.
+MOST_METRICS = 1000
 
 
 class Point(NamedTuple):
-    """One metric value."""
+    """One metric value; without a time, that of its being logged."""
 
     name: str
     value: float
     step: int
+    time_ms: int | None = None
 
 
 def run_key(setting: Params, summary: Record) -> str:
@@ -100,8 +104,10 @@ class Store:
         from mlflow.entities import Metric, Param
 
         now = int(time.time() * 1000)
-        values_now = [Metric(point.name, point.value, now, point.step) for point in points]
-        self._client.log_batch(run, values_now, [Param(key, str(value)) for key, value in values.items()])
+        found = [Metric(point.name, point.value, point.time_ms or now, point.step) for point in points]
+        self._client.log_batch(run, params=[Param(key, str(value)) for key, value in values.items()])
+        for start in range(0, len(found), MOST_METRICS):
+            self._client.log_batch(run, metrics=found[start : start + MOST_METRICS])
         for path in artifacts:
             if path.is_dir():
                 self._client.log_artifacts(run, str(path), path.name)
@@ -125,6 +131,17 @@ def child_metrics(row: Record) -> list[Point]:
         for size, latency in (row[term] or {}).items():
             points += [Point(f"{prefix}{name}", value, int(size)) for name, value in metrics.plain(latency).items()]
     return points
+
+
+def system_metrics(variant: str) -> list[Point]:
+    """What the machine did while the variant was converted and evaluated, where MLflow's UI looks for it."""
+    watched = [sample for stage in WATCHED for sample in system.read(paths.record(variant, f"{stage}_system.csv"))]
+    return [
+        Point(f"system/{name}", value, step, sample.time_ms)
+        for step, sample in enumerate(watched)
+        for name, value in sample._asdict().items()
+        if name != "time_ms" and value is not None
+    ]
 
 
 def note(sentence: str, table: str) -> dict[str, str]:
@@ -179,7 +196,10 @@ def log_variant(
     store.log_datasets(run_id, datasets)
     values = {"variant": name, "runtime": row["runtime"], "precision": row["precision"]}
     store.log(
-        run_id, flat(asdict(setting)) | values, child_metrics(row), [paths.record(name, file) for file in RECORDS]
+        run_id,
+        flat(asdict(setting)) | values,
+        child_metrics(row) + system_metrics(name),
+        [paths.record(name, file) for file in RECORDS],
     )
     store.finish(run_id)
 

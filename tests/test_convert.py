@@ -1,4 +1,5 @@
 import pickle
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,9 +8,10 @@ import numpy as np
 import pytest
 
 from stages import convert
-from stages.common import files, params, paths
+from stages.common import files, params, paths, system
 from stages.common.errors import PipelineError
 from stages.common.images import Preprocessing
+from stages.common.system import Sample
 from stages.runtimes import Manifest
 
 Edit = Callable[..., None]
@@ -70,6 +72,29 @@ def test_further_builds_are_compared_and_not_kept(
     assert {build["model_sha256"] for build in found} == {files.tree_digest(paths.SAVED_MODEL)}
     assert all(build["size_bytes"] == 12 and build["convert_s"] > 0 for build in found)
     assert list(tmp_path.glob("tmp*")) == []
+
+
+def test_the_machine_is_watched_while_it_converts_and_not_while_it_times(
+    prepared: None, run: Run, edit: Edit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[int] = []
+
+    def timed(*_: Any) -> float:
+        threads.append(threading.active_count())
+        return 2.0
+
+    monkeypatch.setattr(convert.isolate, "call", lambda function, *arguments: function(*arguments))
+    monkeypatch.setattr(convert, "p50_of", timed)
+    edit(("convert.repeats", 2))
+    run("savedmodel-fp32")
+    assert threads == [1, 1]
+    assert len(system.read(paths.record("savedmodel-fp32", "convert_system.csv"))) == 1
+
+
+def test_what_is_not_converted_is_not_watched(prepared: None, run: Run) -> None:
+    system.write([Sample(1, 2.0, 3.0, None, None, None)], paths.record("tftrt-int8", "convert_system.csv"))
+    run("tftrt-int8")
+    assert system.read(paths.record("tftrt-int8", "convert_system.csv")) == []
 
 
 def test_one_build_has_nothing_to_be_compared_with(prepared: None, run: Run) -> None:

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 
 from stages import evaluate
-from stages.common import files, isolate, paths, predictions
+from stages.common import files, isolate, paths, predictions, system
 from stages.common.errors import PipelineError
 from stages.common.images import Floats
 from stages.common.predictions import HEADER, Prediction
@@ -129,6 +129,7 @@ def test_a_variant_without_a_model_is_skipped(checkout: Path, command_line: Comm
     command_line("tflite-fp32")
     evaluate.main()
     assert outcome() == {"status": "skipped", "reason": "no NVIDIA GPU"}
+    assert paths.record("tflite-fp32", "evaluate_system.csv").exists()
     assert paths.record("tflite-fp32", "predictions.csv").read_text() == ",".join(HEADER) + "\n"
 
 
@@ -139,6 +140,7 @@ def test_main_records_the_counts(seven: Red, command_line: Command, monkeypatch:
     assert outcome()["status"] == "ok"
     assert outcome()["top1_correct"] == 5
     assert seven.sizes == [7]
+    assert len(system.read(paths.record("tflite-fp32", "evaluate_system.csv"))) == 1
 
 
 def test_a_failure_is_recorded_with_its_reason_and_no_old_predictions(checkout: Path, command_line: Command) -> None:

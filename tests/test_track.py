@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from stages import report, select, track
-from stages.common import errors, files, params, paths, store, table
+from stages.common import errors, files, params, paths, store, system, table
 from stages.common.errors import PipelineError
+from stages.common.system import Sample
 
 Main = Callable[..., None]
 NAMES = ("savedmodel-fp32", "tftrt-fp32", "tflite-int8")
@@ -170,6 +171,23 @@ def test_metrics_have_the_batch_size_as_their_step(main: Main, main_checkout: Pa
     assert store.steps(run, "agreement") == {0: 0.75}
     low, high = run.data.metrics["top1_ci95_low"], run.data.metrics["top1_ci95_high"]
     assert (low, high) == (pytest.approx(0.15, abs=1e-3), pytest.approx(0.85, abs=1e-3))
+
+
+def test_system_metrics_are_logged_at_their_own_time(
+    main: Main, main_checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(track, "MOST_METRICS", 3)
+    system.write([Sample(1000, 5.0, 800.0, None, None, None)], paths.record("tflite-int8", "convert_system.csv"))
+    later = [Sample(9000 + i, 90.0, 900.0, None, 7.0, None) for i in range(2)]
+    system.write(later, paths.record("tflite-int8", "evaluate_system.csv"))
+    main()
+    store = Logged(main_checkout)
+    run = store.children(store.parents[0])["tflite-int8"]
+    assert store.steps(run, "system/cpu_utilization_percentage") == {0: 5, 1: 90, 2: 90}
+    assert store.steps(run, "system/gpu_0_memory_usage_megabytes") == {1: 7, 2: 7}
+    history = store.client.get_metric_history(run.info.run_id, "system/system_memory_usage_megabytes")
+    assert [point.timestamp for point in history] == [1000, 9000, 9001]
+    assert "system/gpu_0_power_usage_watts" not in run.data.metrics
 
 
 def test_the_proof_of_conversion_is_logged_as_metrics(results: Any) -> None:

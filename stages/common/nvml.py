@@ -62,6 +62,11 @@ class Gpu:
         """Memory that all processes hold together, the driver's own share included."""
         return int(pynvml.nvmlDeviceGetMemoryInfo(self._handle).used)
 
+    def utilization_percentage(self) -> int | None:
+        """Share of the last moments in which a kernel ran."""
+        rates = self._ask(pynvml.nvmlDeviceGetUtilizationRates)
+        return None if rates is None else int(rates.gpu)
+
     def processes(self) -> int:
         """How many processes compute on it; inside a container NVML may see none of the others."""
         return len(self._ask(pynvml.nvmlDeviceGetComputeRunningProcesses) or ())

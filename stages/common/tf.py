@@ -1,6 +1,7 @@
 """TensorFlow, imported late and quietly: it takes seconds, and only some stages need it."""
 
 import os
+from contextlib import suppress
 from typing import Any
 
 
@@ -19,6 +20,8 @@ def tensorflow(threads: int | None = None, tf32: bool = True) -> Any:
     if threads is not None:  # else TensorFlow may be in use already, where a notebook loads the champion
         tensorflow.config.threading.set_intra_op_parallelism_threads(threads)
     for gpu in tensorflow.config.list_physical_devices("GPU"):
-        tensorflow.config.experimental.set_memory_growth(gpu, True)
+        # Refused where the GPU is in use already, as in a notebook that loads the champion: that process has chosen.
+        with suppress(RuntimeError):
+            tensorflow.config.experimental.set_memory_growth(gpu, True)
     tensorflow.config.experimental.enable_tensor_float_32_execution(tf32)
     return tensorflow

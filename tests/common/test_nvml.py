@@ -102,6 +102,16 @@ def test_what_the_driver_does_not_tell_is_none(monkeypatch: pytest.MonkeyPatch) 
     assert state(monkeypatch, IDLE, **silent) == State(1980, 2619, 41, None, ())
 
 
+def test_utilization_is_known_or_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: Any) -> None:
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
+
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetUtilizationRates", lambda handle: type("Rates", (), {"gpu": 71}))
+    assert nvml.Gpu("handle").utilization_percentage() == 71
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetUtilizationRates", refuse)
+    assert nvml.Gpu("handle").utilization_percentage() is None
+
+
 def test_conditions_are_ranges_and_counts() -> None:
     states = [State(1980, 2619, 40, None, ()), State(1500, 2619, 60, None, ("power cap",))]
     assert nvml.conditions([asdict(state) for state in states]) == {
