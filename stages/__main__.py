@@ -33,7 +33,7 @@ from stages.common.errors import PipelineError
 from stages.common.images import Preprocessing
 from stages.common.params import Params
 from stages.common.predictions import Prediction
-from stages.common.revision import predictions_at, summary_at
+from stages.common.revision import predictions_at, record_at
 from stages.runtimes import Manifest, export
 from stages.runtimes.protocol import infer
 
@@ -44,6 +44,7 @@ SHARED = {
     "download": paths.DOWNLOAD,
     "images": paths.IMAGES,
     "save": paths.MODEL,
+    "to_onnx": paths.ONNX_RECORD,
     "benchmark": paths.BENCHMARK,
     "report": paths.SUMMARY,
     "select": paths.SELECTION,
@@ -76,7 +77,7 @@ def run(command: Sequence[str]) -> None:
         messages = [json.loads(line) for line in collected]
     # A command that ended early may have left the table of an earlier run.
     problems = verdict(setting) if status == 0 else [f"the pipeline did not run to its end (exit status {status})"]
-    if problems:
+    if problems or messages:
         # Without a table a shared stage failed first, and what failed after it lacked its results.
         reasons = messages if paths.SUMMARY.exists() else messages[:1]
         raise PipelineError("\n  ".join(filter(None, [*problems, *reasons, errors.disk_hint()])))
@@ -108,6 +109,8 @@ def verdict(setting: Params) -> list[str]:
     if missing:
         return [f"the stage `{missing[0]}` failed, so there is no table"]
     print("\n" + paths.SUMMARY_TABLE.read_text(encoding="utf-8"))
+    if files.read_json(paths.SELECTION)["params"] != select.fingerprint(setting):
+        return ["the stage `select` failed, so the choice is an earlier one"]
     print(files.read_json(paths.SELECTION)["sentence"] + "\n")
     summary = files.read_json(paths.SUMMARY)
     failed = [row["variant"] for row in summary["rows"] if row["status"] == "failed"]
@@ -128,7 +131,7 @@ def check(against: str | None) -> int:
     for name, judged in chosen["variants"].items():
         print(f"  {name}: {judged['reason'] or best}")
     print(chosen["sentence"])
-    return REGRESSION if against is not None and _worse_than(against, summary) else STATUS[chosen["outcome"]]
+    return max(STATUS[chosen["outcome"]], _compared(against, summary, chosen) if against is not None else 0)
 
 
 def _current_choice() -> select.Record:
@@ -142,24 +145,28 @@ def _current_choice() -> select.Record:
     return chosen
 
 
-def _worse_than(revision: str, summary: select.Record) -> bool:
-    """Print what got worse since then, and what could not be compared."""
+def _compared(revision: str, summary: select.Record, chosen: select.Record) -> int:
+    """Print what got worse since then, and what cannot be told; returns the exit status."""
 
     def here(variant: str) -> list[Prediction]:
         return predictions.read(paths.record(variant, "predictions.csv"))
 
-    old = summary_at(revision)
+    old, before = record_at(revision, paths.SUMMARY), record_at(revision, paths.SELECTION)
     try:
-        found = regression.compare(old, summary, partial(predictions_at, revision), here)
-    except KeyError as error:
+        ships = regression.Chosen(before["winner"], chosen["winner"])
+        found = regression.compare(old, summary, ships, partial(predictions_at, revision), here)
+    except (KeyError, TypeError) as error:
         raise PipelineError(
-            f"the results at {revision} lack {error}, as another version of this pipeline made them: name a newer one"
+            f"the results at {revision} cannot be read ({errors.describe(error)}), as another version of this pipeline "
+            "made them: name a newer one"
         ) from None
     for note in found.notes:
         print(f"  {note}")
+    if found.unknown:
+        print(f"Cannot tell: {'; '.join(found.unknown)}.")
     worse = f"Worse than {revision}: {'; '.join(found.regressions)}." if found.regressions else ""
     print(worse or f"Nothing that was compared is worse than {revision} beyond noise.")
-    return bool(found.regressions)
+    return REGRESSION if found.regressions else STATUS[select.CANNOT_TELL] if found.unknown else 0
 
 
 def predict(names: Sequence[str], variant: str | None) -> None:

@@ -1,6 +1,7 @@
 """Write report.html: the decision, what it rests on and what changed, in one file that needs nothing else."""
 
 import csv
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -294,6 +295,16 @@ def render(shown: Record) -> str:
     return environment.get_template(TEMPLATE.name).render(shown)
 
 
+def code_version() -> Record:
+    """Commit of the code that ran, and whether it had changes that are in no commit; None outside a git checkout."""
+    commit = _git("rev-parse", "--short=12", "HEAD")
+    return {"commit": commit or None, "changed": bool(_git("status", "--porcelain", "--", "stages", "dvc.yaml"))}
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=False).stdout.strip()
+
+
 def _find(summary: Record, name: str | None) -> Record | None:
     return next((row for row in summary["rows"] if row["variant"] == name), None)
 
@@ -304,6 +315,7 @@ def main() -> None:
     calls = read_calls(paths.SAMPLES, str(selection["batch_size"]))
     shown = content(summary, selection, calls, labels.read())
     shown["params"] = paths.PARAMS.read_text(encoding="utf-8")
+    shown |= code_version()
     files.write_text(paths.PAGE, render(shown))
 
 

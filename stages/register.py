@@ -15,7 +15,7 @@ import numpy as np
 from stages.common import errors, files, params, paths
 from stages.common.champion import CHAMPION, PREVIOUS, Registry
 from stages.common.errors import PipelineError
-from stages.common.store import cause, connect, digest, one_at_a_time, recorded, tracking_uri
+from stages.common.store import cause, connect, digest, holds, one_at_a_time, recorded, tracking_uri
 from stages.runtimes import Manifest
 
 Record = dict[str, Any]
@@ -24,7 +24,12 @@ PACKAGE = Path(__file__).parent
 # The module that travels with the model, and what it must find installed.
 SERVED = "stages.runtimes.served"
 REQUIRED = ("mlflow", "numpy", "pandas", "pillow")
-RUNTIME_REQUIRED = {"savedmodel": "tensorflow", "tflite": "ai-edge-litert", "tftrt": "tensorflow[and-cuda]"}
+RUNTIME_REQUIRED = {
+    "savedmodel": "tensorflow",
+    "tflite": "ai-edge-litert",
+    "onnxruntime": "onnxruntime",
+    "tftrt": "tensorflow[and-cuda]",
+}
 
 
 def registered_name(model: str) -> str:
@@ -154,8 +159,8 @@ def log(client: Any, manifest: Manifest, batch_size: int, tags: dict[str, str], 
     return client.finalize_logged_model(model.model_id, "READY")
 
 
-def register(client: Any, name: str, manifest: Manifest, batch_size: int, chosen: Record, run: str) -> str:
-    """Make the variant the champion unless it is already; returns its version."""
+def register(client: Any, name: str, manifest: Manifest, batch_size: int, chosen: Record, run: str) -> dict[str, str]:
+    """Make the variant the champion unless it or a rival of it is already; returns version and variant of who is."""
     registry, tags = Registry(client, name), identity(manifest)
     champion = registry.champion()
     # The champion does not change for a difference that the measurements cannot tell.
@@ -164,7 +169,7 @@ def register(client: Any, name: str, manifest: Manifest, batch_size: int, chosen
             print(
                 f"{name}: version {champion}, {rival}, cannot be told from {manifest.variant} and stays the {CHAMPION}"
             )
-            return str(champion)
+            return {"version": str(champion), "variant": rival}
     version = registry.find(tags)
     if version is None:
         version = registry.add(log(client, manifest, batch_size, tags, run), run, tags)
@@ -173,7 +178,13 @@ def register(client: Any, name: str, manifest: Manifest, batch_size: int, chosen
         registry.promote(version)
         told = f", and version {champion} the {PREVIOUS}" if champion else ""
         print(f"{name}: version {version}, {manifest.variant}, is now the {CHAMPION}{told}")
-    return version
+    return {"version": version, "variant": manifest.variant}
+
+
+def has_champion(uri: str, name: str) -> bool:
+    """Whether any version is the champion; which one, a person may have decided since."""
+    query = f"SELECT 1 FROM registered_model_aliases WHERE name = ? AND alias = '{CHAMPION}'"
+    return holds(uri, query, [name], lambda client: Registry(client, name).champion() is not None)
 
 
 def tracked_run(uri: str) -> str:
@@ -200,13 +211,13 @@ def main() -> None:
         return
     manifest = Manifest.read(chosen["winner"])
     key = digest([name, identity(manifest), chosen["rivals"]])
-    if recorded(paths.REGISTER, key, uri):
+    if recorded(paths.REGISTER, key, uri) and has_champion(uri, name):
         return
     paths.REGISTER.unlink(missing_ok=True)
     run = tracked_run(uri)
     try:
         with one_at_a_time(arguments.checkout):
-            version = register(connect(uri), name, manifest, setting.evaluation.batch_size, chosen, run)
+            champion = register(connect(uri), name, manifest, setting.evaluation.batch_size, chosen, run)
     except PipelineError:
         raise
     except Exception as error:
@@ -214,7 +225,7 @@ def main() -> None:
             f"could not register {manifest.variant} in MLflow at {uri} ({cause(error)}): the {CHAMPION} is what it "
             "was, `make repro` registers it once the store answers"
         ) from None
-    files.write_json(paths.REGISTER, {"key": key, "uri": uri, "outcome": "selected", "name": name, "version": version})
+    files.write_json(paths.REGISTER, {"key": key, "uri": uri, "outcome": "selected", "name": name} | champion)
 
 
 if __name__ == "__main__":

@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from stages.common import errors, files, params, paths, store, table, variants
+from stages.common import errors, files, params, paths, predictions, store, table, variants
 from stages.common.latency import calls_needed
-from stages.common.paired import MOST_IMAGES, images_needed
+from stages.common.paired import MOST_IMAGES, Change, images_needed
 from stages.common.params import Budget, Params
 
 Record = dict[str, Any]
@@ -192,7 +192,7 @@ def _reason(
         return _joined(missed[name])
     if winner is None or row is winner:
         return None
-    unclear = ", though their intervals overlap" if name in rivals else ""
+    unclear = ", though the measurements cannot tell them apart" if name in rivals else ""
     return f"{told(row)} against the {told(winner)} of {winner['variant']}{unclear}"
 
 
@@ -201,13 +201,20 @@ def _joined(missed: Sequence[Miss]) -> str:
 
 
 def overlap(row: Record, other: Record, objective: str, size: str) -> bool:
-    """Whether the intervals of what is compared do; images/s and sizes have none."""
-    if objective not in ("latency", "top1"):
+    """Whether the measurements cannot tell which of two is better; images/s and sizes have no intervals."""
+    if objective == "top1":
+        low, high = _paired_drop(row["variant"], other["variant"])
+        return low <= 0 <= high
+    if objective != "latency":
         return False
-    (low, high), (other_low, other_high) = (
-        r["top1_ci95"] if objective == "top1" else r["latency"][size]["p50_ci95_ms"] for r in (row, other)
-    )
+    (low, high), (other_low, other_high) = (r["latency"][size]["p50_ci95_ms"] for r in (row, other))
     return _end(low, 0) <= _end(other_high, math.inf) and _end(other_low, 0) <= _end(high, math.inf)
+
+
+def _paired_drop(variant: str, other: str) -> tuple[float, float]:
+    """Score interval of the difference in top-1 on the same images, which is narrower than that of two shares."""
+    answers = [predictions.read(paths.record(name, "predictions.csv")) for name in (variant, other)]
+    return Change.between(*answers).drop_ci95
 
 
 def _end(value: float | None, unbounded: float) -> float:
@@ -217,7 +224,7 @@ def _end(value: float | None, unbounded: float) -> float:
 def _doubts(winner: Record | None, rivals: Sequence[str]) -> str:
     """What a reader of the choice must know, as further sentences."""
     doubtful = table.status(winner).removeprefix("ok").lstrip(", ") if winner else ""
-    found = f" It cannot be told from {', '.join(rivals)}: their intervals overlap." if rivals else ""
+    found = f" The measurements cannot tell it from {', '.join(rivals)}." if rivals else ""
     return found + (f" Its measurement is doubtful: {doubtful}." if doubtful else "")
 
 

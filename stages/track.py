@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from stages.common import errors, files, metrics, params, paths, system
 from stages.common.errors import PipelineError
 from stages.common.params import Params
-from stages.common.store import cause, connect, digest, one_at_a_time, recorded, tracking_uri
+from stages.common.store import cause, connect, digest, holds, one_at_a_time, recorded, tracking_uri
 
 Record = dict[str, Any]
 
@@ -218,8 +218,15 @@ def common_tags(summary: Record, experiment: str) -> dict[str, str]:
 
 
 def already_logged(key: str, uri: str) -> bool:
-    """Whether the receipt in track.json is for these results and this store, and a local store is still there."""
-    return recorded(paths.TRACK, key, uri)
+    """Whether track.json is for these results and this store, and the store still has the run."""
+    receipt = recorded(paths.TRACK, key, uri)
+    query = "SELECT 1 FROM runs WHERE run_uuid = ? AND lifecycle_stage = 'active'"
+
+    def active(client: Any) -> bool:
+        return bool(client.get_run(run).info.lifecycle_stage == "active")
+
+    run = str(receipt["run"]) if receipt else ""
+    return bool(run) and holds(uri, query, [run], active)
 
 
 def main() -> None:

@@ -39,7 +39,7 @@ def committed(finish: Finish) -> None:
     """A git repository whose only commit, tagged v1, holds results with 20 ms for INT8."""
     finish(20.0)
     git("init")
-    git("add", str(paths.SUMMARY))
+    git("add", str(paths.SUMMARY), str(paths.SELECTION))
     git("commit", "-m", "results")
     git("tag", "v1")
 
@@ -89,11 +89,28 @@ def test_results_like_those_of_a_revision_pass(committed: None, capsys: pytest.C
 def test_a_regression_has_a_status_of_its_own(
     committed: None, finish: Finish, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    finish(30.0)
+    finish(50.0)
     assert command.check("v1") == 5
-    assert (
-        capsys.readouterr().out.splitlines()[-1].startswith("Worse than v1: tflite-int8: p50 at batch 1 rose by 50.0%")
+    *_, unknown, last = capsys.readouterr().out.splitlines()
+    assert unknown.startswith(
+        "Cannot tell: what ships, tflite-int8 then and savedmodel-fp32 now: p50 at batch 1 rose by"
     )
+    assert last.startswith("Worse than v1: tflite-int8: p50 at batch 1 rose by 150.0% against savedmodel-fp32")
+
+
+def test_what_one_run_cannot_tell_has_the_status_of_that(
+    committed: None, finish: Finish, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finish(30.0)
+    assert command.check("v1") == 3
+    *_, unknown, last = capsys.readouterr().out.splitlines()
+    assert unknown.startswith("Cannot tell: tflite-int8: p50 at batch 1 rose by 50.0% against savedmodel-fp32, but how")
+    assert last == "Nothing that was compared is worse than v1 beyond noise."
+
+
+def test_a_choice_that_is_no_longer_within_budget_keeps_its_status(committed: None, finish: Finish) -> None:
+    finish(20.0, ("budget.max_size_bytes", 1))
+    assert command.check("v1") == 4
 
 
 def test_an_unknown_revision_is_an_error(committed: None) -> None:
@@ -116,7 +133,7 @@ def test_a_commit_without_results_and_one_with_damaged_ones_are_errors(committed
         command.check("HEAD")
     good = paths.SUMMARY.read_text()
     paths.SUMMARY.write_text("<<<<<<< HEAD\n")
-    git("add", str(paths.SUMMARY))
+    git("add", str(paths.SUMMARY), str(paths.SELECTION))
     git("commit", "-m", "conflict")
     paths.SUMMARY.write_text(good)
     with pytest.raises(PipelineError, match=r"reports/summary\.json at HEAD is damaged .*: name another commit"):
@@ -152,5 +169,5 @@ def test_results_of_another_version_are_an_error(committed: None) -> None:
         row["latency"] = {size: {"p50_ms": 1.0} for size in row["latency"]}
     files.write_json(paths.SUMMARY, summary)
     git("commit", "-am", "older")
-    with pytest.raises(PipelineError, match=r"results at HEAD lack 'p50_ci95_ms', as another version"):
+    with pytest.raises(PipelineError, match=r"at HEAD cannot be read \(KeyError: 'p50_ci95_ms'\), as another version"):
         command.check("HEAD")

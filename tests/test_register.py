@@ -101,7 +101,9 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
         engine, precision = name.split("-")
 
         def convert(target: Path, engine: str = engine, precision: str = precision) -> None:
-            job = Job(folder / "tiny", target, precision, SHAPE, calibration, (1,), OPTIONS[engine])
+            job = Job(
+                folder / "tiny", folder / "tiny.onnx", target, precision, SHAPE, calibration, (1,), OPTIONS[engine]
+            )
             runtime(engine).convert(job)
 
         converted(name, folder, convert)
@@ -323,8 +325,33 @@ def test_a_receipt_does_not_hide_a_store_that_is_gone(project: Project, migrated
     project.register("tflite-int8")
     shutil.copy(migrated, project.folder / "mlflow.db")
     project.use(project.uri, (project.folder / "mlartifacts").as_uri())
+    assert not register.has_champion(project.uri, NAME)
     (project.folder / "mlflow.db").rename("elsewhere")
-    assert not register.recorded(paths.REGISTER, files.read_json(paths.REGISTER)["key"], project.uri)
+    assert not register.has_champion(project.uri, NAME)
+
+
+def test_a_champion_that_somebody_deleted_comes_back(project: Project) -> None:
+    project.register("tflite-int8")
+    project.client.delete_registered_model_alias(NAME, "champion")
+    project.main()
+    assert (project.versions(), project.aliases()) == ({1: "tflite-int8"}, {"champion": 1})
+
+
+def test_a_champion_that_somebody_chose_stays(project: Project) -> None:
+    project.register("tflite-fp32")
+    project.register("tflite-int8")
+    project.client.set_registered_model_alias(NAME, "champion", "1")
+    project.main()
+    assert project.aliases()["champion"] == 1
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "null"])
+def test_a_damaged_receipt_is_none(project: Project, text: str) -> None:
+    project.register("tflite-int8")
+    before = paths.REGISTER.read_text()
+    paths.REGISTER.write_text(text)
+    project.main()
+    assert paths.REGISTER.read_text() == before
 
 
 def test_another_winner_takes_the_alias_and_the_old_one_stays_reachable(

@@ -231,6 +231,28 @@ def test_a_kept_receipt_does_not_hide_a_store_that_is_gone(
     assert track.already_logged(key, uri)
     (main_checkout / "mlflow.db").unlink()
     assert not track.already_logged(key, uri)
+    shutil.copy(migrated, main_checkout / "mlflow.db")
+    main()
+    assert len(Logged(main_checkout).runs) == 1 + len(NAMES)
+
+
+def test_a_run_that_somebody_deleted_is_logged_again(main: Main, main_checkout: Path) -> None:
+    main()
+    logged = Logged(main_checkout)
+    logged.client.delete_run(logged.parents[0].info.run_id)
+    main()
+    (parent,) = Logged(main_checkout).parents
+    assert parent.info.run_id != logged.parents[0].info.run_id
+
+
+@pytest.mark.parametrize("text", ["{", "[]"])
+def test_a_damaged_receipt_is_none(main: Main, main_checkout: Path, text: str) -> None:
+    main()
+    before = paths.TRACK.read_text()
+    paths.TRACK.write_text(text)
+    main()
+    assert paths.TRACK.read_text() == before
+    assert len(Logged(main_checkout).runs) == 1 + len(NAMES)
 
 
 def test_other_parameters_with_the_same_results_are_a_new_parent_of_cached_children(

@@ -65,10 +65,10 @@ class Preprocessing:
         return scaled.reshape(pixels.shape)
 
 
-def decode(path: Path) -> Image.Image:
-    """Upright RGB image; PipelineError names a file that cannot be read."""
+def decode(path: Path, formats: tuple[str, ...] | None = None) -> Image.Image:
+    """Upright RGB image, of any format that Pillow knows or of these; PipelineError names a file that is none."""
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=formats) as image:
             turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
             upright = image.copy() if turn is None else image.transpose(turn)
         if upright.mode.startswith("I"):

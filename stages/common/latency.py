@@ -47,9 +47,9 @@ class Latency:
             p50_ms=float(np.median(calls)),
             p90_ms=_quoted(calls, 0.9),
             p99_ms=_quoted(calls, 0.99),
-            p50_ci95_ms=interval95(blocks, 0.5),
-            p90_ci95_ms=interval95(blocks, 0.9),
-            p99_ci95_ms=interval95(blocks, 0.99),
+            p50_ci95_ms=across_repeats95(repeats, 0.5),
+            p90_ci95_ms=across_repeats95(repeats, 0.9),
+            p99_ci95_ms=across_repeats95(repeats, 0.99),
             mean_ms=mean,
             throughput_ips=batch_size * 1000 / mean,
             samples=len(calls),
@@ -76,6 +76,26 @@ def calls_needed(quantile: float) -> int:
 def _quoted(calls: "np.ndarray[tuple[int], np.dtype[np.float64]]", quantile: float) -> float | None:
     """The percentile, or None where MLPerf would not quote it from so few calls."""
     return float(np.quantile(calls, quantile)) if len(calls) >= calls_needed(quantile) else None
+
+
+def across_repeats95(repeats: Sequence[Repeat], quantile: float) -> Interval:
+    """For a typical process: the interval of all blocks, widened to Student's t on the logarithms of the repeats' own.
+
+    Fresh processes differ by more than the blocks of one of them tell. A single repeat cannot know by how much, so its
+    interval holds for that run alone.
+    """
+    from scipy.stats import t
+
+    low, high = interval95([block for repeat in repeats for block in repeat], quantile)
+    if len(repeats) == 1:
+        return low, high
+    logarithms = [math.log(np.quantile(np.concatenate(repeat), quantile)) for repeat in repeats]
+    middle = statistics.mean(logarithms)
+    reach = t.ppf(0.975, len(repeats) - 1) * statistics.stdev(logarithms) / math.sqrt(len(repeats))
+    return (
+        None if low is None else min(low, math.exp(middle - reach)),
+        None if high is None else max(high, math.exp(middle + reach)),
+    )
 
 
 def interval95(blocks: Sequence[Block], quantile: float) -> Interval:

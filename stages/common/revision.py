@@ -1,4 +1,4 @@
-"""Results as another git revision has them: the summary from git, predictions from DVC's cache."""
+"""Results as another git revision has them: the records from git, predictions from DVC's cache."""
 
 import json
 import subprocess
@@ -12,17 +12,17 @@ from stages.common.errors import PipelineError
 from stages.common.predictions import Prediction
 
 
-def summary_at(revision: str) -> dict[str, Any]:
-    """summary.json of that commit, tag or branch; PipelineError where it has none."""
+def record_at(revision: str, path: Path) -> dict[str, Any]:
+    """A JSON record of that commit, tag or branch; PipelineError where it has none."""
     commit = _git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}").strip()
-    text = commit and _git("show", f"{commit}:./{paths.SUMMARY}")
+    text = commit and _git("show", f"{commit}:./{path}")
     if not text:
-        what = f"no {paths.SUMMARY} at {revision}" if commit else f"no revision {revision!r}"
+        what = f"no {path} at {revision}" if commit else f"no revision {revision!r}"
         raise PipelineError(f"git knows {what}: name a commit, tag or branch that holds results")
     try:
         return dict(json.loads(text))
-    except ValueError as error:
-        raise PipelineError(f"{paths.SUMMARY} at {revision} is damaged ({error}): name another commit") from None
+    except (ValueError, TypeError) as error:
+        raise PipelineError(f"{path} at {revision} is damaged ({error}): name another commit") from None
 
 
 def _git(*arguments: str) -> str:
@@ -37,4 +37,9 @@ def predictions_at(revision: str, variant: str) -> list[Prediction]:
         copy = Path(folder) / "predictions.csv"
         named = [".", str(paths.record(variant, "predictions.csv")), "--rev", revision, "--out", str(copy)]
         subprocess.run([sys.executable, "-m", "dvc", "get", "--quiet", *named], capture_output=True, check=False)
-        return predictions.read(copy)
+        try:
+            return predictions.read(copy)
+        except PipelineError:
+            raise PipelineError(
+                f"the predictions of {variant} at {revision} are damaged: name another commit"
+            ) from None

@@ -6,10 +6,12 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from stages.common import errors, files
 from stages.common.errors import PipelineError
@@ -39,11 +41,30 @@ def connect(uri: str) -> Any:
     return mlflow.MlflowClient(uri)
 
 
-def recorded(receipt: Path, key: str, uri: str) -> bool:
-    """Whether that receipt is for these results and this store, and a local store is still there."""
-    found = files.read_json(receipt) if receipt.exists() else {}
+def recorded(receipt: Path, key: str, uri: str) -> dict[str, Any] | None:
+    """The receipt if it is for these results and this store; a damaged one is none."""
+    with suppress(PipelineError):
+        found = files.read_json(receipt)
+        if isinstance(found, dict) and found.get("key") == key and found.get("uri") == uri:
+            return found
+    return None
+
+
+def holds(uri: str, query: str, values: Sequence[str], ask: Callable[[Any], bool]) -> bool:
+    """Whether the store still has what a receipt says.
+
+    A local database answers `query` in a millisecond; a server is asked by MLflow's client, whose import takes seconds.
+    """
     database = re.match(r"sqlite:///(.*)", uri)
-    return bool(found.get("key") == key and found.get("uri") == uri and (not database or Path(database[1]).exists()))
+    if not database:
+        from mlflow.exceptions import MlflowException
+
+        with suppress(MlflowException):
+            return ask(connect(uri))
+        return False
+    with suppress(sqlite3.Error), closing(sqlite3.connect(f"file:{quote(database[1])}?mode=ro", uri=True)) as found:
+        return found.execute(query, values).fetchone() is not None
+    return False
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What the machine does while a stage works, once a second: never while anything is timed."""
+"""What the machine does while a stage works, once a second: never while calls are timed."""
 
 import csv
 import signal

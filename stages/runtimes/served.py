@@ -25,6 +25,8 @@ from stages.runtimes.protocol import Session, infer
 # The signature's only input, and what lies in the model's folder.
 INPUT = "image"
 SETTING, LABELS, MODEL = "served.json", "labels.csv", "model"
+# Of a file from the network.
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
 COLUMNS = ("label", "name", "wnid", "score", "top5_labels", "top5_names", "top5_scores")
 
 
@@ -97,7 +99,7 @@ def _decoded(content: bytes) -> Image.Image:
         file.write(content)
         file.flush()
         try:
-            return images.decode(Path(file.name))
+            return images.decode(Path(file.name), FORMATS)
         except PipelineError:
             raise ValueError("its bytes are no image file that Pillow can read: send a JPEG or PNG") from None
 

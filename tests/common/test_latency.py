@@ -6,7 +6,7 @@ import numpy.typing as npt
 import pytest
 from scipy.stats import norm
 
-from stages.common.latency import Latency, calls_needed, interval95
+from stages.common.latency import Latency, across_repeats95, calls_needed, interval95
 
 Calls = npt.NDArray[np.float64]
 
@@ -101,6 +101,35 @@ def test_intervals_cover_at_least_as_often_as_they_say(
     found = [interval95(list(draw(generator, 10, calls)), quantile) for _ in range(600)]
     covered = [(low is None or low <= truth) and (high is None or truth <= high) for low, high in found]
     assert np.mean(covered) >= 0.95
+
+
+@pytest.mark.parametrize("repeats", [2, 3, 5])
+@pytest.mark.parametrize(("quantile", "calls"), [(0.5, 10), (0.9, 10), (0.99, 34)])
+@pytest.mark.parametrize("spread", [0.02, 0.1])
+def test_intervals_cover_although_fresh_processes_differ(
+    repeats: int, quantile: float, calls: int, spread: float
+) -> None:
+    """A process is faster or slower as a whole; the truth is the quantile of a typical one."""
+    # Student's t is exact here, so it covers 95 % and no more: two standard errors of 400 draws are allowed for.
+    generator = np.random.default_rng(7)
+    truth = np.exp(0.1 * norm.ppf(quantile))
+    covered = []
+    for _ in range(400):
+        levels = np.exp(spread * generator.normal(size=repeats))
+        calls_of = [level * np.exp(0.1 * generator.normal(size=(10, calls))) for level in levels]
+        low, high = across_repeats95([list(found) for found in calls_of], quantile)
+        covered.append((low is None or low <= truth) and (high is None or truth <= high))
+    assert np.mean(covered) >= 0.95 - 2 * np.sqrt(0.95 * 0.05 / 400)
+
+
+def test_repeats_that_differ_widen_the_interval() -> None:
+    generator = np.random.default_rng(0)
+    same = [list(generator.normal(100, 1, (10, 10))) for _ in range(3)]
+    apart = [[block * level for block in repeat] for repeat, level in zip(same, (0.95, 1.0, 1.05), strict=True)]
+    low, high = across_repeats95(apart, 0.5)
+    assert low is not None and high is not None
+    assert low < 93 and high > 107
+    assert across_repeats95(same[:1], 0.5) == interval95(same[0], 0.5)
 
 
 def test_intervals_of_independent_calls_are_hardly_wider_than_they_must_be() -> None:

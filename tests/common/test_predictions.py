@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from stages.common import predictions
+from stages.common.errors import PipelineError
 from stages.common.predictions import HEADER, Prediction
 
 
@@ -26,6 +27,13 @@ def test_the_table_keeps_seven_digits_of_every_score(tmp_path: Path) -> None:
 
 def test_a_table_without_predictions_is_its_header(tmp_path: Path) -> None:
     assert written([], tmp_path) == ",".join(HEADER) + "\n"
+
+
+@pytest.mark.parametrize("text", ["file,label\na.jpg,1\n", "file,label,class1,score1\na.jpg,one,1,0.5\n", "junk\nx\n"])
+def test_a_table_of_something_else_is_told(tmp_path: Path, text: str) -> None:
+    (tmp_path / "predictions.csv").write_text(text)
+    with pytest.raises(PipelineError, match=r"predictions\.csv is no table of predictions .*: delete it and run"):
+        predictions.read(tmp_path / "predictions.csv")
 
 
 def test_what_was_written_is_read(tmp_path: Path) -> None:

@@ -135,6 +135,7 @@ def test_pixels_are_preprocessed_as_for_the_evaluation(tmp_path: Path, model_rec
     [
         (b"no image", "its bytes are no image file that Pillow can read"),
         ("bm8gaW1hZ2U=", "its bytes are no image file that Pillow can read"),
+        (encoded("GIF"), "its bytes are no image file that Pillow can read"),
         ("not base64!", "its text is not base64"),
         (np.zeros((4, 4, 3), np.float32), "and is float32 of shape [4, 4, 3]"),
         (np.zeros((4, 4), np.uint8), "and is uint8 of shape [4, 4]"),
