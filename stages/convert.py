@@ -1,4 +1,4 @@
-"""Convert the SavedModel into one variant, or record why it cannot be."""
+"""Convert the model into one variant, or record why it cannot be."""
 
 import argparse
 import shutil
@@ -76,6 +76,7 @@ def job_for(name: str, setting: params.Params, target: Path) -> Job:
     preprocessing = Preprocessing.from_json(model["preprocessing"])
     return Job(
         saved_model=paths.SAVED_MODEL,
+        onnx=paths.ONNX,
         target=target,
         precision=precision,
         input_shape=tuple(model["input_shape"]),

@@ -34,6 +34,7 @@ def describe_machine(threads: int | None) -> dict[str, Any]:
         "tensorrt": _tensorrt(),
         "tensorflow": {"version": _wheel("tensorflow"), **_tensorflow_build()},
         "litert": _wheel("ai-edge-litert"),
+        "onnxruntime": _wheel("onnxruntime"),
         "cpu": _cpu_model(),
         "cores": cores,
         "threads": threads or cores,

@@ -161,6 +161,7 @@ def machine() -> dict[str, Any]:
         "tensorrt": {"linked": "8.5.3.1", "loaded": "8.5.3", "missing": None},
         "tensorflow": {"version": "2.14.1", "built_with_tensorrt": True, "built_for_cuda": "11.8"},
         "litert": "2.3.0",
+        "onnxruntime": "1.23.2",
         "cpu": "a CPU",
         "cores": 2,
         "threads": 2,

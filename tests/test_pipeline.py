@@ -30,7 +30,7 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared" / "data"
 WEIGHTS = SHARED / "keras/models/mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224.h5"
-VARIANTS = ["savedmodel-fp32", "tftrt-fp16", "tflite-fp32", "tflite-int8"]
+VARIANTS = ["savedmodel-fp32", "tftrt-fp16", "tflite-fp32", "tflite-int8", "onnxruntime-int8"]
 # Logs every process that imports TensorFlow, by a hook that Python itself runs at the start of each.
 COUNT_IMPORTS = """
 import os, sys
@@ -217,9 +217,9 @@ def test_real_weights_classify_real_photographs(project: Project) -> None:
 
 
 def test_tensorflow_is_imported_only_where_it_is_needed(project: Project) -> None:
-    """save, two TFLite conversions, and the baseline's evaluation and benchmark."""
+    """save, to_onnx, two TFLite conversions, and the baseline's evaluation and benchmark."""
     pids = Path(project.environment["TF_IMPORT_LOG"]).read_text().split()
-    assert len(set(pids)) == 5
+    assert len(set(pids)) == 6
 
 
 def test_second_run_does_nothing(project: Project) -> None:
@@ -312,7 +312,7 @@ def test_a_changed_budget_chooses_again_and_measures_nothing(project: Project) -
     project.repro_ok()
     checked = project.run("python", "-m", "stages", "check")
     assert checked.returncode == 0
-    assert "\nShip tflite-" in checked.stdout
+    assert re.search(r"\nShip (tflite|onnxruntime)-", checked.stdout)
 
 
 def test_the_report_is_one_file_about_the_choice(project: Project) -> None:
@@ -404,7 +404,7 @@ def test_a_killed_conversion_costs_one_row(project: Project) -> None:
     assert "convert: its process was ended by SIGKILL, probably for lack of memory" in rows["tflite-int8"]["reason"]
     assert rows["tflite-int8"]["top1"] is rows["tflite-int8"]["latency"] is None
     assert rows["tflite-fp32"]["status"] == "ok" and rows["tflite-fp32"]["latency"]
-    assert "| tflite-int8     | failed" in done.stdout
+    assert "| tflite-int8      | failed" in done.stdout
     assert done.stderr.splitlines()[-1].startswith("  tflite-int8 could not be converted: its process was ended by")
 
 

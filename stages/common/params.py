@@ -136,6 +136,14 @@ class TFLiteParams:
 
 
 @dataclass(frozen=True, config=STRICT)
+class ONNXRuntimeParams:
+    """How ONNX Runtime's INT8 comes about."""
+
+    calibrator: Literal["minmax", "percentile", "entropy"]
+    reduce_range: bool
+
+
+@dataclass(frozen=True, config=STRICT)
 class TFTRTParams:
     """TensorRT inside TensorFlow."""
 
@@ -190,6 +198,7 @@ class Params:
     benchmark: BenchmarkParams
     savedmodel: SavedModelParams
     tflite: TFLiteParams
+    onnxruntime: ONNXRuntimeParams
     tftrt: TFTRTParams
     budget: Budget
     select: SelectParams

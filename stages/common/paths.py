@@ -11,6 +11,7 @@ SOURCES = Path("reports/sources.json")
 DOWNLOAD = Path("reports/download.json")
 IMAGES = Path("reports/images.json")
 MODEL = Path("reports/model.json")
+ONNX_RECORD = Path("reports/onnx.json")
 BENCHMARK = Path("reports/benchmark.json")
 SAMPLES = Path("reports/samples.csv")
 SUMMARY = Path("reports/summary.json")
@@ -27,6 +28,7 @@ LABELS = WEIGHTS / "labels.csv"
 EVALUATION = Path("data/evaluation")
 CALIBRATION = Path("data/calibration")
 SAVED_MODEL = Path("models/saved_model")
+ONNX = Path("models/onnx/model.onnx")
 # Folders that belong to the pipeline: DVC and `make clean` remove what is in them.
 WRITTEN = (WEIGHTS, EVALUATION, CALIBRATION, Path("models"), Path("reports"))
 # In every variant's folder: what it is, and whether there is a model beside it.

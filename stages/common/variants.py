@@ -6,6 +6,7 @@ PRECISIONS = {
     "savedmodel": ("fp32",),
     "tftrt": ("fp32", "fp16", "int8"),
     "tflite": ("fp32", "fp16", "dynamic", "int8"),
+    "onnxruntime": ("fp32", "int8"),
 }
 BASELINE = "savedmodel-fp32"
 VALID = tuple(f"{runtime}-{precision}" for runtime, names in PRECISIONS.items() for precision in names)

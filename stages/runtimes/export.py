@@ -10,20 +10,21 @@ from typing import Any
 from stages.common import files, labels, paths
 from stages.common.errors import PipelineError
 from stages.common.tf import tensorflow
-from stages.runtimes import Manifest
-from stages.runtimes.tflite import FILE as TFLITE_FILE
-from stages.runtimes.tftrt import BATCH_SIZES
+from stages.runtimes import Manifest, onnxruntime, tflite, tftrt
 
 Record = dict[str, Any]
 
 # Inside an export: what was exported, and which files belong to it.
 RECORD = "export.json"
 NO_TRITON = "Triton has no official backend for TFLite, so this export is for TensorFlow Serving alone."
+NO_SERVING = "TensorFlow Serving takes no ONNX, so this export is for Triton alone."
 # TensorFlow Serving of the TensorFlow that converted, and Triton with that TensorFlow (24.01) or, since an engine loads
 # in no other version of TensorRT, with the TensorRT of the extra `gpu` (23.03).
 SERVING_IMAGE = "tensorflow/serving:2.14.1"
 TRITON_IMAGE = "nvcr.io/nvidia/tritonserver:24.01-py3"
 TRITON_TENSORRT_IMAGE = "nvcr.io/nvidia/tritonserver:23.03-py3"
+# Where Triton runs what was measured on that device alone.
+KINDS = {"tftrt": "KIND_GPU", "onnxruntime": "KIND_CPU"}
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,17 @@ class Choice:
     @property
     def on_gpu(self) -> bool:
         """Whether it was measured on a GPU."""
-        return bool(self.machine["gpus"]) and self.runtime != "tflite"
+        return bool(self.machine["gpus"]) and self.runtime not in ("tflite", "onnxruntime")
+
+    @property
+    def for_serving(self) -> bool:
+        """Whether TensorFlow Serving takes it."""
+        return self.runtime != "onnxruntime"
+
+    @property
+    def for_triton(self) -> bool:
+        """Whether one of Triton's official backends takes it."""
+        return self.runtime != "tflite"
 
 
 def choice() -> Choice:
@@ -78,8 +89,17 @@ def write(target: Path) -> list[str]:
             f"the export could not be written to {target} ({error.strerror or error}): make room there, or name a "
             "folder that can be written with TO=FOLDER"
         ) from None
-    told = [f"{chosen.manifest.variant} of {chosen.name} is in {target}; its README.txt says how to serve it."]
-    return told + ([NO_TRITON] if chosen.runtime == "tflite" else [])
+    limits = [text for text, fits in ((NO_TRITON, chosen.for_triton), (NO_SERVING, chosen.for_serving)) if not fits]
+    told = f"{chosen.manifest.variant} of {chosen.name} is in {target}; its README.txt says how to serve it."
+    return [told, *_other_champion(chosen.manifest.variant), *limits]
+
+
+def _other_champion(variant: str) -> list[str]:
+    """The registry keeps a champion that the measurements cannot tell from the choice."""
+    champion = files.read_json(paths.REGISTER).get("variant", variant) if paths.REGISTER.exists() else variant
+    return (
+        [] if champion == variant else [f"MLflow's champion is still {champion}, which cannot be told from {variant}."]
+    )
 
 
 def _refuse_foreign(target: Path) -> None:
@@ -104,18 +124,19 @@ def _contents(folder: Path) -> dict[str, int]:
 
 def _fill(folder: Path, chosen: Choice) -> None:
     """Everything in an export; its record comes last."""
-    serving = folder / "tensorflow_serving"
-    version = serving / chosen.name / "1"
+    serving, repository = folder / "tensorflow_serving", folder / "triton" / chosen.name
+    version = (serving / chosen.name if chosen.for_serving else repository) / "1"
     _copy_model(chosen.manifest.variant, version)
-    interface = _tflite_interface(version) if chosen.runtime == "tflite" else _saved_model_interface(version)
-    files.write_text(serving / "models.config", models_config(chosen.name))
+    interface = INTERFACES.get(chosen.runtime, _saved_model_interface)(version)
+    if chosen.for_serving:
+        files.write_text(serving / "models.config", models_config(chosen.name))
     files.write_json(folder / "preprocessing.json", chosen.model["preprocessing"] | interface)
     names = "".join(f"{name}\n" for name in labels.read().names)
     files.write_text(folder / "labels.txt", names)
     sizes = _batch_sizes(version, chosen)
-    if chosen.runtime != "tflite":
-        repository = folder / "triton" / chosen.name
-        _copy(version, repository / "1" / "model.savedmodel")
+    if chosen.for_triton:
+        if chosen.for_serving:
+            _copy(version, repository / "1" / "model.savedmodel")
         files.write_text(repository / "labels.txt", names)
         files.write_text(repository / "config.pbtxt", triton_config(chosen, interface, sizes))
     files.write_text(folder / "README.txt", readme(chosen, interface, sizes))
@@ -159,7 +180,7 @@ def _tflite_interface(folder: Path) -> Record:
     """The file's only input and output, by the names of their tensors, as TensorFlow Serving calls them."""
     from ai_edge_litert.interpreter import Interpreter
 
-    interpreter = Interpreter(str(folder / TFLITE_FILE))
+    interpreter = Interpreter(str(folder / tflite.FILE))
     (source,), (result,) = interpreter.get_input_details(), interpreter.get_output_details()
     shape = {"shape": source["shape_signature"].tolist()}
     return {"input": _tflite_tensor(source) | shape, "output": _tflite_tensor(result)}
@@ -171,10 +192,29 @@ def _tflite_tensor(details: Record) -> Record:
     return tensor | ({"scale": scale, "zero_point": zero_point} if scale else {})
 
 
+def _onnx_interface(folder: Path) -> Record:
+    """The graph's only input and output; -1 where its size is open, as in a SavedModel."""
+    import onnx
+
+    graph = onnx.load(folder / onnxruntime.FILE).graph
+    ((source,), (result,)) = graph.input, graph.output
+    shape = [dim.dim_value or -1 for dim in source.type.tensor_type.shape.dim]
+    return {"input": _onnx_tensor(source) | {"shape": shape}, "output": _onnx_tensor(result)}
+
+
+def _onnx_tensor(value: Any) -> Record:
+    import onnx
+
+    return {"name": value.name, "type": onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type).name}
+
+
+INTERFACES = {"tflite": _tflite_interface, "onnxruntime": _onnx_interface}
+
+
 def _batch_sizes(folder: Path, chosen: Choice) -> list[int]:
     """Sizes that there are engines for, or else that were measured."""
     if chosen.runtime == "tftrt":
-        return [int(size) for size in files.read_json(folder / BATCH_SIZES)]
+        return [int(size) for size in files.read_json(folder / tftrt.BATCH_SIZES)]
     return sorted(int(size) for size in chosen.row["latency"])
 
 
@@ -200,7 +240,7 @@ def triton_config(chosen: Choice, interface: Record, sizes: list[int]) -> str:
     # TF-TRT forgets the shape of its output, so that comes from the model's record.
     return f"""\
 name: {json.dumps(chosen.name)}
-platform: "tensorflow_savedmodel"
+platform: "{"onnxruntime_onnx" if chosen.runtime == "onnxruntime" else "tensorflow_savedmodel"}"
 max_batch_size: {max(sizes)}
 input {{
   name: {json.dumps(source["name"])}
@@ -213,7 +253,7 @@ output {{
   dims: [{chosen.model["classes"]}]
   label_filename: "labels.txt"
 }}
-instance_group {{ kind: {"KIND_GPU" if chosen.runtime == "tftrt" else "KIND_AUTO"} }}
+instance_group {{ kind: {KINDS.get(chosen.runtime, "KIND_AUTO")} }}
 {batching}"""
 
 
@@ -223,8 +263,8 @@ def readme(chosen: Choice, interface: Record, sizes: list[int]) -> str:
         f"{chosen.name}, {chosen.manifest.variant}\n\n{chosen.sentence}\n{measured(chosen)}",
         _what_goes_in(interface),
         _engines(chosen, sizes) if chosen.runtime == "tftrt" else "",
-        f"TensorFlow Serving, on port 8501\n\n{_serving_command(chosen)}",
-        NO_TRITON if chosen.runtime == "tflite" else f"Triton, on port 8000\n\n{_triton_command(chosen)}",
+        f"TensorFlow Serving, on port 8501\n\n{_serving_command(chosen)}" if chosen.for_serving else NO_SERVING,
+        f"Triton, on port 8000\n\n{_triton_command(chosen)}" if chosen.for_triton else NO_TRITON,
     ]
     return "\n\n".join(filter(None, parts)) + "\n"
 

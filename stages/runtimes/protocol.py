@@ -13,9 +13,10 @@ from stages.common.images import Floats
 
 @dataclass(frozen=True)
 class Job:
-    """One conversion: from a SavedModel to files in `target`."""
+    """One conversion: from a SavedModel, or the ONNX file made of it, to files in `target`."""
 
     saved_model: Path
+    onnx: Path
     target: Path
     precision: str
     input_shape: tuple[int, int, int]

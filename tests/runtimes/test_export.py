@@ -10,22 +10,27 @@ import pytest
 from google.protobuf import text_format
 
 from stages import __main__ as command
-from stages import report, select
+from stages import report, select, to_onnx
 from stages.common import files, labels, params, paths
 from stages.common.errors import PipelineError
 from stages.common.labels import Labels
-from stages.runtimes import Manifest, export, tflite, tftrt
+from stages.runtimes import Manifest, export, onnxruntime, tflite, tftrt
 from stages.runtimes.protocol import Job, infer
 
 SHAPE, CLASSES = (4, 4, 3), 6
-OPTIONS = {"savedmodel": {"tf32": True}, "tflite": {"xnnpack": True}, "tftrt": {"tf32": True, "dynamic_shapes": False}}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "savedmodel": {"tf32": True},
+    "tflite": {"xnnpack": True},
+    "onnxruntime": {"calibrator": "minmax", "reduce_range": True},
+    "tftrt": {"tf32": True, "dynamic_shapes": False},
+}
 ENGINE = "assets/trt-serialized-engine.TRTEngineOp_000_000"
 Choose = Callable[..., Path]
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folders of a real SavedModel, of two real TFLite files, and of a SavedModel that looks like one of TF-TRT."""
+    """Folders of a real SavedModel, of TFLite and ONNX files, and of a SavedModel that looks like one of TF-TRT."""
     from stages.common.tf import tensorflow
 
     tf = tensorflow()
@@ -46,11 +51,16 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     forget_output_shape(folder / "tftrt-fp16/saved_model.pb")
     files.write_text(folder / "tftrt-fp16" / ENGINE, "an engine")
     files.write_json(folder / "tftrt-fp16" / tftrt.BATCH_SIZES, [1, 8])
-    for precision in ("fp32", "int8"):
-        target = folder / f"tflite-{precision}"
-        target.mkdir()
-        source = folder / "savedmodel-fp32"
-        tflite.convert(Job(source, target, precision, SHAPE, calibration, (1, 8), OPTIONS["tflite"]))
+    source = folder / "savedmodel-fp32"
+    signature = tf.saved_model.load(str(source)).signatures["serving_default"]
+    (folder / "model.onnx").write_bytes(to_onnx.export(signature).SerializeToString())
+    for name, runtime in (("tflite", tflite), ("onnxruntime", onnxruntime)):
+        for precision in ("fp32", "int8"):
+            target = folder / f"{name}-{precision}"
+            target.mkdir()
+            runtime.convert(
+                Job(source, folder / "model.onnx", target, precision, SHAPE, calibration, (1, 8), OPTIONS[name])
+            )
     return folder
 
 
@@ -134,8 +144,34 @@ def by_config(config: Any, version: Path, images: npt.NDArray[np.float32]) -> np
     return answer
 
 
-def test_names_are_those_of_the_runtimes() -> None:
-    assert (export.TFLITE_FILE, export.BATCH_SIZES) == (tflite.FILE, tftrt.BATCH_SIZES)
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_triton_alone_gets_onnx_and_answers_as_measured(choose: Choose, precision: str) -> None:
+    from tritonclient.grpc.model_config_pb2 import TYPE_FP32, ModelInstanceGroup
+
+    model = without_manifest(choose(f"onnxruntime-{precision}"))
+    told = export.write(Path("export"))
+    assert told[1:] == [export.NO_SERVING]
+    assert not Path("export/tensorflow_serving").exists()
+    assert contents(Path("export/triton/tiny/1")) == model
+    config = triton_config()
+    assert (config.platform, config.max_batch_size) == ("onnxruntime_onnx", 8)
+    (source,), (result,), (group,) = config.input, config.output, config.instance_group
+    assert (source.name, source.data_type, list(source.dims)) == ("images", TYPE_FP32, list(SHAPE))
+    assert (result.name, result.data_type, list(result.dims)) == ("probabilities", TYPE_FP32, [CLASSES])
+    assert group.kind == ModelInstanceGroup.KIND_CPU
+    assert files.read_json(Path("export/preprocessing.json"))["input"]["shape"] == [-1, *SHAPE]
+    exported = onnxruntime.load(Path("export/triton/tiny/1"), precision, {}, 1)
+    measured = Manifest.read(f"onnxruntime-{precision}").load(1)
+    np.testing.assert_array_equal(infer(exported, example(3)), infer(measured, example(3)))
+
+
+def test_a_champion_that_stayed_is_told(choose: Choose) -> None:
+    choose("tflite-fp32")
+    files.write_json(paths.REGISTER, {"outcome": "selected", "variant": "tflite-int8"})
+    told = export.write(Path("export"))
+    assert "MLflow's champion is still tflite-int8, which cannot be told from tflite-fp32." in told
+    files.write_json(paths.REGISTER, {"outcome": "selected", "variant": "tflite-fp32"})
+    assert not any("MLflow's champion" in sentence for sentence in export.write(Path("export")))
 
 
 @pytest.mark.parametrize("variant", ["savedmodel-fp32", "tftrt-fp16"])

@@ -69,7 +69,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
 
 def converted(model: tuple[Path, Any], target: Path, precision: str) -> tuple[dict[str, Any], Session]:
     options = {"xnnpack": True}
-    details = tflite.convert(Job(model[0], target, precision, SHAPE, calibration, (1, 4), options))
+    details = tflite.convert(
+        Job(model[0], target / "unused.onnx", target, precision, SHAPE, calibration, (1, 4), options)
+    )
     assert [path.name for path in target.iterdir()] == [tflite.FILE]
     return details, tflite.load(target, precision, options, 1)
 

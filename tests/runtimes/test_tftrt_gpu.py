@@ -69,7 +69,9 @@ def answers(folder: Path, sizes: tuple[int, ...], runtime: str = "tftrt", verify
 
 def convert(precision: str, source: Path, target: Path, batch_sizes: tuple[int, ...], **options: Any) -> dict[str, Any]:
     target.mkdir()
-    return tftrt.convert(Job(source, target, precision, SHAPE, calibration, batch_sizes, OPTIONS | options))
+    return tftrt.convert(
+        Job(source, target / "unused.onnx", target, precision, SHAPE, calibration, batch_sizes, OPTIONS | options)
+    )
 
 
 def convert_without_engines(*arguments: Any) -> dict[str, Any]:

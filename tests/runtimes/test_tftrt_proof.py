@@ -21,9 +21,8 @@ def job(precision: str = "fp16", batch_sizes: tuple[int, ...] = (1, 8), **option
         "tf32": True, "minimum_segment_size": 3, "max_workspace_mib": None, "maximum_cached_engines": None,
         "dynamic_shapes": False, "profile_strategy": "Range",
     } | options  # fmt: skip
-    return Job(
-        Path("saved_model"), Path("target"), precision, (4, 4, 3), lambda size: iter(()), batch_sizes, all_options
-    )
+    source, target = Path("saved_model"), Path("target")
+    return Job(source, Path("onnx"), target, precision, (4, 4, 3), lambda size: iter(()), batch_sizes, all_options)
 
 
 def engine(batch_size: int, size: int = 100) -> dict[str, Any]:
