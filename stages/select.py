@@ -223,9 +223,11 @@ def _end(value: float | None, unbounded: float) -> float:
 
 def _doubts(winner: Record | None, rivals: Sequence[str]) -> str:
     """What a reader of the choice must know, as further sentences."""
-    doubtful = table.status(winner).removeprefix("ok").lstrip(", ") if winner else ""
-    found = f" The measurements cannot tell it from {', '.join(rivals)}." if rivals else ""
-    return found + (f" Its measurement is doubtful: {doubtful}." if doubtful else "")
+    if winner is None:
+        return ""
+    doubtful = table.status(winner).removeprefix("ok").lstrip(", ")
+    found = f" The measurements cannot tell {winner['variant']} from {', '.join(rivals)}." if rivals else ""
+    return found + (f" The measurement of {winner['variant']} is doubtful: {doubtful}." if doubtful else "")
 
 
 def _nearest(missed: dict[str, list[Miss]]) -> Record | None:

@@ -121,7 +121,10 @@ def finished(run: Any) -> bool:
 
 
 def child_metrics(row: Record) -> list[Point]:
-    """Every number of a row; the step of a latency is its batch size, so that MLflow draws it by batch."""
+    """Every number of a row; the step of a latency is its batch size, so that MLflow draws it by batch.
+
+    MLflow's table of runs shows the last step alone, so that medians and throughput are there by name too.
+    """
     own = row["details"] | row
     own |= {f"engine_build_s.batch{name}": value for name, value in row["details"].get("engine_build_s", {}).items()}
     if row["details"]["gpu"]:
@@ -130,6 +133,8 @@ def child_metrics(row: Record) -> list[Point]:
     for term, prefix in (("latency", ""), ("latency_host", "host_")):
         for size, latency in (row[term] or {}).items():
             points += [Point(f"{prefix}{name}", value, int(size)) for name, value in metrics.plain(latency).items()]
+    for size, latency in (row["latency"] or {}).items():
+        points += [Point(f"{name}.batch{size}", latency[name], 0) for name in ("p50_ms", "throughput_ips")]
     return points
 
 
@@ -152,6 +157,7 @@ def note(sentence: str, table: str) -> dict[str, str]:
 def log_pipeline(store: Store, setting: Params, summary: Record, chosen: Record, key: str, tags: dict[str, str]) -> str:
     """Log the parent run and whatever children are missing; returns the parent's id."""
     own = tags | {"level": "pipeline", "pipeline.key": key, "outcome": chosen["outcome"]}
+    own |= {"winner": chosen["winner"]} if chosen["winner"] else {}
     own |= note(chosen["sentence"], paths.SUMMARY_TABLE.read_text(encoding="utf-8"))
     found = store.search({"level": "pipeline", "pipeline.key": key})
     # An interrupted parent is gone on with, so that its finished children stay where they are.
@@ -164,7 +170,9 @@ def log_pipeline(store: Store, setting: Params, summary: Record, chosen: Record,
     digests = {f"{name}.digest": found["digest"] for name, found in datasets.items()}
     values = flat(asdict(setting)) | digests | {"evaluation.images": summary["evaluation"]["images"]}
     store.log_datasets(parent, datasets)
-    store.log(parent, values, [], list(PARENT_FILES))
+    # Pipelines compare by what they would ship.
+    winner = [point for row in summary["rows"] if row["variant"] == chosen["winner"] for point in child_metrics(row)]
+    store.log(parent, values, winner, list(PARENT_FILES))
     store.finish(parent)
     return parent
 

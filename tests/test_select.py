@@ -74,7 +74,7 @@ def test_the_objective_says_what_is_best(choose: Choose, objective: str, winner:
 def test_rivals_are_those_whose_interval_overlaps_the_winners(choose: Choose) -> None:
     found = choose()
     assert found["rivals"] == ["tflite-fp32"]
-    assert found["sentence"].endswith("The measurements cannot tell it from tflite-fp32.")
+    assert found["sentence"].endswith("The measurements cannot tell tflite-int8 from tflite-fp32.")
     assert choose(("select.objective", "top1"))["rivals"] == ["tflite-fp32", "savedmodel-fp32"]
     assert choose(("select.objective", "size"))["rivals"] == []
 
@@ -97,7 +97,7 @@ def test_top1_is_compared_on_the_same_images(choose: Choose) -> None:
 def test_a_doubtful_measurement_of_the_winner_is_told(choose: Choose) -> None:
     one = {"p50_ms": 1.0, "p50_ci95_ms": [1, 1], "repeat_cv": 0.3}
     found = choose(rows={"tflite-int8": {"latency": {"1": one, "8": one}}})
-    assert found["sentence"].endswith("Its measurement is doubtful: unsteady.")
+    assert found["sentence"].endswith("The measurement of tflite-int8 is doubtful: unsteady.")
 
 
 def test_the_batch_size_of_the_objective_is_respected(choose: Choose) -> None:

@@ -90,12 +90,22 @@ def test_a_parent_holds_the_parameters_and_the_reports(main: Main, main_checkout
     assert (parent.data.params["evaluation.digest"], parent.data.params["evaluation.images"]) == ("e" * 64, "4")
     tags = parent.data.tags
     assert (tags["model"], tags["gpu"], tags["cpu"]) == ("tiny", "none", "a CPU")
+    assert tags["winner"] == "tflite-int8"
+    assert (parent.data.metrics["top1"], parent.data.metrics["p50_ms.batch1"]) == (0.5, 2)
     assert "dvc.experiment" not in tags
     found = Logged(main_checkout).artifacts(parent)
     assert found == {
         "params.yaml", "summary.json", "summary.md", "selection.json", "environment.json", "images.json", "model.json",
         "benchmark.json", "samples.csv", "plots",
     }  # fmt: skip
+
+
+def test_a_parent_without_a_choice_has_no_metrics(main: Main, main_checkout: Path, edit: Callable[..., None]) -> None:
+    edit(("budget.max_size_bytes", 1))
+    summarise()
+    main()
+    (parent,) = Logged(main_checkout).parents
+    assert (parent.data.metrics, "winner" in parent.data.tags) == ({}, False)
 
 
 def test_a_parents_description_is_the_choice_and_the_table(main: Main, main_checkout: Path) -> None:
@@ -167,6 +177,7 @@ def test_metrics_have_the_batch_size_as_their_step(main: Main, main_checkout: Pa
     assert store.steps(run, "p50_ms") == {1: 2, 8: 16}
     assert store.steps(run, "host_p50_ms") == {1: 3, 8: 17}
     assert store.steps(run, "throughput_ips") == {1: 9.5, 8: 9.5}
+    assert (run.data.metrics["p50_ms.batch1"], run.data.metrics["p50_ms.batch8"]) == (2, 16)
     assert store.steps(run, "top1") == {0: 0.5}
     assert store.steps(run, "agreement") == {0: 0.75}
     low, high = run.data.metrics["top1_ci95_low"], run.data.metrics["top1_ci95_high"]

@@ -1,11 +1,13 @@
 """The report's pictures, drawn by matplotlib without a screen."""
 
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-# Okabe and Ito's palette: told apart with every kind of colour vision.
+# Okabe and Ito's palette: told apart with every kind of colour vision. Their numbers have no common divisor, so that
+# colour and marker together repeat after 56 variants.
 COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#0072B2", "#D55E00", "#999999")
-MARKERS = "osD^vPX*"
+MARKERS = "osD^vPX"
 
 
 def draw(summary: dict[str, Any], folder: Path) -> None:
@@ -28,7 +30,7 @@ def draw(summary: dict[str, Any], folder: Path) -> None:
 
 def _accuracy(axes: Any, rows: list[dict[str, Any]]) -> None:
     size = next((size for row in rows for size in row["latency"]), "1")
-    for row, colour, marker in zip(rows, COLOURS, MARKERS, strict=False):
+    for row, colour, marker in zip(rows, cycle(COLOURS), cycle(MARKERS), strict=False):
         top1, (low, high) = 100 * row["top1"], (100 * end for end in row["top1_ci95"])
         # Rounding can leave an end of the interval on the wrong side of the value by 1e-16.
         interval = [[max(0, top1 - low)], [max(0, high - top1)]]
@@ -48,7 +50,7 @@ def _size(axes: Any, rows: list[dict[str, Any]]) -> None:
 
 
 def _latency(axes: Any, rows: list[dict[str, Any]]) -> None:
-    for row, colour, marker in zip(rows, COLOURS, MARKERS, strict=False):
+    for row, colour, marker in zip(rows, cycle(COLOURS), cycle(MARKERS), strict=False):
         sizes = [int(size) for size in row["latency"]]
         medians = [batch["p50_ms"] for batch in row["latency"].values()]
         axes.plot(sizes, medians, color=colour, marker=marker, label=row["variant"])

@@ -301,6 +301,8 @@ def _sentence(name: str, error: ErrorDetails) -> str:
         return f"{name}: `{key}` is not a known key; {_siblings(error['loc'])}"
     allowed = PLAIN_WORDS.get(error["type"]) or error["msg"].removeprefix("Value error, ")
     allowed = allowed.replace("Input should be", "it should be")
+    if re.fullmatch(r"[\d.]+[eE]\d+", str(error["input"])):
+        allowed += "; YAML takes 1e7 for text: write all its digits"
     return f"{name}: `{key or 'the file'}` is {json.dumps(error['input'])}: {allowed}"
 
 

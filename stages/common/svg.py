@@ -218,7 +218,7 @@ def _measured(rows: Sequence[Record], batch_size: int) -> Iterable[tuple[str, Re
 
 def _look(rows: Sequence[Record], name: str) -> Record:
     """Colour and marker of a variant, the same in every chart."""
-    place = [row["variant"] for row in rows].index(name)
+    place = [row["variant"] for row in rows if row["status"] == "ok"].index(name)
     style = {"markeredgecolor": PAPER, "markersize": 9, "markeredgewidth": 0.8}
     return {"color": SERIES[place % len(SERIES)], "marker": MARKERS[place % len(MARKERS)], **style}
 

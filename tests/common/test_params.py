@@ -50,6 +50,13 @@ def test_an_unknown_key_without_a_near_one_lists_the_keys_of_its_block(edit: Edi
     assert refusal() == "params.yaml: `calibration.zzz` is not a known key; known keys there: source, images, seed"
 
 
+def test_a_number_that_yaml_takes_for_text_says_how_to_write_it(checkout: Path) -> None:
+    shipped = Path("params.yaml").read_text(encoding="utf-8")
+    message = refusal(shipped.replace("max_size_bytes: null", "max_size_bytes: 1e7"))
+    assert message.startswith('params.yaml: `budget.max_size_bytes` is "1e7": it should be a valid integer')
+    assert message.endswith("; YAML takes 1e7 for text: write all its digits")
+
+
 def test_a_missing_key_is_named(edit: Edit) -> None:
     edit(("evaluation", {"source": "sample"}))
     assert refusal() == "params.yaml: the key `evaluation.batch_size` is missing"

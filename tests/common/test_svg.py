@@ -120,7 +120,15 @@ def test_odd_names_are_text_and_no_mark_up() -> None:
 
 
 def test_more_variants_than_colours_can_be_drawn() -> None:
-    assert svg.accuracy([row(f"v{i}", 1 + i) for i in range(11)], 1, [], {})
+    rows = [row(f"v{i}", 1 + i) for i in range(11)]
+    assert svg.accuracy(rows, 1, [], {})
+    looks = {(look["color"], look["marker"]) for look in (svg._look(rows, one["variant"]) for one in rows)}
+    assert len(looks) == 11
+
+
+def test_a_variant_that_did_not_run_takes_no_colour() -> None:
+    rows = [ROWS[0], {"variant": "tftrt-fp32", "status": "skipped"}, ROWS[1]]
+    assert svg._look(rows, "tflite-int8") == svg._look(ROWS, "tflite-int8")
 
 
 def test_text_that_looks_like_a_colour_or_a_number_stays() -> None:
