@@ -117,7 +117,8 @@ def notes(summary: Record, size: str) -> list[str]:
     if any(None in batch["p50_ci95_ms"] for batch in batches):
         found.append("A question mark is an end of an interval that so few calls leave open.")
     found.append(
-        "Intervals: Wilson's score for top-1, Tango's score for the drop, Woodruff's with blocks as clusters for p50."
+        "Intervals: Wilson's score for top-1, Tango's score for the drop, Woodruff's with blocks as clusters for p50, "
+        "widened by Student's t where there are repeats."
     )
     statuses = " ".join(table.status(row) for row in summary["rows"])
     return found + [text for doubt, text in DOUBTS.items() if doubt in statuses]
