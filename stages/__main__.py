@@ -155,7 +155,7 @@ def _compared(revision: str, summary: select.Record, chosen: select.Record) -> i
     try:
         ships = regression.Chosen(before["winner"], chosen["winner"])
         found = regression.compare(old, summary, ships, partial(predictions_at, revision), here)
-    except (KeyError, TypeError) as error:
+    except (LookupError, TypeError, AttributeError, ArithmeticError) as error:
         raise PipelineError(
             f"the results at {revision} cannot be read ({errors.describe(error)}), as another version of this pipeline "
             "made them: name a newer one"

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from stages.common import errors, files, params, paths, predictions, store, table, variants
+from stages.common.errors import PipelineError
 from stages.common.latency import calls_needed
 from stages.common.paired import MOST_IMAGES, Change, images_needed
 from stages.common.params import Budget, Params
@@ -203,7 +204,7 @@ def _joined(missed: Sequence[Miss]) -> str:
 def overlap(row: Record, other: Record, objective: str, size: str) -> bool:
     """Whether the measurements cannot tell which of two is better; images/s and sizes have no intervals."""
     if objective == "top1":
-        low, high = _paired_drop(row["variant"], other["variant"])
+        low, high = _paired_drop(row, other)
         return low <= 0 <= high
     if objective != "latency":
         return False
@@ -211,9 +212,13 @@ def overlap(row: Record, other: Record, objective: str, size: str) -> bool:
     return _end(low, 0) <= _end(other_high, math.inf) and _end(other_low, 0) <= _end(high, math.inf)
 
 
-def _paired_drop(variant: str, other: str) -> tuple[float, float]:
+def _paired_drop(row: Record, other: Record) -> tuple[float, float]:
     """Score interval of the difference in top-1 on the same images, which is narrower than that of two shares."""
-    answers = [predictions.read(paths.record(name, "predictions.csv")) for name in (variant, other)]
+    answers = [predictions.read(paths.record(r["variant"], "predictions.csv")) for r in (row, other)]
+    images = [[answer.file for answer in found] for found in answers]
+    if images[0] != images[1] or not images[0]:
+        names = f"{row['variant']} and {other['variant']}"
+        raise PipelineError(f"the predictions of {names} are not of the same images: run `make repro` again")
     return Change.between(*answers).drop_ci95
 
 

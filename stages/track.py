@@ -233,7 +233,7 @@ def already_logged(key: str, uri: str) -> bool:
     def active(client: Any) -> bool:
         return bool(client.get_run(run).info.lifecycle_stage == "active")
 
-    run = str(receipt["run"]) if receipt else ""
+    run = str(receipt.get("run", "")) if receipt else ""
     return bool(run) and holds(uri, query, [run], active)
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from stages import report, select
 from stages.common import files, params, paths, predictions
+from stages.common.errors import PipelineError
 from stages.common.paired import score_ci95
 from stages.common.predictions import Prediction
 
@@ -88,10 +89,13 @@ def test_top1_is_compared_on_the_same_images(choose: Choose) -> None:
 
     for name, right in (("savedmodel-fp32", 340), ("tflite-fp32", 340), ("tflite-int8", 326)):
         predictions.write(answers(right), paths.record(name, "predictions.csv"))
-    low, high = select._paired_drop("savedmodel-fp32", "tflite-int8")
+    low, high = select._paired_drop({"variant": "savedmodel-fp32"}, {"variant": "tflite-int8"})
     assert 0.02 < low < 0.035 < high < 0.06
     assert not select.overlap({"variant": "tflite-int8"}, {"variant": "savedmodel-fp32"}, "top1", "1")
     assert select.overlap({"variant": "tflite-fp32"}, {"variant": "savedmodel-fp32"}, "top1", "1")
+    predictions.write(answers(326)[:10], paths.record("tflite-int8", "predictions.csv"))
+    with pytest.raises(PipelineError, match="tflite-int8 and savedmodel-fp32 are not of the same images"):
+        select.overlap({"variant": "tflite-int8"}, {"variant": "savedmodel-fp32"}, "top1", "1")
 
 
 def test_a_doubtful_measurement_of_the_winner_is_told(choose: Choose) -> None:

@@ -53,7 +53,7 @@ def compare(
     if chosen.then in ok and chosen.now in now and chosen.then != chosen.now:
         pairs[f"what ships, {chosen.then} then and {chosen.now} now"] = ok[chosen.then], now[chosen.now]
     parts = [
-        _presence(before, ok, now),
+        _presence(before, ok, now, old["environment"] == new["environment"]),
         _accuracy(old, new, pairs, old_predictions, new_predictions),
         _latency(old, new, pairs),
         Verdict([grown for name, pair in pairs.items() if (grown := _grown(name, *pair))], [], []),
@@ -61,12 +61,18 @@ def compare(
     return Verdict(*([sentence for part in parts for sentence in part[i]] for i in range(3)))
 
 
-def _presence(before: Record, ok: Record, now: Record) -> Verdict:
+def _presence(before: Record, ok: Record, now: Record, same_machine: bool) -> Verdict:
+    """Which variants came, went and stopped; what another machine cannot run has not become worse."""
     stopped = [row for name, row in now.items() if name in ok and row["status"] != "ok"]
+    elsewhere = [row for row in stopped if row["status"] == "skipped" and not same_machine]
     notes = [f"{name} is no longer among the variants" for name in ok if name not in now]
     notes += [f"{name} is new" for name in now if name not in before]
-    regressions = [f"{row['variant']} was ok and is now {row['status']}: {row['reason']}" for row in stopped]
-    return Verdict(regressions, [] if ok.keys() & now.keys() else ["no variant was measured both times"], notes)
+    unknown = [f"{row['variant']} does not run on this machine: {row['reason']}" for row in elsewhere]
+    unknown += [] if ok.keys() & now.keys() else ["no variant was measured both times"]
+    worse = [row for row in stopped if row not in elsewhere]
+    return Verdict(
+        [f"{row['variant']} was ok and is now {row['status']}: {row['reason']}" for row in worse], unknown, notes
+    )
 
 
 def _accuracy(old: Record, new: Record, pairs: Pairs, before: Predictions, now: Predictions) -> Verdict:
@@ -112,7 +118,7 @@ def _latency(old: Record, new: Record, pairs: Pairs) -> Verdict:
     notes = [_told_baseline(*bases)]
     for name, (before, now) in pairs.items():
         gone = sorted(before["latency"].keys() - now["latency"].keys(), key=int)
-        notes += [f"{name}: batch {size} is no longer measured" for size in gone]
+        unknown += [f"{name}: batch {size} is no longer measured" for size in gone]
         sizes = before["latency"].keys() & now["latency"].keys() if name != variants.BASELINE else set()
         for size in sorted(sizes, key=int):
             four = [latency[size] for latency in (before["latency"], now["latency"], *bases)]
@@ -136,6 +142,8 @@ def _told_baseline(before: Record, now: Record) -> str:
     """The measure of all others is not judged itself, since it moves with the machine."""
     sizes = sorted(before.keys() & now.keys(), key=int)
     moved = ", ".join(f"{now[size]['p50_ms'] / before[size]['p50_ms'] - 1:+.1%} at batch {size}" for size in sizes)
+    if not sizes:
+        return "no batch size was measured both times"
     return f"{variants.BASELINE}, the measure of the others' latency, changed by {moved} itself"
 
 

@@ -74,5 +74,5 @@ def read(path: Path) -> list[Sample]:
     if not path.exists():
         return []
     with path.open(encoding="utf-8", newline="") as file:
-        _, *lines = csv.reader(file)
+        lines = list(csv.reader(file))[1:]
     return [Sample(int(when), *(float(cell) if cell else None for cell in cells)) for when, *cells in lines]

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
 from stages.common.errors import PipelineError
 from stages.common.images import Floats
@@ -74,6 +73,8 @@ class CalibrationSet:
 
     def __init__(self, images: Callable[[], Iterator[Floats]]) -> None:
         """Count them first, since the quantiser wants to know."""
+        from tqdm import tqdm  # this module travels with the champion, which needs no more than it runs
+
         self._count = sum(1 for _ in images())
         self._images = iter(tqdm(images(), "calibration", self._count, unit="image", leave=False, disable=None))
         self._left = 0

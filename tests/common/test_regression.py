@@ -133,7 +133,16 @@ def test_a_batch_size_that_is_no_longer_measured_is_told() -> None:
     old = copy.deepcopy(OLD)
     for row_ in old["rows"]:
         row_["latency"]["8"] = row_["latency"]["1"]
-    assert "tflite-int8: batch 8 is no longer measured" in compare(old, OLD).notes
+    assert compare(old, OLD).unknown == [f"{name}: batch 8 is no longer measured" for name in (BASE, INT8)]
+
+
+def test_other_batch_sizes_altogether_cannot_be_told() -> None:
+    new = copy.deepcopy(OLD)
+    for row_ in new["rows"]:
+        row_["latency"] = {"4": row_["latency"]["1"]}
+    found = compare(OLD, new)
+    assert found.unknown == [f"{name}: batch 1 is no longer measured" for name in (BASE, INT8)]
+    assert "no batch size was measured both times" in found.notes
 
 
 def test_another_machine_is_told_and_its_latency_not_compared() -> None:
@@ -190,6 +199,15 @@ def test_a_variant_that_no_longer_runs_is_a_regression() -> None:
     assert compare(OLD, summary(row(BASE, 0.86, 4.0), stopped)).regressions == [
         "tflite-int8 was ok and is now failed: convert: no memory"
     ]
+
+
+@pytest.mark.parametrize(("machine", "status", "worse"), [("x", "skipped", 1), ("y", "skipped", 0), ("y", "failed", 1)])
+def test_what_another_machine_cannot_run_has_not_become_worse(machine: str, status: str, worse: int) -> None:
+    stopped = {"variant": INT8, "status": status, "reason": "no NVIDIA GPU"}
+    found = compare(OLD, summary(row(BASE, 0.86, 4.0), stopped) | {"environment": {"cpu": machine}})
+    assert len(found.regressions) == worse
+    told = "tflite-int8 does not run on this machine: no NVIDIA GPU"
+    assert (told in found.unknown) == (worse == 0)
 
 
 def test_new_and_removed_variants_are_told() -> None:

@@ -79,4 +79,5 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     samples = [Sample(1, 2.0, 3.5, None, None, None), Sample(2, 0.0, 3.5, 99.0, 1.0, 250.5)]
     system.write(samples, tmp_path / "found.csv")
     assert system.read(tmp_path / "found.csv") == samples
-    assert system.read(tmp_path / "missing.csv") == []
+    (tmp_path / "empty.csv").touch()
+    assert system.read(tmp_path / "missing.csv") == system.read(tmp_path / "empty.csv") == []

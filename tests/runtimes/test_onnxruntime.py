@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -56,6 +58,16 @@ def test_onnx_runtime_is_the_only_need(machine: dict[str, Any]) -> None:
     assert onnxruntime.unavailable("int8", machine | {"onnxruntime": None}) == (
         "ONNX Runtime is not installed: `pip install onnxruntime`"
     )
+
+
+def test_a_champion_loads_without_what_only_converting_needs(model: tuple[Path, Any], tmp_path: Path) -> None:
+    converted(model, tmp_path, "fp32")
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(['tqdm', 'onnx', 'tensorflow', 'tf2onnx']))\n"
+        "from pathlib import Path; from stages.runtimes import onnxruntime\n"
+        f"onnxruntime.load(Path({str(tmp_path)!r}), 'fp32', {{}}, 1)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_fp32_answers_as_the_model_does_at_any_batch_size(model: tuple[Path, Any], tmp_path: Path) -> None:
