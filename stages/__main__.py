@@ -109,9 +109,10 @@ def verdict(setting: Params) -> list[str]:
     if missing:
         return [f"the stage `{missing[0]}` failed, so there is no table"]
     print("\n" + paths.SUMMARY_TABLE.read_text(encoding="utf-8"))
-    if files.read_json(paths.SELECTION)["params"] != select.fingerprint(setting):
+    chosen = files.read_json(paths.SELECTION)
+    if chosen["params"] != select.fingerprint(setting):
         return ["the stage `select` failed, so the choice is an earlier one"]
-    print(files.read_json(paths.SELECTION)["sentence"] + "\n")
+    print(chosen["sentence"] + "\n")
     summary = files.read_json(paths.SUMMARY)
     failed = [row["variant"] for row in summary["rows"] if row["status"] == "failed"]
     problems = [f"{', '.join(failed)} failed, as the table says"] if failed else []

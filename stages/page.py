@@ -1,7 +1,6 @@
 """Write report.html: the decision, what it rests on and what changed, in one file that needs nothing else."""
 
 import csv
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +10,7 @@ import numpy as np
 from stages.common import errors, files, gallery, labels, paths, svg, table, variants
 from stages.common.labels import Labels
 from stages.common.latency import STEADY_CV, calls_needed
+from stages.common.revision import git
 
 Record = dict[str, Any]
 
@@ -298,12 +298,8 @@ def render(shown: Record) -> str:
 
 def code_version() -> Record:
     """Commit of the code that ran, and whether it had changes that are in no commit; None outside a git checkout."""
-    commit = _git("rev-parse", "--short=12", "HEAD")
-    return {"commit": commit or None, "changed": bool(_git("status", "--porcelain", "--", "stages", "dvc.yaml"))}
-
-
-def _git(*arguments: str) -> str:
-    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=False).stdout.strip()
+    commit = git("rev-parse", "--short=12", "HEAD").strip()
+    return {"commit": commit or None, "changed": bool(git("status", "--porcelain", "--", "stages", "dvc.yaml"))}
 
 
 def _find(summary: Record, name: str | None) -> Record | None:

@@ -4,11 +4,13 @@ import socket
 import subprocess
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from stages.common.images import Floats
 
 
 def save_tiny(folder: Path, shape: tuple[int, int, int], classes: int) -> Callable[[Any], Any]:
@@ -31,6 +33,17 @@ def save_tiny(folder: Path, shape: tuple[int, int, int], classes: int) -> Callab
     module = Tiny()
     tf.saved_model.save(module, str(folder), signatures={"serving_default": module.serve})
     return lambda images: module.serve(tf.constant(images))["probabilities"].numpy()
+
+
+def example(size: int, shape: tuple[int, int, int]) -> Floats:
+    """Seeded images as a model takes them, others for each size."""
+    return np.random.default_rng(size).uniform(-1, 1, (size, *shape)).astype(np.float32)
+
+
+def calibration(size: int, shape: tuple[int, int, int]) -> Iterator[Floats]:
+    """Twenty seeded batches."""
+    for seed in range(20):
+        yield np.random.default_rng(seed).uniform(-1, 1, (size, *shape)).astype(np.float32)
 
 
 def free_port() -> int:

@@ -14,8 +14,8 @@ from stages.common.predictions import Prediction
 
 def record_at(revision: str, path: Path) -> dict[str, Any]:
     """A JSON record of that commit, tag or branch; PipelineError where it has none."""
-    commit = _git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}").strip()
-    text = commit and _git("show", f"{commit}:./{path}")
+    commit = git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}").strip()
+    text = commit and git("show", f"{commit}:./{path}")
     if not text:
         what = f"no {path} at {revision}" if commit else f"no revision {revision!r}"
         raise PipelineError(f"git knows {what}: name a commit, tag or branch that holds results")
@@ -25,7 +25,7 @@ def record_at(revision: str, path: Path) -> dict[str, Any]:
         raise PipelineError(f"{path} at {revision} is damaged ({error}): name another commit") from None
 
 
-def _git(*arguments: str) -> str:
+def git(*arguments: str) -> str:
     """What it prints; empty where it fails."""
     done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
     return "" if done.returncode else done.stdout

@@ -1,6 +1,6 @@
 import subprocess
 import sys
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,23 +10,18 @@ import pytest
 
 from stages import to_onnx
 from stages.common.errors import PipelineError
-from stages.common.images import Floats
 from stages.common.tf import tensorflow
 from stages.runtimes import onnxruntime
 from stages.runtimes.protocol import Job, Session, infer
+from tests import helpers
 from tests.helpers import save_tiny
 
 SHAPE, CLASSES = (8, 8, 3), 6
 OPTIONS = {"calibrator": "minmax", "reduce_range": True}
 
 
-def example(size: int) -> Floats:
-    return np.random.default_rng(size).uniform(-1, 1, (size, *SHAPE)).astype(np.float32)
-
-
-def calibration(size: int) -> Iterator[Floats]:
-    for seed in range(20):
-        yield np.random.default_rng(seed).uniform(-1, 1, (size, *SHAPE)).astype(np.float32)
+example = partial(helpers.example, shape=SHAPE)
+calibration = partial(helpers.calibration, shape=SHAPE)
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,13 @@
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from stages.common.images import Floats
 from stages.runtimes import tflite
 from stages.runtimes.protocol import Job, Session, infer
+from tests import helpers
 from tests.helpers import save_tiny
 
 SHAPE = (8, 8, 3)
@@ -51,13 +51,8 @@ def test_a_float_interface_gets_the_images_untouched() -> None:
     assert tflite._quantise(images, tensor(0.0, 0, np.float32)) is images
 
 
-def example(size: int) -> Floats:
-    return np.random.default_rng(size).uniform(-1, 1, (size, *SHAPE)).astype(np.float32)
-
-
-def calibration(size: int) -> Iterator[Floats]:
-    for seed in range(20):
-        yield np.random.default_rng(seed).uniform(-1, 1, (size, *SHAPE)).astype(np.float32)
+example = partial(helpers.example, shape=SHAPE)
+calibration = partial(helpers.calibration, shape=SHAPE)
 
 
 @pytest.fixture(scope="module")
