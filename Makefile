@@ -2,7 +2,9 @@
 .DEFAULT_GOAL := help
 .PHONY: help repro check test test-gpu ui predict export clean bench-pipeline bench-gpu lock
 
-VENV := .venv
+# TENSORRT=11: an environment of its own, since the newest TensorRT is one package with the 8.5 that TF-TRT needs.
+$(if $(filter-out 11,$(TENSORRT)),$(error TENSORRT is $(TENSORRT): leave it out for TensorRT 8.5, or set it to 11))
+VENV := .venv$(if $(TENSORRT),-tensorrt$(TENSORRT))
 BIN := $(VENV)/bin
 # Stages say `python`: the environment's own comes first on their PATH.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -12,15 +14,18 @@ export IMAGE VARIANT TO
 # The first Python that runs and fits: a pyenv shim may be on the PATH and fail.
 FITS := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 11))
 HOST_PYTHON = $(shell for p in python3.10 python3.11 python3; do "$$p" -c "$(FITS)" 2>/dev/null && echo "$$p" && break; done)
+GPU_REQUIREMENTS := $(if $(TENSORRT),tensorrt$(TENSORRT),gpu)
 # TensorRT comes with the GPU requirements, whose wheels are for Python 3.10 on Linux x86-64.
 HAS_GPU = $(shell nvidia-smi -L >/dev/null 2>&1 && $(BIN)/python -c "import sys; sys.exit(sys.version_info[:2] != (3, 10))" && echo yes)
+
+COMPILE = uv pip compile -q --python-version 3.10 --generate-hashes --no-header --no-annotate
 
 OR_SAY = || { echo 'error: the requirements could not be installed: check the connection to the package index (PIP_INDEX_URL) and the disk, and run the same command again' >&2; exit 1; }
 
 help:  ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
-repro: $(VENV)/runs  ## run the pipeline and print the result table
+repro: $(VENV)/runs  ## run the pipeline and print the result table: make repro [TENSORRT=11]
 	@$(BIN)/python -m stages run dvc repro --ignore-errors
 
 test: $(VENV)/tests  ## lint, type-check and test
@@ -61,9 +66,10 @@ clean:  ## remove results and fetched data; the environment, DVC's cache and MLf
 	@echo "removed data, models and results; the tracked summaries, .venv, .dvc/cache, mlflow.db and mlartifacts stay"
 
 lock:  ## compile the pinned requirements anew (needs uv)
-	@uv pip compile -q --universal --python-version 3.10 --generate-hashes --no-header --no-annotate -o requirements/base.txt pyproject.toml
-	@uv pip compile -q --universal --python-version 3.10 --generate-hashes --no-header --no-annotate --extra dev -c requirements/base.txt -o requirements/dev.txt pyproject.toml
-	@uv pip compile -q --python-version 3.10 --python-platform x86_64-manylinux_2_28 --generate-hashes --no-header --no-annotate --extra gpu -c requirements/base.txt -o requirements/gpu.txt pyproject.toml
+	@$(COMPILE) --universal --extra cpu -o requirements/base.txt pyproject.toml
+	@$(COMPILE) --universal --extra dev -c requirements/base.txt -o requirements/dev.txt pyproject.toml
+	@for extra in gpu tensorrt11; do \
+	$(COMPILE) --python-platform x86_64-manylinux_2_28 --extra $$extra -c requirements/base.txt -o requirements/$$extra.txt pyproject.toml || exit 1; done
 
 $(VENV)/made:
 	@rm -rf $(VENV); if [ -n "$(HOST_PYTHON)" ] && $(HOST_PYTHON) -m venv $(VENV); then :; \
@@ -72,9 +78,9 @@ $(VENV)/made:
 	else echo 'error: Python 3.10 or 3.11 is needed, and none was found: TensorFlow 2.14 is the last release whose TensorRT installs from PyPI, and it stops at 3.11; install one, or uv, which brings one' >&2; exit 1; fi
 	@touch $@
 
-$(VENV)/runs: requirements/base.txt requirements/gpu.txt | $(VENV)/made
+$(VENV)/runs: requirements/base.txt requirements/$(GPU_REQUIREMENTS).txt | $(VENV)/made
 	@echo "installing the pinned requirements into $(VENV) (minutes, once)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/$(if $(HAS_GPU),gpu,base).txt $(OR_SAY)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/$(if $(HAS_GPU),$(GPU_REQUIREMENTS),base).txt $(OR_SAY)
 	@touch $@
 
 $(VENV)/tests: requirements/dev.txt $(VENV)/runs

@@ -2,6 +2,7 @@
 
 import math
 import random
+import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -19,6 +20,7 @@ from stages.common.latency import Latency
 from stages.common.nvml import Gpu, State
 from stages.common.params import BenchmarkParams
 from stages.runtimes import Manifest, stopwatch
+from stages.runtimes.protocol import PARTS
 from stages.runtimes.stopwatch import TERMS
 
 # Every latency is made of at least this many blocks, spread over the whole run, so that drift hits all variants alike.
@@ -53,7 +55,7 @@ class Repeat:
             self._each(partial(self._verify, batch_size))
         self._each(self._read_memory)
         if self._gpu:
-            own = sum(self.loaded[name]["gpu_peak_memory_bytes"] is not None for name in self._racing())
+            own = sum(self.loaded[name]["on_gpu"] for name in self._racing())
             self._other_processes = max(self._other_processes, self._gpu.processes() - own)
 
     def _load(self, name: str) -> None:
@@ -122,7 +124,7 @@ class Repeat:
 
     def gpu_record(self, name: str) -> dict[str, Any] | None:
         """Memory of the process by NVML, and the state of the GPU after each block; null for a variant on the CPU."""
-        if self._gpu is None or self.loaded[name]["gpu_peak_memory_bytes"] is None:
+        if self._gpu is None or not self.loaded[name]["on_gpu"]:
             return None
         return {
             "process_memory_bytes": self.gpu_bytes[name],
@@ -143,17 +145,25 @@ def record(name: str, repeats: Sequence[Repeat], batch_sizes: Sequence[int]) -> 
             term: asdict(Latency.from_repeats([repeat.blocks[name, size, term] for repeat in repeats], size))
             for term in TERMS
         }
+        | {"parts_ms": parts(name, repeats, size)}
         for size in batch_sizes
     }
     return {
         "status": "ok",
         "reason": None,
         "load_ms": memory[0]["load_ms"],
+        "on_gpu": memory[0]["on_gpu"],
         "peak_memory_bytes": max(found["peak_memory_bytes"] for found in memory),
         "gpu_peak_memory_bytes": _largest([found["gpu_peak_memory_bytes"] for found in memory]),
         "gpu": _joined([repeat.gpu_record(name) for repeat in repeats]),
         "batches": batches,
     }
+
+
+def parts(name: str, repeats: Sequence[Repeat], batch_size: int) -> dict[str, float] | None:
+    """Median milliseconds of the copies and of the compute inside `latency_host`, where the GPU's clock tells them."""
+    found = {part: [ms for repeat in repeats for ms in repeat.times(name, batch_size, part)] for part in PARTS}
+    return {part: statistics.median(times) for part, times in found.items()} if all(found.values()) else None
 
 
 def _joined(gpus: Sequence[dict[str, Any] | None]) -> dict[str, Any] | None:

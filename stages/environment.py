@@ -19,6 +19,8 @@ from stages.common.params import Params
 
 # TF 2.14.1 opens TensorRT by these names, from the wheel's folder or the system's.
 TENSORRT_LIBRARY = "libnvinfer.so.8"
+# By what the Python module of TensorRT comes, the one that is preferred first.
+TENSORRT_WHEELS = ("tensorrt", "tensorrt-cu12-bindings", "tensorrt-cu13-bindings", "tensorrt-rtx-cu13-bindings")
 
 
 def describe_machine(threads: int | None) -> dict[str, Any]:
@@ -33,8 +35,11 @@ def describe_machine(threads: int | None) -> dict[str, Any]:
         "cudnn": _wheel("nvidia-cudnn-cu11"),
         "tensorrt": _tensorrt(),
         "tensorflow": {"version": _wheel("tensorflow"), **_tensorflow_build()},
+        "tensorrt_python": _tensorrt_python() if gpus else None,  # without a GPU nothing depends on it
+        "cuda_python": _wheel("cuda-bindings"),
         "litert": _wheel("ai-edge-litert"),
-        "onnxruntime": _wheel("onnxruntime"),
+        "onnxruntime": _wheel("onnxruntime-gpu") or _wheel("onnxruntime"),
+        "onnxruntime_gpu": _wheel("onnxruntime-gpu") is not None,
         "cpu": _cpu_model(),
         "cores": cores,
         "threads": threads or cores,
@@ -87,6 +92,12 @@ def _tensorrt() -> dict[str, Any]:
         except OSError as error:
             missing = str(error)
     return {"linked": linked and linked[1], "loaded": loaded, "missing": None if loaded else missing}
+
+
+def _tensorrt_python() -> dict[str, Any] | None:
+    """The TensorRT that Python can import, whose engines need no TensorFlow."""
+    found = ((name, _wheel(name)) for name in TENSORRT_WHEELS)
+    return next(({"version": version, "rtx": "rtx" in name} for name, version in found if version), None)
 
 
 def _requirements() -> list[str]:

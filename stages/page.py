@@ -124,6 +124,19 @@ def notes(summary: Record, size: str) -> list[str]:
     return found + [text for doubt, text in DOUBTS.items() if doubt in statuses]
 
 
+def shares(summary: Record) -> list[Record]:
+    """Where the time from host to host goes, by variant and batch size, where the GPU's own clock tells it."""
+    found = []
+    for row in summary["rows"]:
+        options = row["details"].get("options", {})
+        told = [name for key, name in (("cuda_graph", "CUDA graph"), ("pinned", "pinned memory")) if options.get(key)]
+        for size, parts in (row["parts_ms"] or {}).items():
+            host = row["latency_host"][size]["p50_ms"]
+            cells = [number(ms, 3) for ms in (*parts.values(), max(0, host - sum(parts.values())), host)]
+            found.append({"variant": row["variant"], "options": ", ".join(told), "size": size, "cells": cells})
+    return found
+
+
 def headline(selection: Record) -> str:
     """The decision in a few words."""
     return HEADLINES.get(selection["outcome"], f"Ship {selection['winner']}")
@@ -261,6 +274,7 @@ def content(summary: Record, selection: Record, calls: dict[str, svg.Floats], kn
         "lines": lines(summary, selection, size),
         "notes": notes(summary, size),
         "losers": losers(summary, selection),
+        "shares": shares(summary),
         "charts": {
             "accuracy": svg.accuracy(rows, selection["batch_size"], selection["pareto"], {selection["winner"]: chosen}),
             "distributions": svg.distributions(rows, calls, int(size)),

@@ -5,6 +5,8 @@ import json
 import re
 import shutil
 import tempfile
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed
 from modulefinder import ModuleFinder
 from pathlib import Path
@@ -24,11 +26,16 @@ PACKAGE = Path(__file__).parent
 # The module that travels with the model, and what it must find installed.
 SERVED = "stages.runtimes.served"
 REQUIRED = ("mlflow", "numpy", "pandas", "pillow")
-RUNTIME_REQUIRED = {
-    "savedmodel": "tensorflow",
-    "tflite": "ai-edge-litert",
-    "onnxruntime": "onnxruntime",
-    "tftrt": "tensorflow[and-cuda]",
+# What a runtime must find besides, in each way it may have come: the first whose head is installed, or the last.
+RUNTIME_REQUIRED: dict[str, tuple[tuple[str, ...], ...]] = {
+    "savedmodel": (("tensorflow",),),
+    "tflite": (("ai-edge-litert",),),
+    "onnxruntime": (("onnxruntime-gpu[cuda,cudnn]", "nvidia-ml-py"), ("onnxruntime",)),
+    "tftrt": (("tensorflow[and-cuda]",),),
+    "tensorrt": (
+        ("tensorrt-cu12-bindings", "tensorrt-cu12-libs", "cuda-bindings"),
+        ("tensorrt", "cuda-bindings"),
+    ),
 }
 
 
@@ -55,11 +62,12 @@ def story(manifest: Manifest, chosen: Record, run: str) -> tuple[dict[str, str],
     p50_ms = row["latency"][str(chosen["batch_size"])]["p50_ms"]
     tags = {"run": run, "environment": digest(machine), "top1": str(row["top1"]), "p50_ms": str(p50_ms)}
     tags |= {"p50_batch_size": str(chosen["batch_size"]), "reason": chosen["sentence"]}
-    if manifest.runtime == "tftrt":
-        gpu, tensorrt = machine["gpus"][0], machine["tensorrt"]["loaded"]
+    if manifest.runtime in ("tftrt", "tensorrt"):
+        gpu, native = machine["gpus"][0], manifest.runtime == "tensorrt"
+        tensorrt = row["details"]["tensorrt"] if native else f"TensorRT {machine['tensorrt']['loaded']}"
         tags["requires"] = (
             f"an NVIDIA GPU of compute capability {gpu['compute_capability']} (its engines were built on a "
-            f"{gpu['name']}) and TensorRT {tensorrt}"
+            f"{gpu['name']}) and {tensorrt}"
         )
     measured = f"top-1 {row['top1']:.1%}, p50 {p50_ms:.3g} ms at batch {chosen['batch_size']}"
     needs = f" Requires {tags['requires']}." if "requires" in tags else ""
@@ -68,8 +76,20 @@ def story(manifest: Manifest, chosen: Record, run: str) -> tuple[dict[str, str],
 
 def requirements(runtime: str) -> list[str]:
     """What the model needs, each at the version that it was measured with."""
-    names = (*REQUIRED, RUNTIME_REQUIRED[runtime])
-    return [f"{name}=={installed(name.partition('[')[0])}" for name in names]
+    *others, usual = RUNTIME_REQUIRED[runtime]
+    names = (*REQUIRED, *next((ways for ways in others if _is_installed(_wheel(ways[0]))), usual))
+    return [f"{name}=={installed(_wheel(name))}" for name in names]
+
+
+def _wheel(name: str) -> str:
+    """Without its extras."""
+    return name.partition("[")[0]
+
+
+def _is_installed(wheel: str) -> bool:
+    with suppress(PackageNotFoundError):
+        return bool(installed(wheel))
+    return False
 
 
 def copy_code(runtime: str, target: Path) -> str:

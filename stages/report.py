@@ -33,6 +33,8 @@ def row(name: str, timing: Record | None) -> Record:
         "change": None,
         "latency": {size: batch["latency"] for size, batch in batches.items()} or None,
         "latency_host": {size: batch["latency_host"] for size, batch in batches.items()} or None,
+        "parts_ms": {size: batch["parts_ms"] for size, batch in batches.items() if batch["parts_ms"]} or None,
+        "on_gpu": timed.get("on_gpu"),
         "first_inference_ms": first.get("first_inference_ms"),
         "load_ms": timed.get("load_ms"),
         "convert_s": converted.get("convert_s"),

@@ -133,6 +133,8 @@ def child_metrics(row: Record) -> list[Point]:
     for term, prefix in (("latency", ""), ("latency_host", "host_")):
         for size, latency in (row[term] or {}).items():
             points += [Point(f"{prefix}{name}", value, int(size)) for name, value in metrics.plain(latency).items()]
+    for size, parts in (row["parts_ms"] or {}).items():
+        points += [Point(f"host_{name}_ms", value, int(size)) for name, value in parts.items()]
     for size, latency in (row["latency"] or {}).items():
         points += [Point(f"{name}.batch{size}", latency[name], 0) for name in ("p50_ms", "throughput_ips")]
     return points

@@ -160,8 +160,11 @@ def machine() -> dict[str, Any]:
         "cudnn": "8.7.0.84",
         "tensorrt": {"linked": "8.5.3.1", "loaded": "8.5.3", "missing": None},
         "tensorflow": {"version": "2.14.1", "built_with_tensorrt": True, "built_for_cuda": "11.8"},
+        "tensorrt_python": {"version": "8.5.3.1", "rtx": False},
+        "cuda_python": "11.8.7",
         "litert": "2.3.0",
         "onnxruntime": "1.23.2",
+        "onnxruntime_gpu": True,
         "cpu": "a CPU",
         "cores": 2,
         "threads": 2,
@@ -173,7 +176,8 @@ def machine() -> dict[str, Any]:
 @pytest.fixture
 def no_gpu(machine: dict[str, Any]) -> dict[str, Any]:
     """An environment.json of a machine without a GPU."""
-    return machine | {"gpus": [], "gpu_missing": "no NVIDIA driver answers on this machine", "driver": None}
+    missing = {"gpus": [], "gpu_missing": "no NVIDIA driver answers on this machine", "driver": None}
+    return machine | missing | {"tensorrt_python": None, "cuda_python": None, "onnxruntime_gpu": False}
 
 
 @pytest.fixture
@@ -200,11 +204,11 @@ def timing(p50: float) -> dict[str, Any]:
         size: {
             "first_inference_ms": 30.0 + int(size), "warmup_calls": 11, "warmup_stable": True,
             "call_ms": {"latency": p50, "latency_host": p50},
-            "latency": latency(p50 * int(size)), "latency_host": latency(p50 * int(size) + 1),
+            "latency": latency(p50 * int(size)), "latency_host": latency(p50 * int(size) + 1), "parts_ms": None,
         }
         for size in ("1", "8")
     }  # fmt: skip
-    memory = {"peak_memory_bytes": 300_000_000, "gpu_peak_memory_bytes": None, "gpu": None}
+    memory = {"on_gpu": False, "peak_memory_bytes": 300_000_000, "gpu_peak_memory_bytes": None, "gpu": None}
     return {"status": "ok", "reason": None, "load_ms": 12.5, "batches": batches} | memory
 
 
@@ -241,8 +245,8 @@ class Results:
         record = {"status": "ok", "reason": None} | evaluate.count(found)
         files.write_json(paths.record(name, "evaluate.json"), record)
 
-    def timed(self, name: str, p50: float) -> None:
-        self.timings[name] = timing(p50)
+    def timed(self, name: str, p50: float, **more: Any) -> None:
+        self.timings[name] = timing(p50) | more
         self.write_timings()
 
     def ok(self, name: str, classes: list[int], p50: float) -> None:

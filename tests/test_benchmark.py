@@ -37,12 +37,26 @@ class FakeWorker:
                 "call_ms": {"latency": self.warm_ms, "latency_host": self.warm_ms + 0.5},
             }
         if method == "memory":
-            return {"peak_memory_bytes": 100, "gpu_peak_memory_bytes": self.gpu_peak}
+            memory = {"peak_memory_bytes": 100, "gpu_peak_memory_bytes": self.gpu_peak}
+            return memory | {"on_gpu": self.gpu_peak is not None}
         if method == "verify":
             return None
         assert method == "block"
         calls = arguments[1]
         return {"latency": [self.ms] * calls["latency"], "latency_host": [self.ms + 0.5] * calls["latency_host"]}
+
+
+def test_parts_are_medians_over_all_rounds_and_repeats() -> None:
+    class Gpu(FakeWorker):
+        def ask(self, request: Any) -> Any:
+            answer = super().ask(request)
+            split = {"input_copy": [0.1], "compute": [self.ms], "output_copy": [0.2]}
+            return answer | split if request[0] == "block" else answer
+
+    repeats = [raced(setting(), a=Gpu("a", [], ms), b=FakeWorker("b", [])) for ms in (1.0, 1.0, 3.0)]
+    found = benchmark.record("a", repeats, (1,))["batches"]["1"]
+    assert found["parts_ms"] == {"input_copy": 0.1, "compute": 1.0, "output_copy": 0.2}
+    assert benchmark.record("b", repeats, (1,))["batches"]["1"]["parts_ms"] is None
 
 
 def setting(samples: int = 20, seconds: float = 0, sizes: tuple[int, ...] = (1,)) -> BenchmarkParams:

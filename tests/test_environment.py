@@ -31,6 +31,31 @@ def test_a_machine_is_described_with_every_key(machine: dict[str, Any]) -> None:
     assert bool(found["tensorrt"]["loaded"]) != bool(found["tensorrt"]["missing"])
 
 
+@pytest.mark.parametrize(
+    ("wheels", "found"),
+    [
+        ({}, None),
+        ({"tensorrt": "8.5.3.1", "tensorrt-rtx-cu13-bindings": "1.7.1"}, {"version": "8.5.3.1", "rtx": False}),
+        ({"tensorrt-cu12-bindings": "11.4.0"}, {"version": "11.4.0", "rtx": False}),
+        ({"tensorrt-rtx-cu13-bindings": "1.7.1"}, {"version": "1.7.1", "rtx": True}),
+    ],
+)
+def test_the_tensorrt_of_python_is_that_of_its_wheel_where_there_is_a_gpu(
+    monkeypatch: pytest.MonkeyPatch, wheels: dict[str, str], found: dict[str, Any] | None
+) -> None:
+    monkeypatch.setattr(environment, "_wheel", wheels.get)
+    monkeypatch.setattr(environment, "_nvidia", lambda: ("580.1", [{"name": "a GPU"}], None))
+    assert environment.describe_machine(None)["tensorrt_python"] == found
+    monkeypatch.setattr(environment, "_nvidia", lambda: (None, [], "none"))
+    assert environment.describe_machine(None)["tensorrt_python"] is None
+
+
+def test_the_onnx_runtime_for_gpus_counts_as_onnx_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment, "_wheel", {"onnxruntime-gpu": "1.23.2"}.get)
+    found = environment.describe_machine(None)
+    assert (found["onnxruntime"], found["onnxruntime_gpu"]) == ("1.23.2", True)
+
+
 def test_the_installed_tensorflow_is_described_without_importing_it() -> None:
     found = environment.describe_machine(None)["tensorflow"]
     assert found["version"].startswith("2.")

@@ -157,6 +157,21 @@ def test_the_gallery_names_each_changed_image_and_both_answers(shown: Reader) ->
     assert shown.texts("figcaption")[-1].endswith("labeltench beforetench, 50.0 % nowcats & <dogs>, 50.0 %")
 
 
+def test_a_gpus_time_is_split_where_it_is_known(ready: Any, mixed: tuple[str, ...], shown: Reader) -> None:
+    assert "Where the time goes" not in shown.texts("h2")
+    split = {"input_copy": 0.25, "compute": 1.5, "output_copy": 0.01}
+    timing = ready.timings["tflite-int8"]
+    timing["batches"]["1"]["parts_ms"] = split
+    ready.write_timings()
+    ready.converted("tflite-int8", details={"options": {"cuda_graph": True, "pinned": False}})
+    again = write(mixed)
+    assert "Where the time goes" in again.texts("h2")
+    assert "tflite-int8CUDA graph" in again.texts("th", scope="row")
+    cells = again.texts("td")
+    start = cells.index("0.250")
+    assert cells[start - 1 : start + 5] == ["1", "0.250", "1.500", "0.010", "1.240", "3.000"]
+
+
 def test_what_the_page_was_made_from_stands_in_it(shown: Reader) -> None:
     code = "".join(next(texts for tag, _, texts in shown.elements if tag == "code" and "benchmark:" in "".join(texts)))
     assert code.strip() == paths.PARAMS.read_text(encoding="utf-8").strip()

@@ -216,6 +216,16 @@ def test_the_proof_of_conversion_is_logged_as_metrics(results: Any) -> None:
     assert "tf32" not in found
 
 
+def test_what_the_gpu_tells_of_copies_and_compute_is_logged_by_batch_size(results: Any) -> None:
+    results.ok("tflite-int8", [0, 0, 0, 0], 2.0)
+    (row,) = report.summarise(("tflite-int8",))["rows"]
+    row["parts_ms"] = {"8": {"input_copy": 0.1, "compute": 0.2, "output_copy": 0.3}}
+    found = {(point.name, point.step): point.value for point in track.child_metrics(row)}
+    assert {(name, 8): found[name, 8] for name in ("host_input_copy_ms", "host_compute_ms", "host_output_copy_ms")} == {
+        ("host_input_copy_ms", 8): 0.1, ("host_compute_ms", 8): 0.2, ("host_output_copy_ms", 8): 0.3,
+    }  # fmt: skip
+
+
 def test_the_receipt_names_the_run(main: Main, main_checkout: Path) -> None:
     main()
     receipt = files.read_json(paths.TRACK)

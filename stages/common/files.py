@@ -16,11 +16,16 @@ from stages.common.errors import PipelineError
 
 
 def write_text(path: Path, text: str) -> None:
+    """Write in UTF-8, whole or not at all."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
     """Write beside the file, then rename: a reader never sees half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        beside.write_text(text, encoding="utf-8")
+        beside.write_bytes(content)
         beside.replace(path)
     except OSError as error:
         error.filename = error.filename or str(path)  # a full disk does not say where

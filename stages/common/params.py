@@ -144,6 +144,19 @@ class ONNXRuntimeParams:
 
 
 @dataclass(frozen=True, config=STRICT)
+class TensorRTParams:
+    """Engines without TensorFlow."""
+
+    tf32: bool
+    calibrator: Literal["minmax", "percentile", "entropy"]
+    engines: Literal["auto", "each", "profile"]
+    cuda_graph: bool
+    pinned: bool
+    max_workspace_mib: Positive | None
+    timing_cache: bool
+
+
+@dataclass(frozen=True, config=STRICT)
 class TFTRTParams:
     """TensorRT inside TensorFlow."""
 
@@ -200,6 +213,7 @@ class Params:
     tflite: TFLiteParams
     onnxruntime: ONNXRuntimeParams
     tftrt: TFTRTParams
+    tensorrt: TensorRTParams
     budget: Budget
     select: SelectParams
     tracking: TrackingParams

@@ -199,12 +199,12 @@ def size_by_part(rows: Sequence[Record]) -> str | None:
 
 
 def parts(row: Record) -> dict[str, int]:
-    """Bytes of a variant by part: a SavedModel's are known, another model is one."""
+    """Bytes of a variant by part: a SavedModel's and engines are known, another model is one."""
     details, size = row["details"], int(row["size_bytes"])
-    if "graph_bytes" not in details:
+    keys = {"variables": "variables_bytes", "graph": "graph_bytes", "engines": "engine_bytes"}
+    known = {name: int(details[key]) for name, key in keys.items() if key in details}
+    if not known:
         return {"model": size}
-    known = {name: int(details[f"{name.removesuffix('s')}_bytes"]) for name in ("graph", "engines")}
-    known = {"variables": int(details["variables_bytes"]), **known}
     return {name: bytes_ for name, bytes_ in (known | {"other": size - sum(known.values())}).items() if bytes_ > 0}
 
 

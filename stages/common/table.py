@@ -17,7 +17,7 @@ def markdown(summary: Record) -> str:
     header += [f"p50 ms, batch {size}" for size in sizes] + [f"p90 ms, batch {size}" for size in sizes[:1]]
     header += [f"speed-up, batch {size}" for size in sizes[:1]] + ["size MB", "peak memory MB"]
     lines = grid([header] + [_cells(r, sizes, baseline) for r in rows], texts=2)
-    return "\n".join([title(summary), "", *lines, *_conversions(rows), *_notes(rows), ""])
+    return "\n".join([title(summary), "", *lines, *_conversions(rows), *_engines(rows, sizes), *_notes(rows), ""])
 
 
 def grid(cells: list[list[str]], texts: int) -> list[str]:
@@ -101,11 +101,43 @@ def _conversion(name: str, details: Record) -> list[str]:
     ]
 
 
+def _engines(rows: list[Record], sizes: list[int]) -> list[str]:
+    """What native engines compute in, and where the GPU's time goes at the largest batch size."""
+    done = [r for r in rows if r["status"] == "ok" and "form" in r["details"]]
+    if not done:
+        return []
+    header = ["variant", "TF32", "engines for batch", "layers INT8 / FP16 / FP32", "build s", "engines MB"]
+    header += [f"{part} ms, batch {sizes[-1]}" for part in ("copy in", "compute", "copy out")] + ["GPU memory MB"]
+    return ["", *grid([header] + [_engine(r, sizes[-1]) for r in done], texts=3)]
+
+
+def _engine(r: Record, size: int) -> list[str]:
+    details, parts = r["details"], (r["parts_ms"] or {}).get(str(size)) or {}
+    return [
+        r["variant"],
+        "on" if details["tf32"] else "off",
+        ", ".join(details["engines"]),
+        " / ".join(str(details[f"{name}_layers"]) for name in ("int8", "fp16", "fp32")),
+        f"{sum(details['engine_build_s'].values()):.0f}",
+        f"{details['engine_bytes'] / 1e6:.1f}",
+        *(f"{parts[name]:.3f}" if parts else "" for name in ("input_copy", "compute", "output_copy")),
+        f"{details['gpu']['process_memory_bytes'] / 1e6:.0f}" if details["gpu"] else "",
+    ]
+
+
 def status(r: Record) -> str:
     """The status, with what makes a measurement doubtful."""
     gpu = r["details"]["gpu"] or {}
     doubts = ["throttled"] * bool(gpu.get("throttled_states")) + ["shared GPU"] * bool(gpu.get("other_processes"))
     return ", ".join([r["status"], *doubts, *["unsteady"] * bool(_unsteady(r))])
+
+
+def _kept_in_fp32(r: Record) -> list[str]:
+    """Layers whose weights are larger than the variant's precision says, by engine."""
+    if r["precision"] == "fp32":
+        return []
+    kept = {key: engine["fp32_weights"] for key, engine in r["details"]["engines"].items() if engine["fp32_weights"]}
+    return [f"keeps FP32 weights in {len(names)} layers of the engine for batch {key}" for key, names in kept.items()]
 
 
 def _unsteady(r: Record) -> dict[str, float]:
@@ -126,6 +158,8 @@ def _notes(rows: list[Record]) -> list[str]:
 def _reasons(r: Record) -> list[str]:
     gpu = r["details"]["gpu"] or {}
     found = [f"{r['status']}: {r['reason']}"] if r["reason"] else []
+    if r["status"] == "ok" and "form" in r["details"]:
+        found += [f"has {r['details']['because']}", *_kept_in_fp32(r)]
     for cause, states in gpu.get("throttled_states", {}).items():
         found.append(f"throttled: a {cause} held the GPU's clocks down in {states} of {gpu['states']} blocks")
     if builds := r["details"].get("builds"):

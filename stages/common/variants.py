@@ -7,6 +7,7 @@ PRECISIONS = {
     "tftrt": ("fp32", "fp16", "int8"),
     "tflite": ("fp32", "fp16", "dynamic", "int8"),
     "onnxruntime": ("fp32", "int8"),
+    "tensorrt": ("fp32", "fp16", "int8"),
 }
 BASELINE = "savedmodel-fp32"
 VALID = tuple(f"{runtime}-{precision}" for runtime, names in PRECISIONS.items() for precision in names)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,21 +11,23 @@ from typing import Any
 from stages.common import files, labels, paths
 from stages.common.errors import PipelineError
 from stages.common.tf import tensorflow
-from stages.runtimes import Manifest, onnxruntime, tflite, tftrt
+from stages.runtimes import Manifest, onnxruntime, tensorrt_session, tflite, tftrt
 
 Record = dict[str, Any]
 
 # Inside an export: what was exported, and which files belong to it.
 RECORD = "export.json"
 NO_TRITON = "Triton has no official backend for TFLite, so this export is for TensorFlow Serving alone."
-NO_SERVING = "TensorFlow Serving takes no ONNX, so this export is for Triton alone."
+NO_SERVING = "TensorFlow Serving takes SavedModels and TFLite alone, so this export is for Triton."
 # TensorFlow Serving of the TensorFlow that converted, and Triton with that TensorFlow (24.01) or, since an engine loads
 # in no other version of TensorRT, with the TensorRT of the extra `gpu` (23.03).
 SERVING_IMAGE = "tensorflow/serving:2.14.1"
 TRITON_IMAGE = "nvcr.io/nvidia/tritonserver:24.01-py3"
 TRITON_TENSORRT_IMAGE = "nvcr.io/nvidia/tritonserver:23.03-py3"
 # Where Triton runs what was measured on that device alone.
-KINDS = {"tftrt": "KIND_GPU", "onnxruntime": "KIND_CPU"}
+KINDS = {True: "KIND_GPU", False: "KIND_CPU"}
+# What Triton calls the runtimes; the others are SavedModels.
+PLATFORMS = {"onnxruntime": "onnxruntime_onnx", "tensorrt": "tensorrt_plan"}
 
 
 @dataclass(frozen=True)
@@ -50,12 +53,12 @@ class Choice:
     @property
     def on_gpu(self) -> bool:
         """Whether it was measured on a GPU."""
-        return bool(self.machine["gpus"]) and self.runtime not in ("tflite", "onnxruntime")
+        return bool(self.row["on_gpu"])
 
     @property
     def for_serving(self) -> bool:
         """Whether TensorFlow Serving takes it."""
-        return self.runtime != "onnxruntime"
+        return self.runtime not in PLATFORMS
 
     @property
     def for_triton(self) -> bool:
@@ -124,24 +127,49 @@ def _contents(folder: Path) -> dict[str, int]:
 
 def _fill(folder: Path, chosen: Choice) -> None:
     """Everything in an export; its record comes last."""
+    names = "".join(f"{name}\n" for name in labels.read().names)
+    files.write_text(folder / "labels.txt", names)
+    interface, sizes = (_fill_plans if chosen.runtime == "tensorrt" else _fill_model)(folder, chosen, names)
+    files.write_json(folder / "preprocessing.json", chosen.model["preprocessing"] | interface)
+    files.write_text(folder / "README.txt", readme(chosen, interface, sizes))
+    record = {"model": chosen.name, "variant": chosen.manifest.variant, "sentence": chosen.sentence}
+    files.write_json(folder / RECORD, record | {"files": _contents(folder)})
+
+
+def _fill_plans(folder: Path, chosen: Choice, names: str) -> tuple[Record, list[int]]:
+    """A model of Triton's for each engine: one of a single batch size takes no other."""
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        _copy_model(chosen.manifest.variant, Path(place))
+        built = files.read_json(Path(place) / tensorrt_session.RECORD)
+        shape = [-1, *chosen.model["input_shape"]]
+        source = {"name": built["input"], "type": "float32", "shape": shape}
+        interface = {"input": source, "output": {"name": built["output"], "type": "float32"}}
+        for size, file in built["engines"]:
+            fixed = size if built["form"] == "each" else None
+            name = f"{chosen.name}-batch{size}" if fixed else chosen.name
+            repository = folder / "triton" / name
+            (repository / "1").mkdir(parents=True)
+            (Path(place) / file).rename(repository / "1" / "model.plan")
+            files.write_text(repository / "labels.txt", names)
+            files.write_text(repository / "config.pbtxt", triton_config(name, chosen, interface, [size], fixed))
+    return interface, [size for size, _ in built["engines"]]
+
+
+def _fill_model(folder: Path, chosen: Choice, names: str) -> tuple[Record, list[int]]:
+    """One model for both servers, or for the one that takes it; its interface and batch sizes."""
     serving, repository = folder / "tensorflow_serving", folder / "triton" / chosen.name
     version = (serving / chosen.name if chosen.for_serving else repository) / "1"
     _copy_model(chosen.manifest.variant, version)
     interface = INTERFACES.get(chosen.runtime, _saved_model_interface)(version)
     if chosen.for_serving:
         files.write_text(serving / "models.config", models_config(chosen.name))
-    files.write_json(folder / "preprocessing.json", chosen.model["preprocessing"] | interface)
-    names = "".join(f"{name}\n" for name in labels.read().names)
-    files.write_text(folder / "labels.txt", names)
     sizes = _batch_sizes(version, chosen)
     if chosen.for_triton:
         if chosen.for_serving:
             _copy(version, repository / "1" / "model.savedmodel")
         files.write_text(repository / "labels.txt", names)
-        files.write_text(repository / "config.pbtxt", triton_config(chosen, interface, sizes))
-    files.write_text(folder / "README.txt", readme(chosen, interface, sizes))
-    record = {"model": chosen.name, "variant": chosen.manifest.variant, "sentence": chosen.sentence}
-    files.write_json(folder / RECORD, record | {"files": _contents(folder)})
+        files.write_text(repository / "config.pbtxt", triton_config(chosen.name, chosen, interface, sizes))
+    return interface, sizes
 
 
 def _copy_model(variant: str, target: Path) -> None:
@@ -231,29 +259,29 @@ model_config_list {{
 """
 
 
-def triton_config(chosen: Choice, interface: Record, sizes: list[int]) -> str:
-    """A text proto of inference.ModelConfig; its dims leave out the batch."""
+def triton_config(name: str, chosen: Choice, interface: Record, sizes: list[int], fixed: int | None = None) -> str:
+    """A text proto of inference.ModelConfig; its dims leave out the batch, unless that has one fixed size."""
     source, result = interface["input"], interface["output"]
     # Elsewhere requests stay as they come: engines with dynamic shapes may serve no sizes but those of their profiles.
     static = chosen.runtime == "tftrt" and not chosen.manifest.options["dynamic_shapes"]
     batching = f"dynamic_batching {{ preferred_batch_size: {sizes} }}\n" if static else ""
     # TF-TRT forgets the shape of its output, so that comes from the model's record.
     return f"""\
-name: {json.dumps(chosen.name)}
-platform: "{"onnxruntime_onnx" if chosen.runtime == "onnxruntime" else "tensorflow_savedmodel"}"
-max_batch_size: {max(sizes)}
+name: {json.dumps(name)}
+platform: "{PLATFORMS.get(chosen.runtime, "tensorflow_savedmodel")}"
+max_batch_size: {0 if fixed else max(sizes)}
 input {{
   name: {json.dumps(source["name"])}
   data_type: TYPE_FP32
-  dims: {source["shape"][1:]}
+  dims: {[fixed] * bool(fixed) + source["shape"][1:]}
 }}
 output {{
   name: {json.dumps(result["name"])}
   data_type: TYPE_FP32
-  dims: [{chosen.model["classes"]}]
+  dims: {[fixed] * bool(fixed) + [chosen.model["classes"]]}
   label_filename: "labels.txt"
 }}
-instance_group {{ kind: {KINDS.get(chosen.runtime, "KIND_AUTO")} }}
+instance_group {{ kind: {"KIND_AUTO" if chosen.runtime == "savedmodel" else KINDS[chosen.on_gpu]} }}
 {batching}"""
 
 
@@ -262,7 +290,7 @@ def readme(chosen: Choice, interface: Record, sizes: list[int]) -> str:
     parts = [
         f"{chosen.name}, {chosen.manifest.variant}\n\n{chosen.sentence}\n{measured(chosen)}",
         _what_goes_in(interface),
-        _engines(chosen, sizes) if chosen.runtime == "tftrt" else "",
+        ENGINES[chosen.runtime](chosen, sizes) if chosen.runtime in ENGINES else "",
         f"TensorFlow Serving, on port 8501\n\n{_serving_command(chosen)}" if chosen.for_serving else NO_SERVING,
         f"Triton, on port 8000\n\n{_triton_command(chosen)}" if chosen.for_triton else NO_TRITON,
     ]
@@ -308,6 +336,22 @@ TensorFlow would otherwise answer it slowly and without a word. The images below
 NVIDIA's support matrix says which release of Triton has TensorRT {tensorrt}."""
 
 
+def _plans(chosen: Choice, sizes: list[int]) -> str:
+    gpu, details = chosen.machine["gpus"][0], chosen.row["details"]
+    each = (
+        "one model for each of them, which takes no other" if details["form"] == "each" else "one model, up to the last"
+    )
+    return f"""\
+TensorRT's engines
+
+They load in {details["tensorrt"]} alone, on a {gpu["name"]} (compute capability {gpu["compute_capability"]}), and take
+batches of {", ".join(map(str, sizes))}: {each}. The image below was not tried with these engines: NVIDIA's support
+matrix says which release of Triton has {details["tensorrt"]}."""
+
+
+ENGINES = {"tftrt": _engines, "tensorrt": _plans}
+
+
 def _docker_run(chosen: Choice, port: int, models: str) -> str:
     gpu = " --gpus all" if chosen.on_gpu else ""
     strict = " -e TF_TRT_ALLOW_ENGINE_NATIVE_SEGMENT_EXECUTION=False" if chosen.runtime == "tftrt" else ""
@@ -340,5 +384,5 @@ def _tensorrt_image(chosen: Choice, image: str) -> str:
 
 
 def _triton_command(chosen: Choice) -> str:
-    image = TRITON_TENSORRT_IMAGE if chosen.runtime == "tftrt" else TRITON_IMAGE
+    image = TRITON_TENSORRT_IMAGE if chosen.runtime in ENGINES else TRITON_IMAGE
     return f"{_docker_run(chosen, 8000, 'triton')} {image} \\\n    tritonserver --model-repository=/models"

@@ -26,11 +26,17 @@ class Job:
     options: dict[str, Any]
 
 
+# What the GPU does in one inference from host to host.
+PARTS = ("input_copy", "compute", "output_copy")
+
+
 class Session(Protocol):
     """A loaded model. `run` is what `latency` times; `put`, `run` and `probabilities` are what `latency_host` times."""
 
     # Whether `put` may return before the tensor is on the device.
     asynchronous: bool
+    # Whether a GPU computes.
+    on_gpu: bool
 
     def put(self, images: Floats) -> None:
         """Set the input tensor, float32 [n, height, width, 3], on the runtime's device; n may change between calls."""
@@ -42,10 +48,19 @@ class Session(Protocol):
         """Turn an output into float32 [n, classes]."""
 
     def verify(self) -> None:
-        """Run once more, and fail if anything but the converted model answers; PipelineError says what did."""
+        """Run once more, and fail if anything but the converted model answers; PipelineError says what did.
+
+        There is nothing to do where the runtime has nothing to fall back to.
+        """
+        return
 
     def gpu_peak_bytes(self) -> int | None:
-        """Most GPU memory the runtime's allocator held; None on a CPU."""
+        """Most GPU memory the runtime's allocator held; None on a CPU, and where the allocator does not tell."""
+        return None
+
+    def parts_ms(self) -> dict[str, float] | None:
+        """Milliseconds of one inference in each of `PARTS` by the GPU's own clock; None where that is not known."""
+        return None
 
 
 class Runtime(Protocol):

@@ -38,7 +38,7 @@ def part_sizes(folder: Path) -> dict[str, int]:
     }
 
 
-class SavedModelSession:
+class SavedModelSession(Session):
     """The serving signature, called with a tensor; `predict()` of Keras would add its own loop to every call."""
 
     def __init__(self, folder: Path, threads: int | None, tf32: bool) -> None:
@@ -47,7 +47,7 @@ class SavedModelSession:
         self._model = self._tf.saved_model.load(str(folder))
         self._signature = self._model.signatures["serving_default"]
         (self._output,) = self._signature.structured_outputs  # TF-TRT gives the only output a name of its own
-        self.asynchronous = bool(self._tf.config.list_logical_devices("GPU"))
+        self.on_gpu = self.asynchronous = bool(self._tf.config.list_logical_devices("GPU"))
         self._images: Any = None
 
     def put(self, images: Floats) -> None:
@@ -63,12 +63,9 @@ class SavedModelSession:
         """Nothing to do."""
         return output
 
-    def verify(self) -> None:
-        """TensorFlow is what this variant is."""
-
     def gpu_peak_bytes(self) -> int | None:
         """TensorFlow's allocator knows, and TF-TRT's engines use it too."""
-        return int(self._tf.config.experimental.get_memory_info("GPU:0")["peak"]) if self.asynchronous else None
+        return int(self._tf.config.experimental.get_memory_info("GPU:0")["peak"]) if self.on_gpu else None
 
 
 def load(folder: Path, precision: str, options: dict[str, Any], threads: int | None) -> Session:

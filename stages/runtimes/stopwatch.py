@@ -17,10 +17,12 @@ import numpy as np
 from stages.common import isolate
 from stages.common.images import Floats, Preprocessing
 from stages.runtimes import Manifest
-from stages.runtimes.protocol import Session, infer
+from stages.runtimes.protocol import PARTS, Session, infer
 
 # What is timed: `run` alone on a settled input tensor, and the whole way from NumPy array to NumPy array.
 TERMS = ("latency", "latency_host")
+# One inference in so many is split into copies and compute.
+CALLS_PER_SPLIT = 20
 # Warm-up: windows of calls until one more moves the median of all by less than 2 %, or time is up.
 WINDOW_CALLS = 5
 STABLE = 0.02
@@ -70,7 +72,12 @@ class Stopwatch:
         """Milliseconds of so many calls by term, after one that warms the caches which the last variant left cold."""
         images = images_of(batch_size, self._preprocessing)
         self._call(images)
-        return self._times(images, calls)
+        return self._times(images, calls) | self._parts(max(calls.values()) // CALLS_PER_SPLIT + 1)
+
+    def _parts(self, count: int) -> dict[str, list[float]]:
+        """What the GPU says of so many inferences, apart from the timed calls: its clock is not free to ask."""
+        found = [parts for _ in range(count) if (parts := self.session.parts_ms())]
+        return {part: [one[part] for one in found] for part in PARTS} if found else {}
 
     def _times(self, images: Floats, calls: dict[str, int]) -> dict[str, list[float]]:
         """Both terms from the same calls, unless `put` is asynchronous: the end of its copy would count as latency."""
@@ -103,8 +110,9 @@ class Stopwatch:
         return (done - placed) * 1000, (end - start) * 1000
 
     def memory(self) -> dict[str, Any]:
-        """Most memory this process ever had resident, and most GPU memory its runtime held."""
+        """Which device computes, most memory this process ever had resident, and most GPU memory its runtime held."""
         return {
+            "on_gpu": self.session.on_gpu,
             "peak_memory_bytes": peak_resident_bytes(),
             "gpu_peak_memory_bytes": self.session.gpu_peak_bytes(),
         }

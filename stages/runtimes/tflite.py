@@ -60,10 +60,10 @@ def _interpreter(path: Path, xnnpack: bool, threads: int | None) -> Any:
     return Interpreter(str(path), num_threads=threads, experimental_op_resolver_type=resolver)
 
 
-class TFLiteSession:
+class TFLiteSession(Session):
     """An interpreter whose input tensor is resized when the batch size changes."""
 
-    asynchronous = False
+    asynchronous = on_gpu = False
 
     def __init__(self, path: Path, xnnpack: bool, threads: int) -> None:
         """Load the file; LiteRT's own default is a single thread, so the number is always given."""
@@ -94,13 +94,6 @@ class TFLiteSession:
         scale, zero = self._output["quantization"]
         real: Floats = (output.astype(np.float32) - np.float32(zero)) * np.float32(scale)
         return real
-
-    def verify(self) -> None:
-        """LiteRT runs the file or fails: it has nothing to fall back to."""
-
-    def gpu_peak_bytes(self) -> int | None:
-        """A CPU runtime."""
-        return None
 
 
 def _quantise(images: Floats, tensor: dict[str, Any]) -> npt.NDArray[Any]:

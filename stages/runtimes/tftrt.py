@@ -1,7 +1,6 @@
 """TensorRT engines inside a TensorFlow graph (TF-TRT), on an NVIDIA GPU; every answer is proven to come from them."""
 
 import os
-import re
 import tempfile
 import time
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stages.common import files
+from stages.common import files, gpu_support
 from stages.common.errors import PipelineError
 from stages.common.images import Floats
 from stages.common.tf import tensorflow
@@ -20,13 +19,8 @@ from stages.runtimes import tftrt_proof as proof
 from stages.runtimes.protocol import Job, Session
 from stages.runtimes.savedmodel import SavedModelSession, part_sizes
 
-# TensorRT 8.5 has fast FP16 from compute capability 5.3 and INT8 from 6.1, save for 6.2 (NVIDIA's support matrix).
-FAST_FP16 = (5.3, 6.0, 6.2)
-NO_INT8 = (5.0, 5.2, 5.3, 6.0, 6.2)
 # The newest GPUs that TensorRT 8 has kernels for: Hopper.
 NEWEST_CAPABILITY = 9.0
-# CUDA 11 runs on drivers from this one on (NVIDIA's table of CUDA minor version compatibility).
-OLDEST_DRIVER = (450, 80, 2)
 LAST_TENSORFLOW = (2, 17)
 # TF-TRT records the engine sizes that it was built for here, beside the SavedModel.
 BATCH_SIZES = "batch_sizes.json"
@@ -36,36 +30,26 @@ def unavailable(precision: str, environment: dict[str, Any]) -> str | None:
     """The first thing that is missing, from the GPU upwards."""
     if not environment["gpus"]:
         return f"no NVIDIA GPU ({environment['gpu_missing']})"
-    return _no_tensorrt(environment) or _no_units(precision, environment["gpus"][0])
+    gpu = environment["gpus"][0]
+    if (missing := _no_tensorrt(environment)) is None and gpu_support.capability(gpu) > NEWEST_CAPABILITY:
+        missing = f"{gpu_support.described(gpu)} is newer than TensorRT 8, whose last is {NEWEST_CAPABILITY}"
+    return missing or gpu_support.no_units(precision, gpu)
 
 
 def _no_tensorrt(environment: dict[str, Any]) -> str | None:
     tensorflow, tensorrt, driver = environment["tensorflow"], environment["tensorrt"], environment["driver"]
-    if _numbers(driver) < OLDEST_DRIVER:
+    if gpu_support.numbers(driver) < gpu_support.CUDA_11_DRIVER:
         return f"the NVIDIA driver {driver} is too old for CUDA 11: install 450.80.02 or newer"
-    if _numbers(tensorflow["version"] or "0")[:2] > LAST_TENSORFLOW:
+    if gpu_support.numbers(tensorflow["version"] or "0")[:2] > LAST_TENSORFLOW:
         return f"TensorFlow {tensorflow['version']} has no TF-TRT, which left with 2.18: install the extra `gpu`"
     if not tensorflow["built_with_tensorrt"]:
         return "this TensorFlow was built without TensorRT: install the extra `gpu` on Linux"
+    native = environment["tensorrt_python"]
+    if tensorrt["loaded"] is None and native and not native["version"].startswith("8."):
+        return f"TF-TRT needs TensorRT 8.5, and this environment has {native['version']}: `make repro` alone brings 8.5"
     if tensorrt["loaded"] is None:
         hint = " (its wheel exists for Python 3.10, not for 3.11)" if environment["python"] == "3.11" else ""
         return f"the TensorRT library was not found{hint}: {tensorrt['missing']}"
-    return None
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(number) for number in re.findall(r"\d+", version))
-
-
-def _no_units(precision: str, gpu: dict[str, Any]) -> str | None:
-    capability = float(gpu["compute_capability"])
-    about = f"{gpu['name']} (compute capability {capability})"
-    if capability > NEWEST_CAPABILITY:
-        return f"{about} is newer than TensorRT 8, whose last is {NEWEST_CAPABILITY}"
-    if precision == "int8" and capability in NO_INT8:
-        return f"{about} has no INT8 units"
-    if precision == "fp16" and capability < 7 and capability not in FAST_FP16:
-        return f"{about} has no fast FP16 units"
     return None
 
 

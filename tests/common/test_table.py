@@ -103,6 +103,35 @@ def test_without_engines_there_is_one_table(mixed: tuple[str, ...]) -> None:
     assert table.markdown(report.summarise(mixed)).count("\n| variant") == 1
 
 
+NATIVE = {
+    "tf32": True, "form": "each", "because": "one engine for each batch size: separate engines run 1.10 times as fast",
+    "engines": {"1": {"fp32_weights": []}, "8": {"fp32_weights": ["conv1", "fc"]}},
+    "engine_build_s": {"1": 26.0, "8": 30.4}, "int8_layers": 104, "fp16_layers": 2, "fp32_layers": 2,
+    "engine_bytes": 9_100_000, "gpu": GPU,
+}  # fmt: skip
+
+
+def test_native_engines_stand_in_a_table_of_their_own(mixed: tuple[str, ...]) -> None:
+    summary = report.summarise(mixed)
+    row = summary["rows"][-1]
+    row["details"] |= NATIVE
+    row["parts_ms"] = {"8": {"input_copy": 0.1, "compute": 0.25, "output_copy": 0.0061}}
+    text = table.markdown(summary)
+    _, second = text.split("\n\n", 1)[1].split("\n\n", 1)
+    assert cells(second) == {
+        "tflite-int8": {
+            "variant": "tflite-int8", "TF32": "on", "engines for batch": "1, 8",
+            "layers INT8 / FP16 / FP32": "104 / 2 / 2", "build s": "56", "engines MB": "9.1",
+            "copy in ms, batch 8": "0.100", "compute ms, batch 8": "0.250", "copy out ms, batch 8": "0.006",
+            "GPU memory MB": "700",
+        },
+    }  # fmt: skip
+    assert (
+        "- tflite-int8 has one engine for each batch size: separate engines run 1.10 times as fast\n"
+        "- tflite-int8 keeps FP32 weights in 2 layers of the engine for batch 8\n"
+    ) in text
+
+
 def test_a_throttled_or_shared_measurement_is_marked_and_told(on_gpu: dict[str, Any]) -> None:
     row = on_gpu["rows"][-1]
     row["details"]["gpu"] = GPU | {"throttled_states": {"power cap": 3}, "other_processes": 2}

@@ -23,7 +23,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "tflite": {"xnnpack": True},
     "onnxruntime": {"calibrator": "minmax", "reduce_range": True},
     "tftrt": {"tf32": True, "dynamic_shapes": False},
+    "tensorrt": {"pinned": True, "cuda_graph": True},
 }
+# One of each, with plans that nobody opens.
+FORMS = {"tensorrt-fp16": "profile", "tensorrt-int8": "each"}
 ENGINE = "assets/trt-serialized-engine.TRTEngineOp_000_000"
 Choose = Callable[..., Path]
 
@@ -51,6 +54,11 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     forget_output_shape(folder / "tftrt-fp16/saved_model.pb")
     files.write_text(folder / "tftrt-fp16" / ENGINE, "an engine")
     files.write_json(folder / "tftrt-fp16" / tftrt.BATCH_SIZES, [1, 8])
+    ends = {"built_by": {}, "input": "images", "output": "probabilities"}
+    for variant, engines in (("tensorrt-fp16", [[8, "all.plan"]]), ("tensorrt-int8", [[1, "a.plan"], [8, "b.plan"]])):
+        for _, file in engines:
+            files.write_text(folder / variant / str(file), str(file))
+        files.write_json(folder / variant / "engines.json", ends | {"form": FORMS[variant], "engines": engines})
     source = folder / "savedmodel-fp32"
     signature = tf.saved_model.load(str(source)).signatures["serving_default"]
     (folder / "model.onnx").write_bytes(to_onnx.export(signature).SerializeToString())
@@ -93,14 +101,17 @@ def choose(built: Path, results: Any, edit: Callable[..., None], machine: dict[s
     def finish(variant: str, *changes: tuple[str, Any]) -> Path:
         edit(("variants", [variant]), *changes)
         runtime, precision = variant.split("-")
-        if runtime == "tftrt":
+        on_gpu = runtime in ("tftrt", "tensorrt")
+        if on_gpu:
             files.write_json(paths.ENVIRONMENT, machine)
         digest = files.tree_digest(built / variant)
         shutil.copytree(built / variant, paths.model(variant), dirs_exist_ok=True)
         manifest = Manifest(variant, runtime, precision, "ok", None, OPTIONS[runtime])._asdict()
         files.write_json(paths.model(variant) / paths.MANIFEST, manifest)
         results.ok(variant, [0, 0, 0, 1], 20.0)
-        results.converted(variant, model_sha256=digest)
+        results.timed(variant, 20.0, on_gpu=on_gpu)
+        details = {"tensorrt": "TensorRT 8.5.3.1", "form": FORMS[variant]} if runtime == "tensorrt" else {}
+        results.converted(variant, model_sha256=digest, details=details)
         summary = report.summarise((variant,))
         files.write_json(paths.SUMMARY, summary)
         files.write_json(paths.SELECTION, select.select(summary, params.load()))
@@ -117,11 +128,11 @@ def without_manifest(folder: Path) -> dict[str, bytes]:
     return {name: data for name, data in contents(folder).items() if name != paths.MANIFEST}
 
 
-def triton_config(folder: Path = Path("export")) -> Any:
+def triton_config(folder: Path = Path("export"), name: str = "tiny") -> Any:
     """config.pbtxt as Triton's own message reads it, which refuses a field that it does not have."""
     from tritonclient.grpc import model_config_pb2
 
-    text = (folder / "triton/tiny/config.pbtxt").read_text(encoding="utf-8")
+    text = (folder / "triton" / name / "config.pbtxt").read_text(encoding="utf-8")
     return text_format.Parse(text, model_config_pb2.ModelConfig())
 
 
@@ -217,6 +228,35 @@ def test_triton_keeps_engines_on_the_gpu_and_fills_their_batches(choose: Choose)
     assert config.instance_group[0].kind == ModelInstanceGroup.KIND_GPU
     assert (config.output[0].name, list(config.output[0].dims)) == ("output_0", [CLASSES])
     assert f"1/model.savedmodel/{ENGINE}" in contents(Path("export/triton/tiny"))
+
+
+def test_triton_takes_one_engine_for_all_sizes_as_a_plan(choose: Choose) -> None:
+    from tritonclient.grpc.model_config_pb2 import ModelInstanceGroup
+
+    choose("tensorrt-fp16")
+    told = export.write(Path("export"))
+    config = triton_config()
+    assert (config.platform, config.max_batch_size, list(config.input[0].dims)) == ("tensorrt_plan", 8, list(SHAPE))
+    assert config.instance_group[0].kind == ModelInstanceGroup.KIND_GPU
+    assert contents(Path("export/triton/tiny"))["1/model.plan"] == b"all.plan"
+    assert {path.name for path in Path("export").iterdir()} == {
+        "README.txt", "export.json", "labels.txt", "preprocessing.json", "triton",
+    }  # fmt: skip
+    assert told[1:] == [export.NO_SERVING]
+
+
+def test_triton_takes_engines_of_one_size_as_models_of_their_own(choose: Choose) -> None:
+    choose("tensorrt-int8")
+    export.write(Path("export"))
+    for size, plan in ((1, b"a.plan"), (8, b"b.plan")):
+        config = triton_config(name=f"tiny-batch{size}")
+        assert (config.name, config.max_batch_size) == (f"tiny-batch{size}", 0)
+        assert (list(config.input[0].dims), list(config.output[0].dims)) == ([size, *SHAPE], [size, CLASSES])
+        assert contents(Path(f"export/triton/tiny-batch{size}"))["1/model.plan"] == plan
+    told = " ".join(Path("export/README.txt").read_text(encoding="utf-8").split())
+    assert (
+        "They load in TensorRT 8.5.3.1 alone, on a NVIDIA T4 (compute capability 7.5), and take batches of 1, 8" in told
+    )
 
 
 def test_triton_forms_no_batches_for_engines_with_dynamic_shapes(choose: Choose) -> None:

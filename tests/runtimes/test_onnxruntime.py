@@ -1,17 +1,20 @@
 import subprocess
 import sys
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 
 from stages import to_onnx
+from stages.common import nvml
 from stages.common.errors import PipelineError
 from stages.common.tf import tensorflow
-from stages.runtimes import onnxruntime
+from stages.runtimes import onnxruntime, typed_onnx
 from stages.runtimes.protocol import Job, Session, infer
 from tests import helpers
 from tests.helpers import save_tiny
@@ -48,11 +51,98 @@ def weights(path: Path) -> list[Any]:
     return [array for array in found if array.dtype == np.int8 and array.ndim > 1]
 
 
-def test_onnx_runtime_is_the_only_need(machine: dict[str, Any]) -> None:
-    assert onnxruntime.unavailable("int8", machine) is None
+def test_onnx_runtime_is_the_only_need(machine: dict[str, Any], no_gpu: dict[str, Any]) -> None:
+    assert [onnxruntime.unavailable(precision, no_gpu) for precision in ("fp32", "int8")] == [None, None]
+    assert onnxruntime.unavailable("fp32", machine) is None
+    assert onnxruntime.unavailable("int8", machine | {"onnxruntime_gpu": False}) is None  # built for CPUs alone
+    assert onnxruntime.unavailable("fp32", machine | {"driver": "470.1"}) == (
+        "the NVIDIA driver 470.1 is too old for CUDA 12: install 525.60.13 or newer"
+    )
     assert onnxruntime.unavailable("int8", machine | {"onnxruntime": None}) == (
         "ONNX Runtime is not installed: `pip install onnxruntime`"
     )
+    assert onnxruntime.unavailable("int8", machine) == (
+        "ONNX Runtime's CUDA provider has no QLinearConv and would compute in FP32 between Q/DQ pairs; the INT8 of a "
+        "GPU is tensorrt-int8"
+    )
+
+
+@pytest.mark.parametrize(
+    ("gpu", "providers", "expected"),
+    [
+        (None, ["CPUExecutionProvider"], "CPUExecutionProvider"),
+        (None, ["CUDAExecutionProvider", "CPUExecutionProvider"], "CPUExecutionProvider"),
+        ("a GPU", ["CPUExecutionProvider"], "CPUExecutionProvider"),
+        ("a GPU", ["CUDAExecutionProvider", "CPUExecutionProvider"], "CUDAExecutionProvider"),
+    ],
+)
+def test_the_gpu_computes_where_there_is_one_and_a_provider_for_it(
+    monkeypatch: pytest.MonkeyPatch, gpu: str | None, providers: list[str], expected: str
+) -> None:
+    monkeypatch.setattr(nvml, "first_gpu", lambda: nullcontext(gpu))
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: providers)
+    assert onnxruntime.provider() == expected
+
+
+@pytest.mark.skipif(
+    "CUDAExecutionProvider" in ort.get_available_providers(), reason="this ONNX Runtime has the provider"
+)
+def test_a_provider_that_does_not_load_is_no_silent_fallback(
+    model: tuple[Path, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnxruntime, "provider", lambda: "CUDAExecutionProvider")  # which this wheel does not have
+    with pytest.raises(PipelineError, match="ONNX Runtime fell back to the CPU: CUDAExecutionProvider did not load"):
+        onnxruntime.load(model[0].parent, "fp32", {}, 1)
+
+
+class Binding:
+    """An io_binding whose GPU is host memory."""
+
+    def __init__(self, session: "CudaSession") -> None:
+        self.session, self.bound = session, dict[str, Any]()
+
+    def bind_ortvalue_input(self, name: str, value: Any) -> None:
+        self.bound[name] = value
+
+    def bind_output(self, name: str, device: str) -> None:
+        assert device == "cpu"
+        self.output = name
+
+    def copy_outputs_to_cpu(self) -> list[Any]:
+        return [self.answer]
+
+
+class CudaSession:
+    """An inference session that runs what is bound."""
+
+    def __init__(self, session: Any) -> None:
+        self.session = session
+        self.get_inputs, self.get_outputs = session.get_inputs, session.get_outputs
+
+    def get_providers(self) -> list[str]:
+        return ["CUDAExecutionProvider", "CPUExecutionProvider"]
+
+    def io_binding(self) -> Binding:
+        return Binding(self)
+
+    def run_with_iobinding(self, binding: Binding) -> None:
+        (binding.answer,) = self.session.run([binding.output], binding.bound)
+
+
+def test_on_a_gpu_the_input_is_bound_there(model: tuple[Path, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, placed = onnxruntime._session, []
+
+    def place(images: Any, device: str, number: int) -> Any:
+        placed.append((device, number))
+        return images
+
+    monkeypatch.setattr(onnxruntime, "_session", lambda path, options: CudaSession(ours(path, options)))
+    monkeypatch.setattr("onnxruntime.OrtValue.ortvalue_from_numpy", place)
+    session = onnxruntime.load(model[0].parent, "fp32", {}, 1)
+    assert session.on_gpu
+    for size in (1, 4):
+        np.testing.assert_allclose(infer(session, example(size)), model[1](example(size)), atol=1e-6)
+    assert placed == [("cuda", 0)] * 2
 
 
 def test_a_champion_loads_without_what_only_converting_needs(model: tuple[Path, Any], tmp_path: Path) -> None:
@@ -108,22 +198,9 @@ def test_a_graph_without_an_int8_layer_is_a_failure(
     def forget(job: Job, path: Path) -> None:
         path.write_bytes(job.onnx.read_bytes())
 
-    monkeypatch.setattr(onnxruntime, "quantise", forget)
+    monkeypatch.setattr(typed_onnx, "quantise_for_cpu", forget)
     with pytest.raises(PipelineError, match="computes no layer of the quantised graph in INT8"):
         converted(model, tmp_path, "int8")
-
-
-def test_the_calibration_set_is_read_image_by_image_and_to_its_end() -> None:
-    found = onnxruntime.CalibrationSet(lambda: calibration(1))
-    assert len(found) == 20
-    assert found.get_next() is None
-    seen = 0
-    for start in range(0, len(found), 5):
-        found.set_range(start_index=start, end_index=start + 5)
-        while (item := found.get_next()) is not None:
-            assert item["images"].shape == (1, *SHAPE)
-            seen += 1
-    assert seen == 20
 
 
 def test_the_number_of_threads_is_set(model: tuple[Path, Any]) -> None:

@@ -12,17 +12,19 @@ import pytest
 from stages.common import isolate
 from stages.common.images import Floats, Preprocessing
 from stages.runtimes import Manifest, stopwatch
+from stages.runtimes.protocol import PARTS, Session
 from stages.runtimes.stopwatch import Stopwatch
 
 PREPROCESSING = Preprocessing(4, 6, 1.0, (1.0,) * 3, (0.0,) * 3, "rgb")
 PUT_MS, RUN_MS, AFTER_MS = 4, 8, 2
 
 
-class FakeSession:
-    """Sleeps in each step, and notes the steps."""
+class FakeSession(Session):
+    """Sleeps in each step, and notes the steps; `parts` is what its GPU tells of an inference."""
 
     def __init__(self, asynchronous: bool) -> None:
-        self.asynchronous = asynchronous
+        self.asynchronous = self.on_gpu = asynchronous
+        self.parts: dict[str, float] | None = None
         self.steps: list[str] = []
         self.shapes: list[tuple[int, ...]] = []
 
@@ -46,6 +48,9 @@ class FakeSession:
 
     def gpu_peak_bytes(self) -> int | None:
         return 123 if self.asynchronous else None
+
+    def parts_ms(self) -> dict[str, float] | None:
+        return self.parts
 
 
 @pytest.fixture
@@ -93,6 +98,16 @@ def test_an_asynchronous_block_times_run_on_a_settled_tensor(started: Started) -
     assert min(found["latency_host"]) >= PUT_MS + RUN_MS + AFTER_MS
 
 
+def test_a_block_splits_one_inference_in_so_many_where_the_gpu_tells(started: Started) -> None:
+    watch, session = started(True)
+    assert set(watch.block(2, {"latency": 3, "latency_host": 5})) == {"latency", "latency_host"}
+    session.parts = {"input_copy": 1.0, "compute": 2.0, "output_copy": 0.5}
+    found = watch.block(2, {"latency": 3, "latency_host": stopwatch.CALLS_PER_SPLIT})
+    assert {part: found[part] for part in PARTS} == {
+        "input_copy": [1.0] * 2, "compute": [2.0] * 2, "output_copy": [0.5] * 2,
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize("asynchronous", [False, True])
 def test_warm_up_makes_at_least_two_windows_of_calls(
     started: Started, monkeypatch: pytest.MonkeyPatch, asynchronous: bool
@@ -124,7 +139,7 @@ def test_warm_up_gives_up_when_the_time_is_up(started: Started, monkeypatch: pyt
 def test_memory_is_this_process_and_the_runtimes_own(started: Started, asynchronous: bool, gpu: int | None) -> None:
     watch, _ = started(asynchronous)
     found = watch.memory()
-    assert found["gpu_peak_memory_bytes"] == gpu
+    assert (found["on_gpu"], found["gpu_peak_memory_bytes"]) == (asynchronous, gpu)
     assert 10e6 < found["peak_memory_bytes"] < 100e9
 
 

@@ -1,0 +1,37 @@
+"""What GPUs can compute, by NVIDIA's support matrices: for sentences that say why a variant is skipped."""
+
+import re
+from typing import Any
+
+# TensorRT 8.5 has fast FP16 from compute capability 5.3 and INT8 from 6.1, save for 6.2 (NVIDIA's support matrix).
+FAST_FP16 = (5.3, 6.0, 6.2)
+NO_INT8 = (5.0, 5.2, 5.3, 6.0, 6.2)
+
+# CUDA runs on drivers from these on (NVIDIA's table of CUDA minor version compatibility).
+CUDA_11_DRIVER = (450, 80, 2)
+CUDA_12_DRIVER = (525, 60, 13)
+CUDA_13_DRIVER = (580,)
+
+
+def numbers(version: str) -> tuple[int, ...]:
+    """The numbers in a version, to compare it with another."""
+    return tuple(int(number) for number in re.findall(r"\d+", version))
+
+
+def capability(gpu: dict[str, Any]) -> float:
+    """The compute capability as a number."""
+    return float(gpu["compute_capability"])
+
+
+def described(gpu: dict[str, Any]) -> str:
+    """The GPU in a sentence."""
+    return f"{gpu['name']} (compute capability {capability(gpu)})"
+
+
+def no_units(precision: str, gpu: dict[str, Any]) -> str | None:
+    """Which fast units that precision would need and this GPU lacks; None: it has them."""
+    if precision == "int8" and capability(gpu) in NO_INT8:
+        return f"{described(gpu)} has no INT8 units"
+    if precision == "fp16" and capability(gpu) < 7 and capability(gpu) not in FAST_FP16:
+        return f"{described(gpu)} has no fast FP16 units"
+    return None

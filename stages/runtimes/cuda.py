@@ -1,0 +1,115 @@
+"""The few calls of CUDA's runtime that a TensorRT engine needs around it; knows nothing of engines."""
+
+import ctypes
+import math
+import os
+import weakref
+from collections.abc import Callable
+from contextlib import ExitStack
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from stages.common.errors import PipelineError
+from stages.common.images import Floats
+
+
+def cudart() -> Any:
+    """The bindings of CUDA's runtime, imported late: only GPU hosts have them."""
+    # As in TensorFlow: devices in the order of NVML and of the records, and only the kernels that are used.
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+    os.environ.setdefault("CUDA_MODULE_LOADING", "LAZY")
+    from cuda.bindings import runtime
+
+    return runtime
+
+
+def ask(answer: tuple[Any, ...]) -> Any:
+    """What a call gave, without its error code; PipelineError names an error."""
+    error, *values = answer
+    if error.value:
+        raise PipelineError(
+            f"CUDA answered {error.name}: `nvidia-smi` shows whether the GPU is well and has memory left"
+        )
+    return values[0] if len(values) == 1 else values
+
+
+def gpu() -> dict[str, str]:
+    """Name and compute capability of the GPU that this process computes on."""
+    rt = cudart()
+    found = ask(rt.cudaGetDeviceProperties(ask(rt.cudaGetDevice())))
+    return {"name": found.name.decode(), "compute_capability": f"{found.major}.{found.minor}"}
+
+
+class Stream:
+    """A stream with the memory and the graphs that belong to it; all end with it."""
+
+    def __init__(self) -> None:
+        """Make a stream on the current device."""
+        self._rt = cudart()
+        self._ends = ExitStack()
+        weakref.finalize(self, self._ends.close)
+        self._to_device = self._rt.cudaMemcpyKind.cudaMemcpyHostToDevice
+        self._to_host = self._rt.cudaMemcpyKind.cudaMemcpyDeviceToHost
+        self.stream = self._own(self._rt.cudaStreamCreate(), self._rt.cudaStreamDestroy)
+        # TensorRT takes the bare address.
+        self.address = int(self.stream)
+
+    def _own(self, answer: tuple[Any, ...], end: Callable[[Any], Any]) -> Any:
+        value = ask(answer)
+        self._ends.callback(end, value)
+        return value
+
+    def device_memory(self, size: int) -> int:
+        """The address of so many bytes on the GPU."""
+        return int(self._own(self._rt.cudaMalloc(size), self._rt.cudaFree))
+
+    def host_memory(self, shape: tuple[int, ...], pinned: bool) -> Floats:
+        """A float32 array, zero at first; pinned: in memory that the GPU copies without the CPU's help."""
+        if not pinned:
+            return np.zeros(shape, np.float32)
+        address = int(self._own(self._rt.cudaMallocHost(4 * math.prod(shape)), self._rt.cudaFreeHost))
+        array: Floats = np.ctypeslib.as_array(ctypes.cast(address, ctypes.POINTER(ctypes.c_float)), shape)
+        array[:] = 0
+        return array
+
+    def copy_to_device(self, target: int, source: int, size: int) -> None:
+        """Start to copy so many bytes."""
+        ask(self._rt.cudaMemcpyAsync(target, source, size, self._to_device, self.stream))
+
+    def copy_to_host(self, target: int, source: int, size: int) -> None:
+        """Start to copy so many bytes."""
+        ask(self._rt.cudaMemcpyAsync(target, source, size, self._to_host, self.stream))
+
+    def wait(self) -> None:
+        """Until all that was started has ended."""
+        ask(self._rt.cudaStreamSynchronize(self.stream))
+
+    def recorded(self, work: Callable[[], None]) -> Callable[[], None]:
+        """Record the work as a CUDA graph; returns what launches the whole of it at once."""
+        # Thread-local: what other threads do to the GPU meanwhile is none of this graph's.
+        ask(
+            self._rt.cudaStreamBeginCapture(
+                self.stream, self._rt.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+            )
+        )
+        work()
+        graph = ask(self._rt.cudaStreamEndCapture(self.stream))
+        ready = self._own(self._rt.cudaGraphInstantiateWithFlags(graph, 0), self._rt.cudaGraphExecDestroy)
+        ask(self._rt.cudaGraphDestroy(graph))
+        return lambda: ask(self._rt.cudaGraphLaunch(ready, self.stream))
+
+    def timed(self, *steps: Callable[[], None]) -> list[float]:
+        """Milliseconds of each step by CUDA events, which the GPU itself stamps."""
+        events = [ask(self._rt.cudaEventCreate()) for _ in range(len(steps) + 1)]
+        try:
+            ask(self._rt.cudaEventRecord(events[0], self.stream))
+            for step, event in zip(steps, events[1:], strict=True):
+                step()
+                ask(self._rt.cudaEventRecord(event, self.stream))
+            self.wait()
+            return [float(ask(self._rt.cudaEventElapsedTime(start, end))) for start, end in pairwise(events)]
+        finally:
+            for event in events:
+                ask(self._rt.cudaEventDestroy(event))

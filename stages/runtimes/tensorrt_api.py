@@ -1,0 +1,178 @@
+"""Builds, opens and describes TensorRT engines; here alone it is known how 8.5, 10, 11 and TensorRT-RTX differ."""
+
+import importlib
+import importlib.util
+import json
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from stages.common.errors import PipelineError
+
+# Under which names TensorRT and TensorRT-RTX may be installed; the wheels' bindings do without the package around them.
+MODULES = ("tensorrt", "tensorrt_bindings", "tensorrt_rtx", "tensorrt_rtx_bindings")
+# What the inspector calls precisions, in the formats of 8.5 ("Thirty-two wide channel ... Int8 format") and of 10 on.
+PRECISIONS = {"int8": r"int8", "fp16": r"fp16|half", "fp32": r"fp32|float"}
+
+
+class Sizes(NamedTuple):
+    """The batch sizes that one engine takes, and the one it is tuned for."""
+
+    smallest: int
+    tuned: int
+    largest: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one build gave."""
+
+    engine: bytes
+    timing_cache: bytes
+
+
+def module() -> Any:
+    """TensorRT's Python module; PipelineError if none is installed or its libraries do not load."""
+    name = next((name for name in MODULES if importlib.util.find_spec(name)), None)
+    if name is None:
+        raise PipelineError("TensorRT's Python module is not installed: install the extra `gpu`, on Python 3.10")
+    try:
+        return importlib.import_module(name)
+    except (ImportError, OSError) as error:
+        raise PipelineError(f"TensorRT's module {name} does not load: {error}") from None
+
+
+def version() -> str:
+    """Which TensorRT this is, in words that no other one has."""
+    trt = module()
+    return f"{'TensorRT-RTX' if _is_rtx(trt) else 'TensorRT'} {trt.__version__}"
+
+
+def strongly_typed() -> bool:
+    """Whether layers compute in the types of the graph, as from TensorRT 10 on, or in those that flags allow."""
+    return hasattr(module().NetworkDefinitionCreationFlag, "STRONGLY_TYPED")
+
+
+class Log:
+    """What TensorRT says while it builds or opens: its errors are for the user's sentence, the rest for nobody."""
+
+    def __init__(self) -> None:
+        """Listen."""
+        trt = module()
+        found = self.errors = list[str]()
+
+        class Listener(trt.ILogger):  # type: ignore[misc, name-defined]
+            def log(self, severity: Any, message: str) -> None:
+                if severity <= trt.ILogger.ERROR:
+                    found.append(message)
+
+        self.listener = Listener()
+
+    def told(self) -> str:
+        """The first error, which later ones follow from."""
+        return self.errors[0].strip() if self.errors else "it gave no reason"
+
+
+def build(typed: Path, precision: str, sizes: Sizes, options: dict[str, Any], timing_cache: bytes) -> Plan:
+    """Build an engine from an ONNX graph that has its precision in it; PipelineError says why there is none."""
+    trt, log = module(), Log()
+    builder = trt.Builder(log.listener)
+    mode = "STRONGLY_TYPED" if strongly_typed() else "EXPLICIT_BATCH"
+    network = builder.create_network(1 << int(getattr(trt.NetworkDefinitionCreationFlag, mode)))
+    parser = trt.OnnxParser(network, log.listener)
+    if not parser.parse(typed.read_bytes()):
+        raise PipelineError(f"TensorRT cannot read the ONNX graph: {parser.get_error(0).desc()}")
+    config = builder.create_builder_config()
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # the inspector tells types and weights of such alone
+    (config.set_flag if options["tf32"] else config.clear_flag)(trt.BuilderFlag.TF32)
+    if options["max_workspace_mib"]:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options["max_workspace_mib"] << 20)
+    if not strongly_typed():
+        _allow(trt, config, network, precision)
+    config.add_optimization_profile(_profile(builder, network, sizes))
+    cache = None if _is_rtx(trt) else config.create_timing_cache(timing_cache)  # RTX chooses kernels where it runs
+    if cache:
+        config.set_timing_cache(cache, False)
+    engine = builder.build_serialized_network(network, config)
+    if engine is None:
+        raise PipelineError(f"TensorRT built no engine for a batch of {sizes.largest}: {log.told()}")
+    return Plan(bytes(engine), bytes(cache.serialize()) if cache else b"")
+
+
+def _is_rtx(trt: Any) -> bool:
+    return "rtx" in trt.__name__
+
+
+def _allow(trt: Any, config: Any, network: Any, precision: str) -> None:
+    """TensorRT 8.5 computes in FP32 whatever the graph says, unless flags allow less, and layers ask for it."""
+    if precision == "fp32":
+        return
+    config.set_flag(trt.BuilderFlag.FP16)  # also for what Q/DQ pairs leave in float
+    if precision == "int8":
+        config.set_flag(trt.BuilderFlag.INT8)
+        return
+    config.set_flag(trt.BuilderFlag.PREFER_PRECISION_CONSTRAINTS)
+    weighted = {trt.LayerType.CONVOLUTION, trt.LayerType.MATRIX_MULTIPLY, trt.LayerType.FULLY_CONNECTED}
+    for layer in map(network.get_layer, range(network.num_layers)):
+        if layer.type in weighted:
+            layer.precision = trt.float16
+
+
+def _profile(builder: Any, network: Any, sizes: Sizes) -> Any:
+    profile, images = builder.create_optimization_profile(), network.get_input(0)
+    profile.set_shape(images.name, *((size, *tuple(images.shape)[1:]) for size in sizes))
+    return profile
+
+
+def opened(plan: bytes) -> Any:
+    """The engine; PipelineError if this TensorRT on this GPU refuses the plan."""
+    trt, log = module(), Log()
+    engine = trt.Runtime(log.listener).deserialize_cuda_engine(plan)
+    if engine is None:
+        raise PipelineError(f"{version()} refuses the engine: {log.told()}; build it here with `make repro`")
+    return engine
+
+
+def names(engine: Any) -> tuple[str, str]:
+    """Names of the only input and the only output."""
+    found = [engine.get_tensor_name(place) for place in range(engine.num_io_tensors)]
+    (source,) = (name for name in found if engine.get_tensor_mode(name) == module().TensorIOMode.INPUT)
+    (result,) = (name for name in found if name != source)
+    return source, result
+
+
+def activation_bytes(engine: Any) -> int:
+    """GPU memory that one execution of the engine needs between its layers."""
+    return int(engine.device_memory_size_v2 if hasattr(engine, "device_memory_size_v2") else engine.device_memory_size)
+
+
+def information(engine: Any) -> str:
+    """What the engine inspector knows, as JSON."""
+    return str(engine.create_engine_inspector().get_engine_information(module().LayerInformationFormat.JSON))
+
+
+def proof(text: str) -> dict[str, Any]:
+    """Layers by the precision they compute in, layers with weights by that of their weights, from the inspector's JSON.
+
+    Raises PipelineError if it holds no layer in detail, which would prove nothing.
+    """
+    found = [layer for layer in json.loads(text)["Layers"] if isinstance(layer, dict)]
+    if not found:
+        raise PipelineError("TensorRT's inspector tells nothing of the engine's layers")
+    weighted = {layer["Name"]: _precision(layer["Weights"]["Type"]) for layer in found if _has_weights(layer)}
+    computed = (_precision(first["Format/Datatype"]) for layer in found for first in layer.get("Inputs", [])[:1])
+    return {
+        "layers": dict(sorted(Counter(computed).items())),
+        "weights": dict(sorted(Counter(weighted.values()).items())),
+        "fp32_weights": sorted(name for name, precision in weighted.items() if precision == "fp32"),
+    }
+
+
+def _has_weights(layer: dict[str, Any]) -> bool:
+    return bool(layer.get("Weights", {}).get("Count"))
+
+
+def _precision(words: str) -> str:
+    return next((name for name, form in PRECISIONS.items() if re.search(form, words, re.IGNORECASE)), "other")

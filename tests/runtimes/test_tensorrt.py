@@ -1,0 +1,395 @@
+"""The runtime `tensorrt` on a GPU made of host memory, whose engines are ONNX Runtime's (tests/fake_gpu.py)."""
+
+import gc
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from stages import to_onnx
+from stages.common import files, nvml
+from stages.common.errors import PipelineError
+from stages.common.tf import tensorflow
+from stages.runtimes import cuda, tensorrt, tensorrt_api
+from stages.runtimes.protocol import Job, infer
+from stages.runtimes.tensorrt_session import TensorRTSession
+from tests import helpers
+from tests.fake_gpu import Cudart, TensorRT
+from tests.helpers import save_tiny
+
+SHAPE, CLASSES = (8, 8, 3), 6
+OPTIONS: dict[str, Any] = {
+    "tf32": True, "calibrator": "minmax", "engines": "auto", "cuda_graph": True, "pinned": True,
+    "max_workspace_mib": None, "timing_cache": True,
+}  # fmt: skip
+example = partial(helpers.example, shape=SHAPE)
+calibration = partial(helpers.calibration, shape=SHAPE)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Callable[[Any], Any]]:
+    """ONNX file of a convolution and a softmax, and the same as a function of NumPy arrays."""
+    folder = tmp_path_factory.mktemp("model")
+    answer = save_tiny(folder / "saved_model", SHAPE, CLASSES)
+    saved = tensorflow().saved_model.load(str(folder / "saved_model"))
+    exported = to_onnx.export(saved.signatures["serving_default"])
+    (folder / "model.onnx").write_bytes(exported.SerializeToString())
+    return folder / "model.onnx", answer
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SimpleNamespace:
+    """A GPU with TensorRT 8.5; `cudart` and `trt` of it may be changed."""
+    found = SimpleNamespace(cudart=Cudart())
+    found.trt = TensorRT(found.cudart)
+    monkeypatch.setattr(cuda, "cudart", lambda: found.cudart)
+    monkeypatch.setattr(tensorrt_api, "module", lambda: found.trt)
+    monkeypatch.setattr(nvml, "session", nullcontext)
+    monkeypatch.setattr(nvml, "driver", lambda: "580.1")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return found
+
+
+def job(model: tuple[Path, Any], target: Path, precision: str, sizes: tuple[int, ...] = (1, 4), **options: Any) -> Job:
+    target.mkdir(exist_ok=True)
+    return Job(Path("unused"), model[0], target, precision, SHAPE, calibration, sizes, OPTIONS | options)
+
+
+def converted(model: tuple[Path, Any], target: Path, precision: str, **options: Any) -> dict[str, Any]:
+    return tensorrt.convert(job(model, target, precision, **options))
+
+
+def loaded(folder: Path, **options: Any) -> TensorRTSession:
+    found = tensorrt.load(folder, "fp32", OPTIONS | options, None)
+    assert isinstance(found, TensorRTSession)
+    return found
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-6), ("fp16", 2e-3), ("int8", 0.05)])
+@pytest.mark.parametrize("engines", ["each", "profile"])
+def test_every_precision_answers_as_the_model_does(
+    model: tuple[Path, Any], gpu: Any, tmp_path: Path, precision: str, tolerance: float, engines: str
+) -> None:
+    details = converted(model, tmp_path / "out", precision, engines=engines)
+    session = loaded(tmp_path / "out")
+    for size in (4, 1, 3, 4):
+        answer = infer(session, example(size))
+        session.verify()
+        assert answer.shape == (size, CLASSES)
+        gap = np.abs(answer - model[1](example(size))).max()
+        assert gap <= tolerance
+        assert precision == "fp32" or gap > 0  # a graph of another precision answers otherwise, if little
+    assert details["tensorrt"] == "TensorRT 8.5.3.1"
+    assert details[f"{precision}_layers"] == 2 * len(details["engines"])
+    assert sum(details[f"{name}_layers"] for name in ("fp32", "fp16", "int8")) == 2 * len(details["engines"])
+
+
+def test_answers_are_the_callers_own(model: tuple[Path, Any], gpu: Any, tmp_path: Path) -> None:
+    converted(model, tmp_path, "fp32")
+    session = loaded(tmp_path)
+    first = infer(session, example(1))
+    kept = first.copy()
+    infer(session, example(4))
+    np.testing.assert_array_equal(first, kept)
+
+
+@pytest.mark.parametrize("pinned", [True, False])
+@pytest.mark.parametrize("cuda_graph", [True, False])
+def test_pinned_memory_and_cuda_graphs_are_options_that_change_no_answer(
+    model: tuple[Path, Any], gpu: Any, tmp_path: Path, pinned: bool, cuda_graph: bool
+) -> None:
+    converted(model, tmp_path, "fp32", engines="each")
+    gpu.cudart.calls.clear()
+    session = loaded(tmp_path, pinned=pinned, cuda_graph=cuda_graph)
+    np.testing.assert_allclose(infer(session, example(4)), model[1](example(4)), atol=1e-6)
+    assert ("cudaMallocHost" in gpu.cudart.calls) is pinned
+    assert ("cudaGraphLaunch" in gpu.cudart.calls) is cuda_graph
+
+
+def test_a_batch_is_filled_up_or_run_as_it_is(model: tuple[Path, Any], gpu: Any, tmp_path: Path) -> None:
+    for engines in ("each", "profile"):
+        converted(model, tmp_path / engines, "fp32", engines=engines)
+    each, profile = loaded(tmp_path / "each"), loaded(tmp_path / "profile")
+    infer(each, example(3))
+    infer(profile, example(3))
+    assert each._engine._context.shape[0] == 4
+    assert profile._engine._context.shape[0] == 3
+
+
+def test_a_batch_larger_than_any_engine_is_refused(model: tuple[Path, Any], gpu: Any, tmp_path: Path) -> None:
+    converted(model, tmp_path, "fp32")
+    with pytest.raises(PipelineError) as refused:
+        loaded(tmp_path).put(example(5))
+    assert str(refused.value) == (
+        "a batch of 5 is larger than any engine (the largest takes 4): add the size to benchmark.batch_sizes and run "
+        "`make repro`"
+    )
+
+
+def test_a_graph_is_recorded_once_for_a_size(model: tuple[Path, Any], gpu: Any, tmp_path: Path) -> None:
+    converted(model, tmp_path, "fp32", engines="each")
+    session = loaded(tmp_path)
+    gpu.cudart.calls.clear()
+    for size in (1, 4, 1, 4, 4):
+        infer(session, example(size))
+    assert gpu.cudart.calls.count("cudaStreamBeginCapture") == 2
+
+
+def test_the_gpu_splits_an_inference_into_copies_and_compute(model: tuple[Path, Any], gpu: Any, tmp_path: Path) -> None:
+    converted(model, tmp_path, "fp32")
+    session = loaded(tmp_path)
+    session.put(example(4))
+    parts = session.parts_ms()
+    assert parts is not None and list(parts) == ["input_copy", "compute", "output_copy"]
+    assert 0 < parts["input_copy"] < parts["compute"] > parts["output_copy"] > 0
+
+
+def test_memory_is_that_of_engines_buffers_and_nothing_stays(model: tuple[Path, Any], gpu: Any, tmp_path: Path) -> None:
+    converted(model, tmp_path, "fp32", engines="profile")
+    gpu.cudart.memory.clear()
+    session = loaded(tmp_path)
+    plan = (tmp_path / "all.plan").stat().st_size
+    assert session.gpu_peak_bytes() == plan + 1000 + 4 * 4 * (8 * 8 * 3 + CLASSES)
+    assert len(gpu.cudart.memory) == 4
+    del session
+    gc.collect()
+    assert gpu.cudart.memory == {}
+
+
+def test_no_gpu_memory_is_one_sentence(model: tuple[Path, Any], gpu: Any, tmp_path: Path) -> None:
+    converted(model, tmp_path, "fp32")
+    gpu.cudart.full = True
+    with pytest.raises(PipelineError, match="CUDA answered cudaErrorMemoryAllocation: `nvidia-smi` shows"):
+        loaded(tmp_path)
+
+
+def test_an_engine_that_does_not_start_is_an_error(model: tuple[Path, Any], gpu: Any, tmp_path: Path) -> None:
+    converted(model, tmp_path, "fp32")
+    session = loaded(tmp_path, cuda_graph=False)
+    session.put(example(1))
+    gpu.trt.broken = True
+    with pytest.raises(PipelineError, match="could not start the engine"):
+        session.run()
+
+
+def test_a_cuda_graph_that_answers_otherwise_is_caught(model: tuple[Path, Any], gpu: Any, tmp_path: Path) -> None:
+    converted(model, tmp_path, "fp32")
+    session = loaded(tmp_path)
+    session.put(example(1))
+    session._engine.launch = lambda: None  # the output of the call before stays where it is
+    session._stream.copy_to_device(session._buffers.output, np.full(CLASSES, 9, np.float32).ctypes.data, 4 * CLASSES)
+    with pytest.raises(PipelineError, match=r"the CUDA graph answers 9 away from the engine on a batch of 1: set"):
+        session.verify()
+
+
+@pytest.mark.parametrize("here", [{"name": "NVIDIA A10"}, {"version": "8.6.1"}])
+def test_an_engine_from_elsewhere_is_refused(
+    model: tuple[Path, Any], gpu: Any, tmp_path: Path, here: dict[str, str]
+) -> None:
+    converted(model, tmp_path, "fp32")
+    gpu.cudart.name = here.get("name", gpu.cudart.name)
+    gpu.trt.__version__ = here.get("version", gpu.trt.__version__)
+    with pytest.raises(PipelineError) as refused:
+        loaded(tmp_path)
+    ours = f"TensorRT {here.get('version', '8.5.3.1')} on {here.get('name', 'NVIDIA T4')} (7.5)"
+    assert str(refused.value) == (
+        f"the engines were built by TensorRT 8.5.3.1 on NVIDIA T4 (7.5), and this is {ours}: an engine runs on no "
+        "other GPU and in no other version, so build it here with `make repro`"
+    )
+
+
+def test_a_damaged_plan_is_refused(model: tuple[Path, Any], gpu: Any, tmp_path: Path) -> None:
+    converted(model, tmp_path, "fp32", engines="profile")
+    plan = tmp_path / "all.plan"
+    plan.write_bytes(plan.read_bytes()[:100])
+    with pytest.raises(PipelineError) as refused:
+        loaded(tmp_path)
+    assert str(refused.value) == (
+        "TensorRT 8.5.3.1 refuses the engine: Serialization assertion magicTagRead == kMAGIC_TAG failed; build it here "
+        "with `make repro`"
+    )
+
+
+@pytest.mark.parametrize(
+    ("precision", "flags"), [("fp32", set()), ("fp16", {"FP16", "PREFER"}), ("int8", {"FP16", "INT8"})]
+)
+def test_what_tensorrt_8_needs_besides_the_graph(
+    model: tuple[Path, Any], gpu: Any, tmp_path: Path, precision: str, flags: set[str]
+) -> None:
+    converted(model, tmp_path, precision, engines="profile", tf32=False, max_workspace_mib=3)
+    (build,) = gpu.trt.builds
+    assert build.config.flags == flags
+    assert build.config.profiling_verbosity == "detailed"
+    assert (build.config.workspace, build.config.profile.sizes) == (3 << 20, [1, 4, 4])
+    asked = {layer.type for layer in build.network.layers if layer.precision == "float16"}
+    assert asked == ({"Conv", "MatMul"} if precision == "fp16" else set())
+
+
+def test_a_build_that_fails_says_why(model: tuple[Path, Any], gpu: Any, tmp_path: Path) -> None:
+    gpu.trt.refuses = True
+    with pytest.raises(PipelineError) as failed:
+        converted(model, tmp_path / "out", "fp16", engines="each")
+    assert str(failed.value) == (
+        "TensorRT built no engine for a batch of 1: could not find any implementation for node conv1"
+    )
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_graph_it_cannot_read_is_named(model: tuple[Path, Any], gpu: Any, tmp_path: Path) -> None:
+    newer = onnx.version_converter.convert_version(onnx.load(model[0]), 19)
+    onnx.save(newer, tmp_path / "newer.onnx")
+    with pytest.raises(PipelineError, match="TensorRT cannot read the ONNX graph: opset 19 is not supported"):
+        converted((tmp_path / "newer.onnx", model[1]), tmp_path / "out", "fp32")
+
+
+def test_an_engine_without_the_precision_asked_for_is_no_proof(
+    model: tuple[Path, Any], gpu: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tensorrt, "typed", lambda job, folder: job.onnx)  # nothing was quantised
+    with pytest.raises(PipelineError) as failed:
+        converted(model, tmp_path, "int8")
+    assert str(failed.value) == "TensorRT computes no layer of the engine for batch 1 in INT8: 2 fp32"
+
+
+def test_weights_kept_in_fp32_are_listed() -> None:
+    layers: list[Any] = [
+        {
+            "Name": "conv1",
+            "Weights": {"Type": "Half", "Count": 9},
+            "Inputs": [{"Format/Datatype": "Channel major FP16"}],
+        },
+        {"Name": "conv2", "Weights": {"Type": "Float", "Count": 9}, "Inputs": [{"Format/Datatype": "linear FP32"}]},
+        {"Name": "conv3", "Weights": {"Type": "Int8", "Count": 9}, "Inputs": [{"Format/Datatype": "wide Int8 format"}]},
+        {"Name": "pool", "Inputs": [{"Format/Datatype": "Half"}], "Weights": {"Type": "Float", "Count": 0}},
+        {"Name": "shuffle", "Inputs": [{"Format/Datatype": "Bool"}]},
+    ]
+    assert tensorrt_api.proof(json.dumps({"Layers": layers})) == {
+        "layers": {"fp16": 2, "fp32": 1, "int8": 1, "other": 1},
+        "weights": {"fp16": 1, "fp32": 1, "int8": 1},
+        "fp32_weights": ["conv2"],
+    }
+    with pytest.raises(PipelineError, match="tells nothing of the engine's layers"):
+        tensorrt_api.proof(json.dumps({"Layers": ["conv1", "conv2"]}))
+
+
+def test_a_newer_tensorrt_fuses_layers_whose_weights_it_no_longer_names() -> None:
+    fused = {"layers": {"int8": 3, "fp16": 1}, "weights": {}, "fp32_weights": [], "bytes": 5}
+    assert tensorrt.check_precision("int8", {"1": fused})["engine_bytes"] == 5
+    with pytest.raises(PipelineError, match="no layer of the engine for batch 1 in FP32: 3 int8, 1 fp16"):
+        tensorrt.check_precision("fp32", {"1": fused})
+
+
+@pytest.mark.parametrize(
+    ("profile", "form", "gain"), [(2.0, "each", "2.00"), (1.01, "profile", "1.01"), (0.5, "profile", "0.50")]
+)
+def test_the_faster_form_is_kept_and_one_engine_if_it_is_close(profile: float, form: str, gain: str) -> None:
+    kept, because = tensorrt.fastest({"each": {"1": 1.0, "8": 4.0}, "profile": {"1": profile, "8": 4.0 * profile}})
+    assert kept == form
+    assert because == (
+        f"{tensorrt.FORMS[form]}: separate engines run {gain} times as fast as a single one (1.000 against "
+        f"{profile:.3f} ms at batch 1, 4.000 against {4 * profile:.3f} ms at batch 8)"
+    )
+
+
+def test_both_forms_are_built_and_measured_and_one_is_kept(model: tuple[Path, Any], gpu: Any, tmp_path: Path) -> None:
+    details = converted(model, tmp_path, "fp32")
+    assert len(gpu.trt.builds) == 3
+    assert {form: set(times) for form, times in details["form_p50_ms"].items()} == {
+        "each": {"1", "4"}, "profile": {"1", "4"},
+    }  # fmt: skip
+    names = {"each": {"batch1.plan", "batch4.plan"}, "profile": {"all.plan"}}[details["form"]]
+    assert {path.name for path in tmp_path.iterdir() if path.name != "cache"} == {"engines.json", *names}
+    assert set(details["engine_build_s"]) == set(details["engines"])
+
+
+def test_the_timing_cache_is_kept_for_this_gpu_driver_and_tensorrt(
+    model: tuple[Path, Any], gpu: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = converted(model, tmp_path / "first", "fp32", engines="each")
+    again = converted(model, tmp_path / "again", "fp32", engines="each")
+    assert [found["timing_cache"]["warm"] for found in (first, again)] == [False, True]
+    (cache,) = (tmp_path / "cache/trt-pipeline").iterdir()
+    assert cache.name == "TensorRT-8.5.3.1-NVIDIA-T4-7.5-driver-580.1.timing"
+    assert cache.read_bytes() == b"++++"  # each build hands on what it learned
+    monkeypatch.setattr(nvml, "driver", lambda: "581.0")
+    assert not converted(model, tmp_path / "driver", "fp32")["timing_cache"]["warm"]
+    gpu.cudart.name = "NVIDIA A10"
+    assert not converted(model, tmp_path / "gpu", "fp32")["timing_cache"]["warm"]
+    off = converted(model, tmp_path / "off", "fp32", timing_cache=False)
+    assert off["timing_cache"] == {"used": False, "warm": False, "bytes": 3}
+
+
+def test_a_champion_loads_without_what_only_converting_needs() -> None:
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(['tqdm', 'onnx', 'onnxruntime', 'tensorflow', 'pynvml']))\n"
+        "from stages.runtimes import tensorrt, tensorrt_session"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+NATIVE = {"tensorrt_python": {"version": "8.5.3.1", "rtx": False}, "cuda_python": "11.8.7", "driver": "580.1"}
+
+
+def on(capability: str, **more: Any) -> dict[str, Any]:
+    return NATIVE | {"gpus": [{"name": "a GPU", "compute_capability": capability}]} | more
+
+
+@pytest.mark.parametrize(
+    ("precision", "machine", "reason"),
+    [
+        ("fp32", on("9.0"), None),
+        ("int8", on("7.5"), None),
+        ("fp32", NATIVE | {"gpus": [], "gpu_missing": "its driver lists no device"},
+         "no NVIDIA GPU (its driver lists no device)"),
+        ("fp32", on("9.0", tensorrt_python=None),
+         "TensorRT's Python module is not installed: the extra `gpu` has it for Python 3.10, and `make repro "
+         "TENSORRT=11` an environment with the newest"),
+        ("fp32", on("9.0", cuda_python=None),
+         "CUDA's Python bindings are not installed: `pip install cuda-bindings`, in the version of this CUDA"),
+        ("fp32", on("9.0", tensorrt_python={"version": "9.3.0", "rtx": False}),
+         "TensorRT 9.3.0 is none of those that were tried: 8.5, 10, 11 or TensorRT-RTX"),
+        ("fp32", on("9.0", driver="440.33"),
+         "the NVIDIA driver 440.33 is too old for TensorRT 8.5.3.1: install 450.80.2 or newer"),
+        ("fp32", on("9.0", driver="510.1", tensorrt_python={"version": "11.4.0.106", "rtx": False}),
+         "the NVIDIA driver 510.1 is too old for TensorRT 11.4.0.106: install 525.60.13 or newer"),
+        ("fp32", on("12.0"),
+         "TensorRT 8.5.3.1 has no kernels for a GPU (compute capability 12.0): `make repro TENSORRT=11` brings a newer "
+         "one"),
+        ("fp32", on("7.0", tensorrt_python={"version": "11.4.0.106", "rtx": False}),
+         "TensorRT 11.4.0.106 has no kernels for a GPU (compute capability 7.0): `make repro` alone brings TensorRT "
+         "8.5"),
+        ("fp32", on("9.0", tensorrt_python={"version": "1.7.1.116", "rtx": True}),
+         "TensorRT-RTX 1.7.1.116 has no kernels for a GPU (compute capability 9.0): `make repro` alone brings TensorRT "
+         "8.5"),
+        ("fp16", on("6.1"), "a GPU (compute capability 6.1) has no fast FP16 units"),
+        ("int8", on("6.0"), "a GPU (compute capability 6.0) has no INT8 units"),
+    ],
+)  # fmt: skip
+def test_a_skip_names_its_cause(precision: str, machine: dict[str, Any], reason: str | None) -> None:
+    assert tensorrt.unavailable(precision, machine) == reason
+
+
+def test_no_tensorrt_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tensorrt_api, "MODULES", ("no_such_tensorrt",))
+    with pytest.raises(PipelineError, match="TensorRT's Python module is not installed: install the extra `gpu`"):
+        tensorrt_api.module()
+
+
+def test_records_are_what_the_session_reads(model: tuple[Path, Any], gpu: Any, tmp_path: Path) -> None:
+    converted(model, tmp_path, "fp32", engines="each")
+    assert files.read_json(tmp_path / "engines.json") == {
+        "built_by": {"tensorrt": "TensorRT 8.5.3.1", "name": "NVIDIA T4", "compute_capability": "7.5"},
+        "form": "each",
+        "input": "images",
+        "output": "probabilities",
+        "engines": [[1, "batch1.plan"], [4, "batch4.plan"]],
+    }
