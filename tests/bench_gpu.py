@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +26,19 @@ import yaml
 
 from stages import environment
 from stages.common import store, table
-from stages.runtimes import tftrt
+from stages.runtimes import tensorrt, tftrt
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "docs/results"
 MODELS = ("mobilenet_v2", "efficientnet_lite0")
 REPEATS = 3
 SETTINGS = {"evaluation.batch_size": 8, "calibration.images": 192, "benchmark.batch_sizes": [1, 8, 32]}
-FP32 = {"variants": ["savedmodel-fp32", "tftrt-fp32"], "savedmodel.tf32": False, "tftrt.tf32": False}
+FP32 = {
+    "variants": ["savedmodel-fp32", "tftrt-fp32", "tensorrt-fp32"],
+    "savedmodel.tf32": False,
+    "tftrt.tf32": False,
+    "tensorrt.tf32": False,
+}
 
 Summary = dict[str, Any]
 
@@ -66,8 +72,9 @@ def run(folder: Path, *command: str) -> Summary:
 
 def measure(model: str, settings: dict[str, Any], folder: Path, out: Path) -> None:
     """All runs of one model; the file grows after each, so that an interrupted measurement keeps what it has."""
-    if missing := tftrt.unavailable("int8", environment.describe_machine(None)):
-        raise SystemExit(f"error: TF-TRT cannot be measured here: {missing}")
+    machine = environment.describe_machine(None)
+    if missing := tftrt.unavailable("int8", machine) or tensorrt.unavailable("int8", machine):
+        raise SystemExit(f"error: TensorRT cannot be measured here: {missing}")
     out.parent.mkdir(parents=True, exist_ok=True)
     shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(".gpu", ".venv", "mlflow.db", "cache", "tmp"))
     edit(folder, SETTINGS | {"model.name": model} | settings)
@@ -82,25 +89,29 @@ def measure(model: str, settings: dict[str, Any], folder: Path, out: Path) -> No
     for repeat in range(REPEATS):
         again = ("dvc", "repro", "--force", "--single-item", "benchmark", "report", "select", "page", "track")
         summary = run(folder, *(again if repeat else ("dvc", "repro", "--ignore-errors")))
-        keep(summary | ({"harness": overhead(folder)} if repeat == REPEATS - 1 else {}))
+        keep(summary | ({"harness": overhead(folder, settings)} if repeat == REPEATS - 1 else {}))
     if model == MODELS[0]:
         edit(folder, FP32)
         keep(run(folder, "dvc", "repro", "--ignore-errors"))
 
 
-def overhead(folder: Path) -> dict[str, float]:
-    """The harness against a bare loop on the same signature at batch 1, in one process."""
-    code = "from tests import bench_gpu; bench_gpu.print_overhead()"
+def overhead(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """The harness against bare loops at batch 1, by variant, each in a process of its own."""
+    code = "import sys; from tests import bench_gpu; bench_gpu.print_overhead(sys.argv[1])"
     search = os.environ | {"PYTHONPATH": str(folder)}
-    done = subprocess.run([sys.executable, "-c", code], cwd=folder, env=search, capture_output=True, text=True)
-    return dict(json.loads(done.stdout.splitlines()[-1])) if done.returncode == 0 else {"error": done.stderr[-400:]}
+    found = {}
+    for variant in [name for name in BARE if name in settings.get("variants", BARE)]:
+        command = [sys.executable, "-c", code, variant]
+        done = subprocess.run(command, cwd=folder, env=search, capture_output=True, text=True)
+        failed = done.returncode != 0
+        found[variant] = {"error": done.stderr[-400:]} if failed else json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
-def print_overhead(variant: str = "tftrt-fp16", rounds: int = 400, calls: int = 5) -> None:
-    """In the copy's folder: medians as JSON, and that of the rounds' ratios with its 95 % interval by order statistics.
+def print_overhead(variant: str, rounds: int = 400, calls: int = 5) -> None:
+    """In the copy's folder: medians as JSON, and those of the rounds' ratios with 95 % intervals by order statistics.
 
-    Calls drift by a tenth within seconds, so loops are compared round by round, in short blocks. The bare loop on the
-    harness's own tensor tells whether it is the tensor that differs, or the loop.
+    Calls drift by a tenth within seconds, so loops are compared round by round, in short blocks.
     """
     from stages.common import files, paths
     from stages.common.images import Preprocessing
@@ -110,34 +121,72 @@ def print_overhead(variant: str = "tftrt-fp16", rounds: int = 400, calls: int = 
     preprocessing = Preprocessing.from_json(files.read_json(paths.MODEL)["preprocessing"])
     watch = Stopwatch(Manifest.read(variant).load, preprocessing)
     watch.warm_up(1)
-    session: Any = watch.session
-    signature, output, image = session._signature, session._output, session._tf.constant(images_of(1, preprocessing))
 
-    def bare(tensor: Any) -> list[float]:
+    def timed(call: Callable[[], Any]) -> list[float]:
         found = []
         for _ in range(calls):
             start = time.perf_counter()
-            signature(images=tensor)[output].numpy()
+            call()
             found.append((time.perf_counter() - start) * 1000)
         return found
 
     loops: dict[str, Callable[[], list[float]]] = {
-        "harness": lambda: watch.block(1, dict.fromkeys(TERMS, calls))["latency"],
-        "bare": lambda: bare(image),
-        "bare_same_tensor": lambda: bare(session._images),
+        "harness": lambda: watch.block(1, dict.fromkeys(TERMS, calls))["latency"]
     }
+    bare = BARE[variant](watch.session, images_of(1, preprocessing))
+    loops |= {name: partial(timed, call) for name, call in bare.items()}
     p50s: dict[str, list[float]] = {name: [] for name in loops}
     shuffled = random.Random(0)
     for _ in range(rounds):  # no loop always follows the same one, whose caches and clocks it would inherit
         for name in shuffled.sample(list(loops), len(loops)):
             p50s[name].append(statistics.median(loops[name]()))
     found: dict[str, Any] = {f"{name}_p50_ms": statistics.median(values) for name, values in p50s.items()}
-    for name in ("bare", "bare_same_tensor"):
+    for name in bare:
         ratios = sorted(ours / theirs for ours, theirs in zip(p50s["harness"], p50s[name], strict=True))
         reach = 0.98 * math.sqrt(rounds)
         found[f"ratio_to_{name}"] = statistics.median(ratios)
         found[f"ratio_to_{name}_ci95"] = [ratios[int(rounds / 2 - reach)], ratios[math.ceil(rounds / 2 + reach)]]
     print(json.dumps(found))
+
+
+def bare_signature(session: Any, images: Any) -> dict[str, Callable[[], Any]]:
+    """TF-TRT's signature, on a tensor of its own, and on the harness's: is it the tensor that differs, or the loop?"""
+    signature, output, image = session._signature, session._output, session._tf.constant(images)
+    return {
+        "bare": lambda: signature(images=image)[output].numpy(),
+        "bare_same_tensor": lambda: signature(images=session._images)[output].numpy(),
+    }
+
+
+def bare_engine(session: Any, images: Any) -> dict[str, Callable[[], Any]]:
+    """`execute_async_v3`, or the launch of a CUDA graph of it, and a copy to the host, by the bindings themselves."""
+    from stages.runtimes import cuda
+
+    rt, stream, engine = cuda.cudart(), session._stream.stream, session._engine
+    context, address, answers = engine._context, int(stream), session._answers
+    size, kind = 4 * engine.classes, rt.cudaMemcpyKind.cudaMemcpyDeviceToHost
+    graph = session._stream.recorded(lambda: context.execute_async_v3(address))
+
+    def finish() -> None:
+        rt.cudaMemcpyAsync(answers.ctypes.data, session._buffers.output, size, kind, stream)
+        rt.cudaStreamSynchronize(stream)
+
+    return {
+        "bare": lambda: (context.execute_async_v3(address), finish()),
+        "bare_graph": lambda: (graph(), finish()),
+    }
+
+
+BARE_LOOPS = {
+    "bare": "a bare loop",
+    "bare_same_tensor": "a bare loop on the harness's own tensor",
+    "bare_graph": "a bare loop of graph launches",
+}
+# What the harness is compared with, by variant.
+BARE: dict[str, Callable[[Any, Any], dict[str, Callable[[], Any]]]] = {
+    "tftrt-fp16": bare_signature,
+    "tensorrt-fp16": bare_engine,
+}
 
 
 def render(name: str, parts: list[Path]) -> None:
@@ -194,17 +243,24 @@ def section(runs: list[Summary]) -> list[str]:
     for summary in runs[len(full) :]:
         off = [variant_cells(row["variant"], [summary]) for row in summary["rows"]]
         lines += ["", "TF32 off (one run):", "", *grid(off)]
-    if "bare_p50_ms" in harness:
-        ours, bare = harness["harness_p50_ms"], harness["bare_p50_ms"]
-        told = f"{harness.get('ratio_to_bare', ours / bare) - 1:+.1%}"
-        if "ratio_to_bare_ci95" in harness:
-            low, high = harness["ratio_to_bare_ci95"]
-            told += f" (round by round, 95 % interval {low - 1:+.1%} to {high - 1:+.1%})"
-        lines += ["", f"Harness against a bare loop on the signature of tftrt-fp16, batch 1: {ours:.3f} ms against "
-                  f"{bare:.3f} ms, {told}."]  # fmt: skip
-    if "error" in harness:
-        lines += ["", f"The harness could not be compared with a bare loop: {harness['error']}"]
+    for variant, found in harness.items():
+        lines += ["", harness_line(variant, found)]
     return lines
+
+
+def harness_line(variant: str, found: dict[str, Any]) -> str:
+    """The harness against each bare loop in a sentence."""
+    if "error" in found:
+        return f"The harness could not be compared with a bare loop of {variant}: {found['error']}"
+    told = []
+    for name in ("bare", "bare_same_tensor", "bare_graph"):
+        if f"{name}_p50_ms" in found:
+            theirs = found[f"{name}_p50_ms"]
+            more = f"{found.get(f'ratio_to_{name}', found['harness_p50_ms'] / theirs) - 1:+.1%}"
+            low, high = found.get(f"ratio_to_{name}_ci95", (None, None))
+            interval = f", 95 % interval {low - 1:+.1%} to {high - 1:+.1%}" if low and high else ""
+            told.append(f"{BARE_LOOPS[name]} {theirs:.3f} ms ({more}{interval})")
+    return f"Harness of {variant}, batch 1: {found['harness_p50_ms']:.3f} ms; {'; '.join(told)}."
 
 
 def variant_cells(name: str, runs: list[Summary]) -> dict[str, str]:
@@ -224,7 +280,11 @@ def variant_cells(name: str, runs: list[Summary]) -> dict[str, str]:
         cells[f"speed-up, batch {size}"] = f"{statistics.median(ratios):.2f}x"
     details = row["details"]
     built = details.get("engine_build_s", {}).values()
-    cells["nodes in engines"] = f"{100 * details['share_in_engines']:.1f} %" if built else ""
+    cells["nodes in engines"] = f"{100 * details['share_in_engines']:.1f} %" if "share_in_engines" in details else ""
+    if "form" in details:
+        cells["layers INT8 / FP16 / FP32"] = " / ".join(
+            str(details[f"{name}_layers"]) for name in ("int8", "fp16", "fp32")
+        )
     cells["build s"] = f"{sum(built):.0f}" if built else ""
     for part in ("variables", "graph", "engine"):
         cells[f"{part} MB"] = f"{details[f'{part}_bytes'] / 1e6:.1f}" if f"{part}_bytes" in details else ""

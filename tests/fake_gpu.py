@@ -257,6 +257,7 @@ class Builder:
         config.add_optimization_profile = lambda profile: setattr(config, "profile", profile)
         config.create_timing_cache = lambda content: SimpleNamespace(serialize=lambda: content + b"+")
         config.set_timing_cache = lambda cache, ignore_mismatch: setattr(config, "timing_cache", cache)
+        config.get_timing_cache = lambda: config.timing_cache
         return config
 
     def build_serialized_network(self, network: SimpleNamespace, config: SimpleNamespace) -> bytes | None:

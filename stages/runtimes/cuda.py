@@ -20,8 +20,12 @@ def cudart() -> Any:
     # As in TensorFlow: devices in the order of NVML and of the records, and only the kernels that are used.
     os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     os.environ.setdefault("CUDA_MODULE_LOADING", "LAZY")
-    from cuda.bindings import runtime
+    try:
+        from cuda.bindings import runtime
 
+        runtime.cudaGetDeviceCount()  # these bindings raise where there is no driver, and else return an error
+    except (ImportError, RuntimeError) as error:
+        raise PipelineError(f"CUDA does not start, which TensorRT's engines need: {error}") from None
     return runtime
 
 

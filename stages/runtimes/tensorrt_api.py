@@ -98,7 +98,7 @@ def build(typed: Path, precision: str, sizes: Sizes, options: dict[str, Any], ti
     engine = builder.build_serialized_network(network, config)
     if engine is None:
         raise PipelineError(f"TensorRT built no engine for a batch of {sizes.largest}: {log.told()}")
-    return Plan(bytes(engine), bytes(cache.serialize()) if cache else b"")
+    return Plan(bytes(engine), bytes(config.get_timing_cache().serialize()) if cache else b"")
 
 
 def _is_rtx(trt: Any) -> bool:

@@ -50,7 +50,8 @@ class Engine:
         """Settle on a batch size: a CUDA graph holds good for one."""
         if size == self._size:
             return
-        self._context.set_input_shape(self._names[0], (size, *self.image_shape))
+        if not self._context.set_input_shape(self._names[0], (size, *self.image_shape)):
+            raise PipelineError(f"TensorRT refuses a batch of {size}, which the engine was not built for")
         for name, address in zip(self._names, buffers, strict=True):
             self._context.set_tensor_address(name, address)
         self._size = size

@@ -84,9 +84,10 @@ def test_what_is_no_graph_is_refused_in_a_sentence(tmp_path: Path) -> None:
         tensorrt_api.build(tmp_path / "none.onnx", "fp32", Sizes(1, 1, 1), OPTIONS, b"")
 
 
-def test_a_plan_from_elsewhere_is_refused_in_a_sentence(capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("plan", [b"", b"a plan from elsewhere"])
+def test_a_plan_from_elsewhere_is_refused_in_a_sentence(plan: bytes, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(
         PipelineError, match=r"TensorRT-RTX 1\.\S+ refuses the engine: .+; build it here with `make repro`"
     ):
-        tensorrt_api.opened(b"a plan from elsewhere")
+        tensorrt_api.opened(plan)
     assert capfd.readouterr() == ("", "")
