@@ -2,8 +2,8 @@
 .DEFAULT_GOAL := help
 .PHONY: help repro check test test-gpu ui predict export clean bench-pipeline bench-gpu lock
 
-# TENSORRT=11: an environment of its own, since the newest TensorRT is one package with the 8.5 that TF-TRT needs.
-$(if $(filter-out 11,$(TENSORRT)),$(error TENSORRT is $(TENSORRT): leave it out for TensorRT 8.5, or set it to 11))
+# TENSORRT=11 or rtx: environments of their own, since TF-TRT needs TensorRT 8.5, which is one package with 11.
+$(if $(filter-out 11 rtx,$(TENSORRT)),$(error TENSORRT is $(TENSORRT): leave it out for TensorRT 8.5, or set it to 11 or rtx))
 VENV := .venv$(if $(TENSORRT),-tensorrt$(TENSORRT))
 BIN := $(VENV)/bin
 # Stages say `python`: the environment's own comes first on their PATH.
@@ -25,7 +25,7 @@ OR_SAY = || { echo 'error: the requirements could not be installed: check the co
 help:  ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
-repro: $(VENV)/runs  ## run the pipeline and print the result table: make repro [TENSORRT=11]
+repro: $(VENV)/runs  ## run the pipeline and print the result table: make repro [TENSORRT=11|rtx]
 	@$(BIN)/python -m stages run dvc repro --ignore-errors
 
 test: $(VENV)/tests  ## lint, type-check and test
@@ -68,7 +68,7 @@ clean:  ## remove results and fetched data; the environment, DVC's cache and MLf
 lock:  ## compile the pinned requirements anew (needs uv)
 	@$(COMPILE) --universal --extra cpu -o requirements/base.txt pyproject.toml
 	@$(COMPILE) --universal --extra dev -c requirements/base.txt -o requirements/dev.txt pyproject.toml
-	@for extra in gpu tensorrt11; do \
+	@for extra in gpu tensorrt11 tensorrtrtx; do \
 	$(COMPILE) --python-platform x86_64-manylinux_2_28 --extra $$extra -c requirements/base.txt -o requirements/$$extra.txt pyproject.toml || exit 1; done
 
 $(VENV)/made:
