@@ -126,6 +126,8 @@ class Context:
 
     def execute_async_v3(self, stream: int) -> bool:
         self.engine.trt.cudart.do(self._run)
+        if self.engine.trt.broken:
+            self.engine.logger.log(1, "an illegal memory access was encountered")
         return not self.engine.trt.broken
 
     def _run(self) -> None:
@@ -145,7 +147,8 @@ class Engine:
     device_memory_size = 1000
     num_io_tensors = 2
 
-    def __init__(self, trt: "TensorRT", plan: dict[str, Any]) -> None:
+    def __init__(self, trt: "TensorRT", plan: dict[str, Any], logger: Any) -> None:
+        self.logger = logger
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.log_severity_level = 3
@@ -255,9 +258,16 @@ class Builder:
         config.set_flag, config.clear_flag = config.flags.add, config.flags.discard
         config.set_memory_pool_limit = lambda pool, size: setattr(config, "workspace", size)
         config.add_optimization_profile = lambda profile: setattr(config, "profile", profile)
-        config.create_timing_cache = lambda content: SimpleNamespace(serialize=lambda: content + b"+")
-        config.set_timing_cache = lambda cache, ignore_mismatch: setattr(config, "timing_cache", cache)
         config.get_timing_cache = lambda: config.timing_cache
+
+        def create(content: bytes) -> SimpleNamespace | None:
+            return None if content == b"damaged" else SimpleNamespace(serialize=lambda: content + b"+")
+
+        def attach(cache: SimpleNamespace, ignore_mismatch: bool) -> bool:
+            config.timing_cache = cache
+            return True
+
+        config.create_timing_cache, config.set_timing_cache = create, attach
         return config
 
     def build_serialized_network(self, network: SimpleNamespace, config: SimpleNamespace) -> bytes | None:
@@ -281,4 +291,4 @@ class Runtime:
         except Exception:
             self.logger.log(1, "Serialization assertion magicTagRead == kMAGIC_TAG failed")
             return None
-        return Engine(self.trt, found)
+        return Engine(self.trt, found, self.logger)

@@ -46,8 +46,21 @@ def gpu() -> dict[str, str]:
     return {"name": found.name.decode(), "compute_capability": f"{found.major}.{found.minor}"}
 
 
+class Graph:
+    """Work that was recorded in a stream; calling it starts it there."""
+
+    def __init__(self, rt: Any, ready: Any, stream: Any) -> None:
+        """Hold the executable graph for as long as this lives."""
+        self._rt, self._ready, self._stream = rt, ready, stream
+        weakref.finalize(self, rt.cudaGraphExecDestroy, ready)
+
+    def __call__(self) -> None:
+        """Launch it."""
+        ask(self._rt.cudaGraphLaunch(self._ready, self._stream))
+
+
 class Stream:
-    """A stream with the memory and the graphs that belong to it; all end with it."""
+    """A stream with the memory that belongs to it; all of it ends with it."""
 
     def __init__(self) -> None:
         """Make a stream on the current device."""
@@ -90,19 +103,22 @@ class Stream:
         """Until all that was started has ended."""
         ask(self._rt.cudaStreamSynchronize(self.stream))
 
-    def recorded(self, work: Callable[[], None]) -> Callable[[], None]:
-        """Record the work as a CUDA graph; returns what launches the whole of it at once."""
+    def recorded(self, work: Callable[[], None]) -> "Graph":
+        """Record the work as a CUDA graph, which launches the whole of it at once."""
         # Thread-local: what other threads do to the GPU meanwhile is none of this graph's.
         ask(
             self._rt.cudaStreamBeginCapture(
                 self.stream, self._rt.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
             )
         )
-        work()
-        graph = ask(self._rt.cudaStreamEndCapture(self.stream))
-        ready = self._own(self._rt.cudaGraphInstantiateWithFlags(graph, 0), self._rt.cudaGraphExecDestroy)
+        try:
+            work()
+        finally:
+            ended = self._rt.cudaStreamEndCapture(self.stream)
+        graph = ask(ended)
+        ready = Graph(self._rt, ask(self._rt.cudaGraphInstantiateWithFlags(graph, 0)), self.stream)
         ask(self._rt.cudaGraphDestroy(graph))
-        return lambda: ask(self._rt.cudaGraphLaunch(ready, self.stream))
+        return ready
 
     def timed(self, *steps: Callable[[], None]) -> list[float]:
         """Milliseconds of each step by CUDA events, which the GPU itself stamps."""

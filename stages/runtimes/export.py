@@ -144,7 +144,8 @@ def _fill_plans(folder: Path, chosen: Choice, names: str) -> tuple[Record, list[
         shape = [-1, *chosen.model["input_shape"]]
         source = {"name": built["input"], "type": "float32", "shape": shape}
         interface = {"input": source, "output": {"name": built["output"], "type": "float32"}}
-        for size, file in built["engines"]:
+        # Of an engine for several sizes, the last is the largest.
+        for file, size in {file: size for size, file in built["engines"]}.items():
             fixed = size if built["form"] == "each" else None
             name = f"{chosen.name}-batch{size}" if fixed else chosen.name
             repository = folder / "triton" / name

@@ -131,10 +131,11 @@ def _build(job: Job, graph: Path, form: str, folder: Path, cache: "TimingCache")
         (folder / name).write_bytes(plan.engine)
         key = str(sizes.largest) if form == "each" else f"{sizes.smallest}-{sizes.largest}"
         seconds[key] = time.perf_counter() - start
-        engine = api.opened(plan.engine)
+        engine, _ = api.opened(plan.engine)
         engines[key] = {"file": name, "bytes": len(plan.engine)} | api.proof(api.information(engine))
     source, result = api.names(engine)
-    listed = [[int(key.rpartition("-")[2]), found["file"]] for key, found in engines.items()]
+    plans = [found["file"] for found in engines.values()] * (len(job.batch_sizes) // len(engines))
+    listed = list(zip(job.batch_sizes, plans, strict=True))
     record = {"built_by": built_by(), "form": form, "input": source, "output": result, "engines": listed}
     files.write_json(folder / RECORD, record)
     return {"engine_build_s": seconds} | check_precision(job.precision, engines)
@@ -163,16 +164,21 @@ class TimingCache:
         """Read what there is."""
         self._path = timing_cache_path() if wanted else None
         self._warm = bool(self._path and self._path.exists())
+        self._lost: str | None = None
         self.content = self._path.read_bytes() if self._path and self._warm else b""
 
     def keep(self) -> None:
-        """Write it for the next build."""
-        if self._path and self.content:
-            files.write_bytes(self._path, self.content)
+        """Write it for the next build; a folder that cannot be written costs time then, and no build now."""
+        try:
+            if self._path and self.content:
+                files.write_bytes(self._path, self.content)
+        except OSError as error:
+            self._lost = f"{self._path}: {error.strerror or error}"
 
     def record(self) -> dict[str, Any]:
-        """Whether it was used, and whether an earlier build had filled it."""
-        return {"used": self._path is not None, "warm": self._warm, "bytes": len(self.content)}
+        """Whether it was used, whether an earlier build had filled it, and why it could not be kept."""
+        size = len(self.content)
+        return {"used": self._path is not None, "warm": self._warm, "bytes": size, "lost": self._lost}
 
 
 def timing_cache_path() -> Path:

@@ -92,13 +92,19 @@ def build(typed: Path, precision: str, sizes: Sizes, options: dict[str, Any], ti
     if not strongly_typed():
         _allow(trt, config, network, precision)
     config.add_optimization_profile(_profile(builder, network, sizes))
-    cache = None if _is_rtx(trt) else config.create_timing_cache(timing_cache)  # RTX chooses kernels where it runs
-    if cache:
-        config.set_timing_cache(cache, False)
+    if not _is_rtx(trt):  # which chooses kernels where it runs
+        _start_from(config, timing_cache)
     engine = builder.build_serialized_network(network, config)
     if engine is None:
         raise PipelineError(f"TensorRT built no engine for a batch of {sizes.largest}: {log.told()}")
-    return Plan(bytes(engine), bytes(config.get_timing_cache().serialize()) if cache else b"")
+    return Plan(bytes(engine), b"" if _is_rtx(trt) else bytes(config.get_timing_cache().serialize()))
+
+
+def _start_from(config: Any, content: bytes) -> None:
+    """Use what earlier builds learned, or nothing if TensorRT refuses it, as it does where a file is damaged."""
+    cache = config.create_timing_cache(content)
+    if cache is None or not config.set_timing_cache(cache, False):
+        config.set_timing_cache(config.create_timing_cache(b""), False)
 
 
 def _is_rtx(trt: Any) -> bool:
@@ -126,13 +132,13 @@ def _profile(builder: Any, network: Any, sizes: Sizes) -> Any:
     return profile
 
 
-def opened(plan: bytes) -> Any:
-    """The engine; PipelineError if this TensorRT on this GPU refuses the plan."""
+def opened(plan: bytes) -> tuple[Any, Log]:
+    """The engine and what it has to say later; PipelineError if this TensorRT on this GPU refuses the plan."""
     trt, log = module(), Log()
     engine = trt.Runtime(log.listener).deserialize_cuda_engine(plan)
     if engine is None:
         raise PipelineError(f"{version()} refuses the engine: {log.told()}; build it here with `make repro`")
-    return engine
+    return engine, log
 
 
 def names(engine: Any) -> tuple[str, str]:

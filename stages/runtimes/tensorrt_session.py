@@ -31,7 +31,7 @@ class Engine:
 
     def __init__(self, plan: bytes, stream: cuda.Stream, cuda_graph: bool) -> None:
         """Open the plan and make room for its activations; PipelineError if it is refused."""
-        self._engine = tensorrt_api.opened(plan)
+        self._engine, self._log = tensorrt_api.opened(plan)
         self._context = self._engine.create_execution_context()
         if self._context is None:
             raise PipelineError(
@@ -62,7 +62,7 @@ class Engine:
     def execute(self) -> None:
         """Start to run the layers, one call of the driver for each kernel."""
         if not self._context.execute_async_v3(self._stream.address):
-            raise PipelineError("TensorRT could not start the engine: the log above says why")
+            raise PipelineError(f"TensorRT could not start the engine: {self._log.told()}")
 
 
 class TensorRTSession(Session):
@@ -75,10 +75,9 @@ class TensorRTSession(Session):
         record = files.read_json(folder / RECORD)
         check_origin(record["built_by"], built_by())
         stream = self._stream = cuda.Stream()
-        self._engines = [
-            (int(size), Engine((folder / name).read_bytes(), stream, cuda_graph)) for size, name in record["engines"]
-        ]
-        self._static = record["form"] == "each"
+        plans = dict.fromkeys(name for _, name in record["engines"])
+        opened = {name: Engine((folder / name).read_bytes(), stream, cuda_graph) for name in plans}
+        self._engines = [(int(size), opened[name]) for size, name in record["engines"]]
         self._largest, engine = self._engines[-1]
         images, answers = (self._largest, *engine.image_shape), (self._largest, engine.classes)
         self._staged = stream.host_memory(images, pinned) if pinned else None
@@ -88,7 +87,8 @@ class TensorRTSession(Session):
         self._answers_address = self._answers.ctypes.data
 
     def put(self, images: Floats) -> None:
-        """Start to copy to the GPU, by way of pinned memory if there is any."""
+        """Start to copy to the GPU, by way of pinned memory if there is any, to fill a batch of a measured size."""
+        self._stream.wait()  # an earlier copy may still read the pinned memory
         self._count = len(images)
         if self._count > self._largest:
             raise PipelineError(
@@ -96,7 +96,7 @@ class TensorRTSession(Session):
                 "to benchmark.batch_sizes and run `make repro`"
             )
         size, self._engine = next(found for found in self._engines if found[0] >= self._count)
-        self._engine.prepare(size if self._static else self._count, self._buffers)
+        self._engine.prepare(size, self._buffers)
         self._source = np.ascontiguousarray(images)
         if self._staged is not None:
             self._staged[: self._count] = images
@@ -104,7 +104,7 @@ class TensorRTSession(Session):
         self._copy_in()
 
     def _copy_in(self) -> None:
-        # Rows that fill a batch up to its engine's size hold old images, whose answers nobody reads.
+        # Rows that fill a batch up hold old images, whose answers nobody reads.
         self._stream.copy_to_device(self._buffers.input, self._source.ctypes.data, self._source.nbytes)
 
     def _copy_out(self) -> None:
@@ -139,7 +139,7 @@ class TensorRTSession(Session):
         """Weights and activations of all engines, with the input and the output."""
         engine = self._engines[-1][1]
         ends = 4 * self._largest * (int(np.prod(engine.image_shape)) + engine.classes)
-        return ends + sum(one.bytes for _, one in self._engines)
+        return ends + sum(engine.bytes for engine in {engine for _, engine in self._engines})
 
     def parts_ms(self) -> dict[str, float] | None:
         """By CUDA events around the copies and the engine."""

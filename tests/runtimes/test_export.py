@@ -55,7 +55,10 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     files.write_text(folder / "tftrt-fp16" / ENGINE, "an engine")
     files.write_json(folder / "tftrt-fp16" / tftrt.BATCH_SIZES, [1, 8])
     ends = {"built_by": {}, "input": "images", "output": "probabilities"}
-    for variant, engines in (("tensorrt-fp16", [[8, "all.plan"]]), ("tensorrt-int8", [[1, "a.plan"], [8, "b.plan"]])):
+    for variant, engines in (
+        ("tensorrt-fp16", [[1, "all.plan"], [8, "all.plan"]]),
+        ("tensorrt-int8", [[1, "a.plan"], [8, "b.plan"]]),
+    ):
         for _, file in engines:
             files.write_text(folder / variant / str(file), str(file))
         files.write_json(folder / variant / "engines.json", ends | {"form": FORMS[variant], "engines": engines})

@@ -115,14 +115,24 @@ def test_pinned_memory_and_cuda_graphs_are_options_that_change_no_answer(
     assert ("cudaGraphLaunch" in gpu.cudart.calls) is cuda_graph
 
 
-def test_a_batch_is_filled_up_or_run_as_it_is(model: tuple[Path, Any], gpu: Any, tmp_path: Path) -> None:
-    for engines in ("each", "profile"):
-        converted(model, tmp_path / engines, "fp32", engines=engines)
-    each, profile = loaded(tmp_path / "each"), loaded(tmp_path / "profile")
-    infer(each, example(3))
-    infer(profile, example(3))
-    assert each._engine._context.shape[0] == 4
-    assert profile._engine._context.shape[0] == 3
+@pytest.mark.parametrize("engines", ["each", "profile"])
+def test_a_batch_is_filled_up_to_a_measured_size(
+    model: tuple[Path, Any], gpu: Any, tmp_path: Path, engines: str
+) -> None:
+    converted(model, tmp_path, "fp32", engines=engines)
+    session = loaded(tmp_path)
+    np.testing.assert_allclose(infer(session, example(3)), model[1](example(3)), atol=1e-6)
+    assert session._engine._context.shape[0] == 4
+
+
+def test_pinned_memory_is_not_written_while_a_copy_reads_it(model: tuple[Path, Any], gpu: Any, tmp_path: Path) -> None:
+    converted(model, tmp_path, "fp32", engines="profile")
+    session = loaded(tmp_path)
+    gpu.cudart.calls.clear()
+    session.put(example(4))
+    session.put(example(4))
+    copies = [place for place, call in enumerate(gpu.cudart.calls) if call == "cudaMemcpyAsync"]
+    assert "cudaStreamSynchronize" in gpu.cudart.calls[copies[0] : copies[1]]
 
 
 def test_a_batch_larger_than_any_engine_is_refused(model: tuple[Path, Any], gpu: Any, tmp_path: Path) -> None:
@@ -135,13 +145,31 @@ def test_a_batch_larger_than_any_engine_is_refused(model: tuple[Path, Any], gpu:
     )
 
 
-def test_a_graph_is_recorded_once_for_a_size(model: tuple[Path, Any], gpu: Any, tmp_path: Path) -> None:
-    converted(model, tmp_path, "fp32", engines="each")
+@pytest.mark.parametrize(("engines", "recorded"), [("each", 2), ("profile", 4)])
+def test_a_graph_is_recorded_when_an_engine_changes_its_size_and_the_old_one_ends(
+    model: tuple[Path, Any], gpu: Any, tmp_path: Path, engines: str, recorded: int
+) -> None:
+    converted(model, tmp_path, "fp32", engines=engines)
     session = loaded(tmp_path)
     gpu.cudart.calls.clear()
-    for size in (1, 4, 1, 4, 4):
+    for size in (1, 4, 1, 4, 4, 3):
         infer(session, example(size))
-    assert gpu.cudart.calls.count("cudaStreamBeginCapture") == 2
+    assert gpu.cudart.calls.count("cudaStreamBeginCapture") == recorded
+    del session
+    gc.collect()
+    assert gpu.cudart.calls.count("cudaGraphExecDestroy") == recorded
+
+
+def test_a_recording_that_fails_leaves_the_stream_as_it_was(model: tuple[Path, Any], gpu: Any, tmp_path: Path) -> None:
+    converted(model, tmp_path, "fp32", engines="each")
+    session = loaded(tmp_path)
+
+    def fail() -> None:
+        raise PipelineError("broken")
+
+    with pytest.raises(PipelineError, match="broken"):
+        session._stream.recorded(fail)
+    assert gpu.cudart.capturing is None
 
 
 def test_the_gpu_splits_an_inference_into_copies_and_compute(model: tuple[Path, Any], gpu: Any, tmp_path: Path) -> None:
@@ -177,7 +205,7 @@ def test_an_engine_that_does_not_start_is_an_error(model: tuple[Path, Any], gpu:
     session = loaded(tmp_path, cuda_graph=False)
     session.put(example(1))
     gpu.trt.broken = True
-    with pytest.raises(PipelineError, match="could not start the engine"):
+    with pytest.raises(PipelineError, match="could not start the engine: an illegal memory access was encountered"):
         session.run()
 
 
@@ -325,7 +353,25 @@ def test_the_timing_cache_is_kept_for_this_gpu_driver_and_tensorrt(
     gpu.cudart.name = "NVIDIA A10"
     assert not converted(model, tmp_path / "gpu", "fp32")["timing_cache"]["warm"]
     off = converted(model, tmp_path / "off", "fp32", timing_cache=False)
-    assert off["timing_cache"] == {"used": False, "warm": False, "bytes": 3}
+    assert off["timing_cache"] == {"used": False, "warm": False, "bytes": 3, "lost": None}
+
+
+def test_a_damaged_timing_cache_is_begun_anew(model: tuple[Path, Any], gpu: Any, tmp_path: Path) -> None:
+    converted(model, tmp_path / "first", "fp32", engines="profile")
+    (cache,) = (tmp_path / "cache/trt-pipeline").iterdir()
+    cache.write_bytes(b"damaged")
+    converted(model, tmp_path / "again", "fp32", engines="profile")
+    assert cache.read_bytes() == b"+"
+
+
+def test_a_timing_cache_that_cannot_be_kept_costs_no_build(
+    model: tuple[Path, Any], gpu: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "a file"))
+    details = converted(model, tmp_path / "out", "fp32", engines="profile")
+    assert details["timing_cache"]["lost"].endswith("Not a directory")
+    assert infer(loaded(tmp_path / "out"), example(1)).shape == (1, CLASSES)
 
 
 def test_a_champion_loads_without_what_only_converting_needs() -> None:
@@ -393,3 +439,5 @@ def test_records_are_what_the_session_reads(model: tuple[Path, Any], gpu: Any, t
         "output": "probabilities",
         "engines": [[1, "batch1.plan"], [4, "batch4.plan"]],
     }
+    converted(model, tmp_path, "fp32", engines="profile")
+    assert files.read_json(tmp_path / "engines.json")["engines"] == [[1, "all.plan"], [4, "all.plan"]]
