@@ -3,7 +3,7 @@
 .PHONY: help repro check test test-gpu ui predict export clean bench-pipeline bench-gpu lock
 
 # TENSORRT=11 or rtx: environments of their own, since TF-TRT needs TensorRT 8.5, which is one package with 11.
-$(if $(filter-out 11 rtx,$(TENSORRT)),$(error TENSORRT is $(TENSORRT): leave it out for TensorRT 8.5, or set it to 11 or rtx))
+$(if $(findstring |$(TENSORRT)|,|| |11| |rtx|),,$(error TENSORRT is $(TENSORRT): leave it out for TensorRT 8.5, or set it to 11 or rtx))
 VENV := .venv$(if $(TENSORRT),-tensorrt$(TENSORRT))
 BIN := $(VENV)/bin
 # Stages say `python`: the environment's own comes first on their PATH.
@@ -79,6 +79,7 @@ $(VENV)/made:
 	@touch $@
 
 $(VENV)/runs: requirements/base.txt requirements/$(GPU_REQUIREMENTS).txt | $(VENV)/made
+	@test -z "$(TENSORRT)" || test -n "$(HAS_GPU)" || { echo 'error: TENSORRT=$(TENSORRT) needs an NVIDIA GPU and Python 3.10: `make repro` alone measures what runs without' >&2; exit 2; }
 	@echo "installing the pinned requirements into $(VENV) (minutes, once)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/$(if $(HAS_GPU),$(GPU_REQUIREMENTS),base).txt $(OR_SAY)
 	@touch $@

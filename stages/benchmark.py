@@ -180,7 +180,7 @@ def _largest(values: Sequence[int | None]) -> int | None:
 
 
 def samples(repeats: Sequence[Repeat]) -> Iterator[tuple[str, int, str, int, int, str]]:
-    """Every timed call: variant, batch size, term, repeat, the round its block belongs to, milliseconds."""
+    """Every timed call and part of one: variant, batch size, term, repeat, its block's round, milliseconds."""
     for number, repeat in enumerate(repeats):
         for (name, batch_size, term), blocks in repeat.blocks.items():
             for index, block in enumerate(blocks):

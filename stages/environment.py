@@ -15,12 +15,11 @@ from typing import Any
 import pynvml
 
 from stages.common import errors, files, nvml, params, paths
+from stages.common.gpu_support import TENSORRT_WHEELS
 from stages.common.params import Params
 
 # TF 2.14.1 opens TensorRT by these names, from the wheel's folder or the system's.
 TENSORRT_LIBRARY = "libnvinfer.so.8"
-# By what the Python module of TensorRT comes, the one that is preferred first.
-TENSORRT_WHEELS = ("tensorrt", "tensorrt-cu12-bindings", "tensorrt-cu13-bindings", "tensorrt-rtx-cu13-bindings")
 
 
 def describe_machine(threads: int | None) -> dict[str, Any]:
@@ -95,8 +94,12 @@ def _tensorrt() -> dict[str, Any]:
 
 
 def _tensorrt_python() -> dict[str, Any] | None:
-    """The TensorRT that Python can import, whose engines need no TensorFlow."""
-    found = ((name, _wheel(name)) for name in TENSORRT_WHEELS)
+    """The TensorRT that Python can import, whose engines need no TensorFlow.
+
+    TensorRT-RTX without CUDA's bindings is here for the tests.
+    """
+    names = [name for name in TENSORRT_WHEELS if "rtx" not in name or _wheel("cuda-bindings")]
+    found = ((name, _wheel(name)) for name in names)
     return next(({"version": version, "rtx": "rtx" in name} for name, version in found if version), None)
 
 

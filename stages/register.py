@@ -17,6 +17,7 @@ import numpy as np
 from stages.common import errors, files, params, paths
 from stages.common.champion import CHAMPION, PREVIOUS, Registry
 from stages.common.errors import PipelineError
+from stages.common.gpu_support import TENSORRT_WHEELS
 from stages.common.store import cause, connect, digest, holds, one_at_a_time, recorded, tracking_uri
 from stages.runtimes import Manifest
 
@@ -26,15 +27,15 @@ PACKAGE = Path(__file__).parent
 # The module that travels with the model, and what it must find installed.
 SERVED = "stages.runtimes.served"
 REQUIRED = ("mlflow", "numpy", "pandas", "pillow")
-# What a runtime must find besides, in each way it may have come: the first whose head is installed, or the last.
+# What a runtime must find besides, in each way it may have come: the first whose head is installed.
 RUNTIME_REQUIRED: dict[str, tuple[tuple[str, ...], ...]] = {
     "savedmodel": (("tensorflow",),),
     "tflite": (("ai-edge-litert",),),
     "onnxruntime": (("onnxruntime-gpu[cuda,cudnn]", "nvidia-ml-py"), ("onnxruntime",)),
     "tftrt": (("tensorflow[and-cuda]",),),
-    "tensorrt": (
-        ("tensorrt-cu12-bindings", "tensorrt-cu12-libs", "cuda-bindings"),
-        ("tensorrt", "cuda-bindings"),
+    "tensorrt": tuple(
+        (name, *([name.replace("bindings", "libs")] if "bindings" in name else []), "cuda-bindings")
+        for name in TENSORRT_WHEELS
     ),
 }
 
@@ -76,8 +77,8 @@ def story(manifest: Manifest, chosen: Record, run: str) -> tuple[dict[str, str],
 
 def requirements(runtime: str) -> list[str]:
     """What the model needs, each at the version that it was measured with."""
-    *others, usual = RUNTIME_REQUIRED[runtime]
-    names = (*REQUIRED, *next((ways for ways in others if _is_installed(_wheel(ways[0]))), usual))
+    ways = RUNTIME_REQUIRED[runtime]
+    names = (*REQUIRED, *next((way for way in ways if _is_installed(_wheel(way[0]))), ways[0]))
     return [f"{name}=={installed(_wheel(name))}" for name in names]
 
 

@@ -22,12 +22,14 @@ CAPABILITY = (7, 5)
 class Error(enum.Enum):
     cudaSuccess = 0  # noqa: N815
     cudaErrorMemoryAllocation = 2  # noqa: N815
+    cudaErrorIllegalAddress = 700  # noqa: N815
 
 
 class Cudart:
     """CUDA's runtime: device memory is host memory, and a stream does everything at once unless it is captured."""
 
     cudaMemcpyKind = SimpleNamespace(cudaMemcpyHostToDevice=1, cudaMemcpyDeviceToHost=2)  # noqa: N815
+    cudaStreamNonBlocking = 1  # noqa: N815
     cudaStreamCaptureMode = SimpleNamespace(cudaStreamCaptureModeThreadLocal=1)  # noqa: N815
 
     def __init__(self, name: str = "NVIDIA T4") -> None:
@@ -36,20 +38,25 @@ class Cudart:
         self.pinned: set[int] = set()
         self.calls: list[str] = []
         self.capturing: list[Callable[[], None]] | None = None
-        self.full = False
+        self.failures: dict[str, Error] = {}
 
     def __getattribute__(self, name: str) -> Any:
-        if name.startswith("cuda") and not name.endswith(("Kind", "Mode")):
-            object.__getattribute__(self, "calls").append(name)
-        return object.__getattribute__(self, name)
+        found = object.__getattribute__(self, name)
+        if not name.startswith("cuda") or not callable(found):
+            return found
+
+        def call(*arguments: Any) -> Any:
+            self.calls.append(name)
+            failure = self.failures.get(name)
+            return (failure, *([None] * (len(found(*arguments)) - 1))) if failure else found(*arguments)
+
+        return call
 
     def do(self, work: Callable[[], None]) -> None:
         """Now, or when the graph is launched."""
         work() if self.capturing is None else self.capturing.append(work)
 
     def _allocate(self, size: int) -> tuple[Any, ...]:
-        if self.full:
-            return Error.cudaErrorMemoryAllocation, None
         buffer = ctypes.create_string_buffer(size)
         self.memory[ctypes.addressof(buffer)] = buffer
         return Error.cudaSuccess, ctypes.addressof(buffer)
@@ -61,7 +68,8 @@ class Cudart:
     cudaMalloc = cudaMallocHost = _allocate  # noqa: N815
     cudaFree = cudaFreeHost = _free  # noqa: N815
 
-    def cudaStreamCreate(self) -> tuple[Any, ...]:  # noqa: N802
+    def cudaStreamCreateWithFlags(self, flags: int) -> tuple[Any, ...]:  # noqa: N802
+        assert flags == self.cudaStreamNonBlocking
         return Error.cudaSuccess, 7
 
     def cudaMemcpyAsync(self, target: int, source: int, size: int, kind: int, stream: int) -> tuple[Any, ...]:  # noqa: N802
@@ -125,15 +133,16 @@ class Context:
         return True
 
     def execute_async_v3(self, stream: int) -> bool:
-        self.engine.trt.cudart.do(self._run)
+        shape = self.shape  # a graph keeps that of its recording
+        self.engine.trt.cudart.do(lambda: self._run(shape))
         if self.engine.trt.broken:
             self.engine.logger.log(1, "an illegal memory access was encountered")
         return not self.engine.trt.broken
 
-    def _run(self) -> None:
+    def _run(self, shape: tuple[int, ...]) -> None:
         self.engine.trt.executed += 1
         source, result = self.engine.tensors
-        (answer,) = self.engine.session.run(None, {source: self._array(source, self.shape).copy()})
+        (answer,) = self.engine.session.run(None, {source: self._array(source, shape).copy()})
         self._array(result, answer.shape)[:] = answer
 
     def _array(self, name: str, shape: tuple[int, ...]) -> Any:
@@ -171,6 +180,7 @@ class Engine:
         return [-1, *shape[1:]]
 
     def create_engine_inspector(self) -> "Engine":
+        self.execution_context: Context | None = None
         return self
 
     def get_engine_information(self, form: str) -> str:
@@ -181,7 +191,8 @@ class Engine:
         for node in self.model.graph.node:
             if node.op_type in ("Conv", "MatMul"):
                 kind, form = ("Int8", "Int8") if node.input[1] in quantised else words[constants[node.input[1]]]
-                inputs = [{"Name": node.input[0], "Format/Datatype": form}]
+                known = self.sizes[0] == self.sizes[2] or (self.execution_context and any(self.execution_context.shape))
+                inputs = [{"Name": node.input[0], "Format/Datatype": form if known else "N/A due to dynamic shapes"}]
                 layers.append({"Name": node.name, "Inputs": inputs, "Weights": {"Type": kind, "Count": 9}})
         return json.dumps({"Layers": layers, "Bindings": list(self.tensors)})
 

@@ -37,7 +37,8 @@ def test_a_machine_is_described_with_every_key(machine: dict[str, Any]) -> None:
         ({}, None),
         ({"tensorrt": "8.5.3.1", "tensorrt-rtx-cu13-bindings": "1.7.1"}, {"version": "8.5.3.1", "rtx": False}),
         ({"tensorrt-cu12-bindings": "11.4.0"}, {"version": "11.4.0", "rtx": False}),
-        ({"tensorrt-rtx-cu13-bindings": "1.7.1"}, {"version": "1.7.1", "rtx": True}),
+        ({"tensorrt-rtx-cu13-bindings": "1.7.1", "cuda-bindings": "13.4"}, {"version": "1.7.1", "rtx": True}),
+        ({"tensorrt-rtx-cu13-bindings": "1.7.1"}, None),  # the tests' own
     ],
 )
 def test_the_tensorrt_of_python_is_that_of_its_wheel_where_there_is_a_gpu(

@@ -8,6 +8,7 @@ import sys
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 from PIL import Image
 
 from stages import evaluate, register
-from stages.common import errors, files, images, labels, paths, predictions
+from stages.common import errors, files, gpu_support, images, labels, paths, predictions
 from stages.common.errors import PipelineError
 from stages.common.images import Preprocessing
 from stages.common.labels import Labels
@@ -553,6 +554,20 @@ def test_a_tensorrt_winner_says_what_it_requires(
     assert (place / "data/served/model/assets/trt-serialized-engine.TRTEngineOp_0").exists()
     assert "tensorflow[and-cuda]==" in (place / "requirements.txt").read_text()
     assert {"tftrt.py", "tftrt_proof.py", "savedmodel.py"} <= {path.name for path in place.rglob("*.py")}
+
+
+@pytest.mark.parametrize("wheel", gpu_support.TENSORRT_WHEELS)
+def test_native_engines_require_the_tensorrt_that_built_them(monkeypatch: pytest.MonkeyPatch, wheel: str) -> None:
+    have = {*register.REQUIRED, wheel, wheel.replace("bindings", "libs"), "cuda-bindings"}
+
+    def version(name: str) -> str:
+        if name not in have:
+            raise PackageNotFoundError(name)
+        return "1.2"
+
+    monkeypatch.setattr(register, "installed", version)
+    found = {line.partition("==")[0] for line in register.requirements("tensorrt")}
+    assert found == have
 
 
 @pytest.mark.parametrize(

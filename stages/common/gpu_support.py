@@ -8,9 +8,9 @@ FAST_FP16 = (5.3, 6.0, 6.2)
 NO_INT8 = (5.0, 5.2, 5.3, 6.0, 6.2)
 
 # CUDA runs on drivers from these on (NVIDIA's table of CUDA minor version compatibility).
-CUDA_11_DRIVER = (450, 80, 2)
-CUDA_12_DRIVER = (525, 60, 13)
-CUDA_13_DRIVER = (580,)
+CUDA_11_DRIVER, CUDA_12_DRIVER, CUDA_13_DRIVER = "450.80.02", "525.60.13", "580"
+# By what the Python module of TensorRT comes, the one that is preferred first; its libraries are beside the bindings.
+TENSORRT_WHEELS = ("tensorrt", "tensorrt-cu12-bindings", "tensorrt-cu13-bindings", "tensorrt-rtx-cu13-bindings")
 
 
 def numbers(version: str) -> tuple[int, ...]:

@@ -137,7 +137,7 @@ def _kept_in_fp32(r: Record) -> list[str]:
     if r["precision"] == "fp32":
         return []
     kept = {key: engine["fp32_weights"] for key, engine in r["details"]["engines"].items() if engine["fp32_weights"]}
-    return [f"keeps FP32 weights in {len(names)} layers of the engine for batch {key}" for key, names in kept.items()]
+    return [f"keeps FP32 weights in the engine for batch {key}: {', '.join(names)}" for key, names in kept.items()]
 
 
 def _unsteady(r: Record) -> dict[str, float]:

@@ -23,9 +23,11 @@ def cudart() -> Any:
     try:
         from cuda.bindings import runtime
 
-        runtime.cudaGetDeviceCount()  # these bindings raise where there is no driver, and else return an error
-    except (ImportError, RuntimeError) as error:
-        raise PipelineError(f"CUDA does not start, which TensorRT's engines need: {error}") from None
+        error, _ = runtime.cudaGetDeviceCount()
+    except (ImportError, RuntimeError) as cause:  # without a driver the bindings for CUDA 11 raise, later ones do not
+        raise PipelineError(f"CUDA does not start, which TensorRT's engines need: {cause}") from None
+    if error.value:
+        raise PipelineError(f"CUDA does not start, which TensorRT's engines need: {error.name}")
     return runtime
 
 
@@ -33,9 +35,9 @@ def ask(answer: tuple[Any, ...]) -> Any:
     """What a call gave, without its error code; PipelineError names an error."""
     error, *values = answer
     if error.value:
-        raise PipelineError(
-            f"CUDA answered {error.name}: `nvidia-smi` shows whether the GPU is well and has memory left"
-        )
+        full = error.name == "cudaErrorMemoryAllocation"
+        shown = "who holds the GPU's memory" if full else "whether the GPU is well"
+        raise PipelineError(f"CUDA answered {error.name}: `nvidia-smi` shows {shown}")
     return values[0] if len(values) == 1 else values
 
 
@@ -69,7 +71,10 @@ class Stream:
         weakref.finalize(self, self._ends.close)
         self._to_device = self._rt.cudaMemcpyKind.cudaMemcpyHostToDevice
         self._to_host = self._rt.cudaMemcpyKind.cudaMemcpyDeviceToHost
-        self.stream = self._own(self._rt.cudaStreamCreate(), self._rt.cudaStreamDestroy)
+        # Of its own: what others do on the default stream would else wait for this one, and could not be done at all
+        # while it records.
+        flags = self._rt.cudaStreamNonBlocking
+        self.stream = self._own(self._rt.cudaStreamCreateWithFlags(flags), self._rt.cudaStreamDestroy)
         # TensorRT takes the bare address.
         self.address = int(self.stream)
 
@@ -105,7 +110,7 @@ class Stream:
 
     def recorded(self, work: Callable[[], None]) -> "Graph":
         """Record the work as a CUDA graph, which launches the whole of it at once."""
-        # Thread-local: what other threads do to the GPU meanwhile is none of this graph's.
+        # Thread-local: other threads may do meanwhile what may not be recorded, such as to allocate memory.
         ask(
             self._rt.cudaStreamBeginCapture(
                 self.stream, self._rt.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
@@ -116,9 +121,10 @@ class Stream:
         finally:
             ended = self._rt.cudaStreamEndCapture(self.stream)
         graph = ask(ended)
-        ready = Graph(self._rt, ask(self._rt.cudaGraphInstantiateWithFlags(graph, 0)), self.stream)
-        ask(self._rt.cudaGraphDestroy(graph))
-        return ready
+        try:
+            return Graph(self._rt, ask(self._rt.cudaGraphInstantiateWithFlags(graph, 0)), self.stream)
+        finally:
+            ask(self._rt.cudaGraphDestroy(graph))
 
     def timed(self, *steps: Callable[[], None]) -> list[float]:
         """Milliseconds of each step by CUDA events, which the GPU itself stamps."""

@@ -24,6 +24,7 @@ NO_SERVING = "TensorFlow Serving takes SavedModels and TFLite alone, so this exp
 SERVING_IMAGE = "tensorflow/serving:2.14.1"
 TRITON_IMAGE = "nvcr.io/nvidia/tritonserver:24.01-py3"
 TRITON_TENSORRT_IMAGE = "nvcr.io/nvidia/tritonserver:23.03-py3"
+TRITON_OTHER_IMAGE = "nvcr.io/nvidia/tritonserver:YY.MM-py3"
 # Where Triton runs what was measured on that device alone.
 KINDS = {True: "KIND_GPU", False: "KIND_CPU"}
 # What Triton calls the runtimes; the others are SavedModels.
@@ -63,7 +64,7 @@ class Choice:
     @property
     def for_triton(self) -> bool:
         """Whether one of Triton's official backends takes it."""
-        return self.runtime != "tflite"
+        return self.runtime != "tflite" and "RTX" not in str(self.row["details"].get("tensorrt"))
 
 
 def choice() -> Choice:
@@ -77,7 +78,13 @@ def choice() -> Choice:
     summary = files.read_json(paths.SUMMARY)
     row = next(row for row in summary["rows"] if row["variant"] == chosen["winner"])
     manifest = Manifest.read(chosen["winner"])
-    return Choice(chosen["sentence"], manifest, row, files.read_json(paths.MODEL), files.read_json(paths.ENVIRONMENT))
+    found = Choice(chosen["sentence"], manifest, row, files.read_json(paths.MODEL), files.read_json(paths.ENVIRONMENT))
+    if not found.for_serving and not found.for_triton:
+        raise PipelineError(
+            f"{manifest.variant} was built by {row['details']['tensorrt']}, which no server takes: build it with "
+            "TensorRT (`make repro` or `make repro TENSORRT=11`) to serve it"
+        )
+    return found
 
 
 def write(target: Path) -> list[str]:
@@ -339,15 +346,14 @@ NVIDIA's support matrix says which release of Triton has TensorRT {tensorrt}."""
 
 def _plans(chosen: Choice, sizes: list[int]) -> str:
     gpu, details = chosen.machine["gpus"][0], chosen.row["details"]
-    each = (
-        "one model for each of them, which takes no other" if details["form"] == "each" else "one model, up to the last"
-    )
+    one = f"models {chosen.name}-batchN, which take no other"
+    each = one if details["form"] == "each" else "one model, up to the last"
     return f"""\
 TensorRT's engines
 
 They load in {details["tensorrt"]} alone, on a {gpu["name"]} (compute capability {gpu["compute_capability"]}), and take
 batches of {", ".join(map(str, sizes))}: {each}. The image below was not tried with these engines: NVIDIA's support
-matrix says which release of Triton has {details["tensorrt"]}."""
+matrix says which release YY.MM of Triton has {details["tensorrt"]}."""
 
 
 ENGINES = {"tftrt": _engines, "tensorrt": _plans}
@@ -386,4 +392,6 @@ def _tensorrt_image(chosen: Choice, image: str) -> str:
 
 def _triton_command(chosen: Choice) -> str:
     image = TRITON_TENSORRT_IMAGE if chosen.runtime in ENGINES else TRITON_IMAGE
+    if chosen.runtime == "tensorrt" and "TensorRT 8.5.3" not in chosen.row["details"]["tensorrt"]:
+        image = TRITON_OTHER_IMAGE
     return f"{_docker_run(chosen, 8000, 'triton')} {image} \\\n    tritonserver --model-repository=/models"

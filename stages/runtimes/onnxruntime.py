@@ -29,8 +29,9 @@ def unavailable(precision: str, environment: dict[str, Any]) -> str | None:
         return "ONNX Runtime is not installed: `pip install onnxruntime`"
     if not environment["gpus"] or not environment["onnxruntime_gpu"]:
         return None
-    if gpu_support.numbers(environment["driver"]) < gpu_support.CUDA_12_DRIVER:
-        return f"the NVIDIA driver {environment['driver']} is too old for CUDA 12: install 525.60.13 or newer"
+    driver, oldest = environment["driver"], gpu_support.CUDA_12_DRIVER
+    if gpu_support.numbers(driver) < gpu_support.numbers(oldest):
+        return f"the NVIDIA driver {driver} is too old for CUDA 12: install {oldest} or newer"
     if precision == "int8":
         return (
             "ONNX Runtime's CUDA provider has no QLinearConv and would compute in FP32 between Q/DQ pairs; the INT8 of "

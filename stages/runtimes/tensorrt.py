@@ -1,12 +1,10 @@
 """Native TensorRT: engines built from the ONNX graph with its precision typed into it, run without TensorFlow."""
 
-import os
-import re
 import statistics
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,17 +15,26 @@ from stages.runtimes import typed_onnx
 from stages.runtimes.protocol import Job, Session
 from stages.runtimes.tensorrt_api import Sizes
 from stages.runtimes.tensorrt_session import RECORD, TensorRTSession, built_by
+from stages.runtimes.tensorrt_timing import TimingCache
 
-# By TensorRT's major version, or RTX: oldest driver of its CUDA, and the compute capabilities it has kernels for
-# (NVIDIA's support matrices; TensorRT-RTX by its bindings' ComputeCapability).
-SUPPORTED: dict[str, tuple[tuple[int, ...], float, float]] = {
-    "8": (gpu_support.CUDA_11_DRIVER, 5.0, 9.0),
-    "10": (gpu_support.CUDA_12_DRIVER, 7.5, 12.1),
-    "11": (gpu_support.CUDA_12_DRIVER, 7.5, 12.1),
-    "rtx": (gpu_support.CUDA_13_DRIVER, 7.5, 12.1),
+
+class Kind(NamedTuple):
+    """A TensorRT that engines may be built with: what it needs (NVIDIA's support matrices), and how it is installed."""
+
+    driver: str
+    oldest: float
+    newest: float
+    without: tuple[float, ...]
+    command: str
+
+
+# TensorRT-RTX leaves out Hopper's and Blackwell's data centre GPUs (its bindings' ComputeCapability).
+KINDS = {
+    "8": Kind(gpu_support.CUDA_11_DRIVER, 5.0, 9.0, (), "make repro"),
+    "10": Kind(gpu_support.CUDA_12_DRIVER, 7.5, 12.1, (), "make repro TENSORRT=11"),
+    "11": Kind(gpu_support.CUDA_12_DRIVER, 7.5, 12.1, (), "make repro TENSORRT=11"),
+    "rtx": Kind(gpu_support.CUDA_13_DRIVER, 7.5, 12.1, (9.0, 10.0, 10.3), "make repro TENSORRT=rtx"),
 }
-# Hopper's and Blackwell's in data centres, which TensorRT-RTX leaves out.
-DATA_CENTRE = (9.0, 10.0, 10.3)
 # To compare the two forms: rounds in which each has one block of calls, after one to warm up.
 ROUNDS, CALLS = 10, 20
 # One engine for all sizes is the simpler one, so that separate ones must be this much faster.
@@ -44,45 +51,42 @@ def unavailable(precision: str, environment: dict[str, Any]) -> str | None:
         return f"no NVIDIA GPU ({environment['gpu_missing']})"
     found = environment["tensorrt_python"]
     if found is None:
-        return (
-            "TensorRT's Python module is not installed: the extra `gpu` has it for Python 3.10, and "
-            "`make repro TENSORRT=11` an environment with the newest"
-        )
+        hint = ", and this is 3.11" if environment["python"] == "3.11" else ""
+        return f"TensorRT's Python module is not installed: the extra `gpu` has it for Python 3.10{hint}"
     if not environment["cuda_python"]:
         return "CUDA's Python bindings are not installed: `pip install cuda-bindings`, in the version of this CUDA"
     name = f"{'TensorRT-RTX' if found['rtx'] else 'TensorRT'} {found['version']}"
-    kind = "rtx" if found["rtx"] else found["version"].partition(".")[0]
-    if kind not in SUPPORTED:
-        return f"{name} is none of those that were tried: 8.5, 10, 11 or TensorRT-RTX"
-    return _no_support(name, kind, precision, environment)
-
-
-def _no_support(name: str, kind: str, precision: str, environment: dict[str, Any]) -> str | None:
-    """What the driver or the GPU lacks for this TensorRT."""
+    kind = KINDS.get("rtx" if found["rtx"] else found["version"].partition(".")[0])
+    if kind is None or (kind is KINDS["8"] and gpu_support.numbers(found["version"]) < (8, 5)):
+        return f"{name} is none of those that were tried: 8.5, 10, 11 and TensorRT-RTX"
     gpu, driver = environment["gpus"][0], environment["driver"]
-    oldest_driver, oldest, newest = SUPPORTED[kind]
-    if gpu_support.numbers(driver) < oldest_driver:
-        needed = ".".join(map(str, oldest_driver))
-        return f"the NVIDIA driver {driver} is too old for {name}: install {needed} or newer"
-    capability = gpu_support.capability(gpu)
-    if not oldest <= capability <= newest or (kind == "rtx" and capability in DATA_CENTRE):
-        other = (
-            "`make repro TENSORRT=11` brings a newer one" if kind == "8" else "`make repro` alone brings TensorRT 8.5"
+    if gpu_support.numbers(driver) < gpu_support.numbers(kind.driver):
+        return f"the NVIDIA driver {driver} is too old for {name}: install {kind.driver} or newer"
+    if not _has_kernels(kind, gpu):
+        commands = dict.fromkeys(other.command for other in KINDS.values() if _has_kernels(other, gpu))
+        mend = " or ".join(f"`{command}`" for command in commands)
+        return f"{name} has no kernels for {gpu_support.described(gpu)}" + (
+            f": {mend} brings one that has" if mend else ""
         )
-        return f"{name} has no kernels for {gpu_support.described(gpu)}: {other}"
     return gpu_support.no_units(precision, gpu)
+
+
+def _has_kernels(kind: Kind, gpu: dict[str, Any]) -> bool:
+    capability = gpu_support.capability(gpu)
+    return kind.oldest <= capability <= kind.newest and capability not in kind.without
 
 
 def convert(job: Job) -> dict[str, Any]:
     """Type the precision into the graph, build the engines, keep the faster form, and prove what it computes in."""
+    origin = built_by()  # asks CUDA first: calibration takes long
     wanted = list(FORMS) if job.options["engines"] == "auto" else [job.options["engines"]]
+    cache = TimingCache(job.options["timing_cache"] and not api.is_rtx(), origin)
     with tempfile.TemporaryDirectory(dir=job.target) as work:
         graph = typed(job, Path(work))
-        cache = TimingCache(job.options["timing_cache"])
-        built = {form: _build(job, graph, form, Path(work) / form, cache) for form in wanted}
+        built = {form: _build(job, graph, form, Path(work) / form, cache, origin) for form in wanted}
         cache.keep()
         times = p50s(job, {form: Path(work) / form for form in wanted}) if len(wanted) > 1 else {}
-        form, because = fastest(times) if times else (wanted[0], "as tensorrt.engines says")
+        form, because = fastest(times) if times else (wanted[0], f"{FORMS[wanted[0]]}, as tensorrt.engines says")
         for path in sorted((Path(work) / form).iterdir()):
             path.rename(job.target / path.name)
     return {
@@ -98,98 +102,61 @@ def convert(job: Job) -> dict[str, Any]:
 
 def typed(job: Job, folder: Path) -> Path:
     """The ONNX file whose types are those that the engine computes in."""
-    graph, path = job.onnx, folder / "typed.onnx"
+    graph, path, strong = job.onnx, folder / "typed.onnx", api.strongly_typed()
     if job.precision == "int8":
-        if api.strongly_typed():
+        if strong:
             typed_onnx.with_fp16_scales(graph, path)
-            graph = path
-        typed_onnx.quantise_for_tensorrt(job, graph, path)
+        typed_onnx.quantise_for_tensorrt(job, path if strong else graph, path)
         graph = path
     # TensorRT 8.5 reads no FP16 scales of Q/DQ pairs; what they leave in float it computes in FP16 on its own.
-    if job.precision == "fp16" or (job.precision == "int8" and api.strongly_typed()):
+    if job.precision == "fp16" or (job.precision == "int8" and strong):
         typed_onnx.cast_to_fp16(graph, path)
         graph = path
     return graph
 
 
-def ranges(form: str, batch_sizes: tuple[int, ...]) -> list[Sizes]:
-    """What each engine takes: one batch size, or all of them, tuned for the middle one."""
-    if form == "each":
-        return [Sizes(size, size, size) for size in batch_sizes]
-    return [Sizes(1, batch_sizes[len(batch_sizes) // 2], batch_sizes[-1])]
-
-
-def _build(job: Job, graph: Path, form: str, folder: Path, cache: "TimingCache") -> dict[str, Any]:
+def _build(
+    job: Job, graph: Path, form: str, folder: Path, cache: TimingCache, origin: dict[str, str]
+) -> dict[str, Any]:
     """Build all engines of one form into the folder; what is proven of them."""
     folder.mkdir()
-    seconds, engines = {}, {}
-    for sizes in ranges(form, job.batch_sizes):
+    seconds, engines, listed = {}, {}, []
+    for key, sizes in ranges(form, job.batch_sizes).items():
         start = time.perf_counter()
         plan = api.build(graph, job.precision, sizes, job.options, cache.content)
-        cache.content = plan.timing_cache
-        name = f"batch{sizes.largest}.plan" if form == "each" else "all.plan"
+        cache.content, seconds[key] = plan.timing_cache, time.perf_counter() - start
+        name = f"batch{key}.plan"
         (folder / name).write_bytes(plan.engine)
-        key = str(sizes.largest) if form == "each" else f"{sizes.smallest}-{sizes.largest}"
-        seconds[key] = time.perf_counter() - start
-        engine, _ = api.opened(plan.engine)
-        engines[key] = {"file": name, "bytes": len(plan.engine)} | api.proof(api.information(engine))
+        engine = api.opened(plan.engine)
+        engines[key] = {"file": name, "bytes": len(plan.engine)} | api.proof(api.information(engine, sizes.tuned))
+        listed += [(size, name) for size in job.batch_sizes if sizes.smallest <= size <= sizes.largest]
     source, result = api.names(engine)
-    plans = [found["file"] for found in engines.values()] * (len(job.batch_sizes) // len(engines))
-    listed = list(zip(job.batch_sizes, plans, strict=True))
-    record = {"built_by": built_by(), "form": form, "input": source, "output": result, "engines": listed}
+    record = {"built_by": origin, "form": form, "input": source, "output": result, "engines": listed}
     files.write_json(folder / RECORD, record)
-    return {"engine_build_s": seconds} | check_precision(job.precision, engines)
+    return {"engine_build_s": seconds} | proven(job.precision, engines)
 
 
-def check_precision(precision: str, engines: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def ranges(form: str, batch_sizes: tuple[int, ...]) -> dict[str, Sizes]:
+    """What each engine takes, by a name for it: one batch size, or all of them, tuned for the middle one."""
+    if form == "each":
+        return {str(size): Sizes(size, size, size) for size in batch_sizes}
+    largest = batch_sizes[-1]
+    return {f"1-{largest}": Sizes(1, batch_sizes[len(batch_sizes) // 2], largest)}
+
+
+def proven(precision: str, engines: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """The proof of all engines with its totals; PipelineError if one computes nothing in the precision asked for."""
+    # From TensorRT 10 on some layers are fused into kernels whose weights the inspector does not name.
+    counted = {key: engine["weights"] or engine["layers"] for key, engine in engines.items()}
     for key, engine in engines.items():
-        # From TensorRT 10 on some layers are fused into kernels whose weights the inspector no longer names.
-        if precision not in (engine["weights"] or engine["layers"]):
-            found = ", ".join(f"{count} {name}" for name, count in (engine["weights"] or engine["layers"]).items())
+        if precision not in engine["weights"] | engine["layers"]:
+            found = ", ".join(f"{count} {name}" for name, count in counted[key].items())
             raise PipelineError(
                 f"TensorRT computes no layer of the engine for batch {key} in {precision.upper()}: {found}"
             )
-    totals = {
-        f"{name}_layers": sum(engine["weights"].get(name, 0) for engine in engines.values())
-        for name in ("int8", "fp16", "fp32")
-    }
+    names = ("int8", "fp16", "fp32")
+    totals = {f"{name}_layers": sum(found.get(name, 0) for found in counted.values()) for name in names}
     return totals | {"engines": engines, "engine_bytes": sum(engine["bytes"] for engine in engines.values())}
-
-
-class TimingCache:
-    """What TensorRT learned of kernels in earlier builds, kept for this GPU, driver and TensorRT alone."""
-
-    def __init__(self, wanted: bool) -> None:
-        """Read what there is."""
-        self._path = timing_cache_path() if wanted else None
-        self._warm = bool(self._path and self._path.exists())
-        self._lost: str | None = None
-        self.content = self._path.read_bytes() if self._path and self._warm else b""
-
-    def keep(self) -> None:
-        """Write it for the next build; a folder that cannot be written costs time then, and no build now."""
-        try:
-            if self._path and self.content:
-                files.write_bytes(self._path, self.content)
-        except OSError as error:
-            self._lost = f"{self._path}: {error.strerror or error}"
-
-    def record(self) -> dict[str, Any]:
-        """Whether it was used, whether an earlier build had filled it, and why it could not be kept."""
-        size = len(self.content)
-        return {"used": self._path is not None, "warm": self._warm, "bytes": size, "lost": self._lost}
-
-
-def timing_cache_path() -> Path:
-    """In the user's cache folder, so that a second checkout profits too."""
-    from stages.common import nvml  # the champion loads this module, but builds nothing
-
-    with nvml.session():
-        driver = nvml.driver()
-    words = (*built_by().values(), "driver", driver)
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return root / "trt-pipeline" / f"{re.sub(r'[^A-Za-z0-9.]+', '-', ' '.join(words))}.timing"
 
 
 def p50s(job: Job, folders: dict[str, Path]) -> dict[str, dict[str, float]]:

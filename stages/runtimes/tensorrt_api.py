@@ -6,6 +6,7 @@ import json
 import re
 from collections import Counter
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +15,9 @@ from stages.common.errors import PipelineError
 # Under which names TensorRT and TensorRT-RTX may be installed; the wheels' bindings do without the package around them.
 MODULES = ("tensorrt", "tensorrt_bindings", "tensorrt_rtx", "tensorrt_rtx_bindings")
 # What the inspector calls precisions, in the formats of 8.5 ("Thirty-two wide channel ... Int8 format") and of 10 on.
-PRECISIONS = {"int8": r"int8", "fp16": r"fp16|half", "fp32": r"fp32|float"}
+PRECISIONS = {"int8": r"int8", "fp16": r"fp16|half", "fp32": r"fp32|(?<!b)float(?!\d)"}
+# Kinds of layers that compute nothing.
+MOVING = ("Reformat", "NoOp", "Shuffle", "Constant")
 
 
 class Sizes(NamedTuple):
@@ -44,10 +47,14 @@ def module() -> Any:
         raise PipelineError(f"TensorRT's module {name} does not load: {error}") from None
 
 
+def is_rtx() -> bool:
+    """Whether it is TensorRT-RTX, which compiles its kernels on the GPU that it runs on."""
+    return "rtx" in module().__name__
+
+
 def version() -> str:
     """Which TensorRT this is, in words that no other one has."""
-    trt = module()
-    return f"{'TensorRT-RTX' if _is_rtx(trt) else 'TensorRT'} {trt.__version__}"
+    return f"{'TensorRT-RTX' if is_rtx() else 'TensorRT'} {module().__version__}"
 
 
 def strongly_typed() -> bool:
@@ -56,12 +63,12 @@ def strongly_typed() -> bool:
 
 
 class Log:
-    """What TensorRT says while it builds or opens: its errors are for the user's sentence, the rest for nobody."""
+    """What TensorRT says while it builds, opens or runs: errors are for the user's sentence, the rest for nobody."""
 
     def __init__(self) -> None:
         """Listen."""
         trt = module()
-        found = self.errors = list[str]()
+        found = self._errors = list[str]()
 
         class Listener(trt.ILogger):  # type: ignore[misc, name-defined]
             def log(self, severity: Any, message: str) -> None:
@@ -71,33 +78,47 @@ class Log:
         self.listener = Listener()
 
     def told(self) -> str:
-        """The first error, which later ones follow from."""
-        return self.errors[0].strip() if self.errors else "it gave no reason"
+        """The first error since it was last asked, which later ones follow from."""
+        first, *_ = [*self._errors, "it gave no reason"]
+        self._errors.clear()
+        return first.strip()
+
+
+@cache
+def log() -> Log:
+    """One for the process: older versions keep the first logger that they were given (NVIDIA/TensorRT#1475)."""
+    return Log()
 
 
 def build(typed: Path, precision: str, sizes: Sizes, options: dict[str, Any], timing_cache: bytes) -> Plan:
     """Build an engine from an ONNX graph that has its precision in it; PipelineError says why there is none."""
-    trt, log = module(), Log()
-    builder = trt.Builder(log.listener)
+    trt = module()
+    log().told()  # what was said before is not about this
+    builder = trt.Builder(log().listener)
     mode = "STRONGLY_TYPED" if strongly_typed() else "EXPLICIT_BATCH"
     network = builder.create_network(1 << int(getattr(trt.NetworkDefinitionCreationFlag, mode)))
-    parser = trt.OnnxParser(network, log.listener)
+    parser = trt.OnnxParser(network, log().listener)
     if not parser.parse(typed.read_bytes()):
         raise PipelineError(f"TensorRT cannot read the ONNX graph: {parser.get_error(0).desc()}")
+    config = _config(trt, builder, options)
+    if not strongly_typed():
+        _allow(trt, config, network, precision)
+    config.add_optimization_profile(_profile(builder, network, sizes))
+    if not is_rtx():  # which chooses kernels where it runs
+        _start_from(config, timing_cache)
+    engine = builder.build_serialized_network(network, config)
+    if engine is None:
+        raise PipelineError(f"TensorRT built no engine for a batch of {sizes.largest}: {log().told()}")
+    return Plan(bytes(engine), b"" if is_rtx() else bytes(config.get_timing_cache().serialize()))
+
+
+def _config(trt: Any, builder: Any, options: dict[str, Any]) -> Any:
     config = builder.create_builder_config()
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # the inspector tells types and weights of such alone
     (config.set_flag if options["tf32"] else config.clear_flag)(trt.BuilderFlag.TF32)
     if options["max_workspace_mib"]:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options["max_workspace_mib"] << 20)
-    if not strongly_typed():
-        _allow(trt, config, network, precision)
-    config.add_optimization_profile(_profile(builder, network, sizes))
-    if not _is_rtx(trt):  # which chooses kernels where it runs
-        _start_from(config, timing_cache)
-    engine = builder.build_serialized_network(network, config)
-    if engine is None:
-        raise PipelineError(f"TensorRT built no engine for a batch of {sizes.largest}: {log.told()}")
-    return Plan(bytes(engine), b"" if _is_rtx(trt) else bytes(config.get_timing_cache().serialize()))
+    return config
 
 
 def _start_from(config: Any, content: bytes) -> None:
@@ -105,10 +126,6 @@ def _start_from(config: Any, content: bytes) -> None:
     cache = config.create_timing_cache(content)
     if cache is None or not config.set_timing_cache(cache, False):
         config.set_timing_cache(config.create_timing_cache(b""), False)
-
-
-def _is_rtx(trt: Any) -> bool:
-    return "rtx" in trt.__name__
 
 
 def _allow(trt: Any, config: Any, network: Any, precision: str) -> None:
@@ -132,13 +149,32 @@ def _profile(builder: Any, network: Any, sizes: Sizes) -> Any:
     return profile
 
 
-def opened(plan: bytes) -> tuple[Any, Log]:
-    """The engine and what it has to say later; PipelineError if this TensorRT on this GPU refuses the plan."""
-    trt, log = module(), Log()
-    engine = trt.Runtime(log.listener).deserialize_cuda_engine(plan)
+def opened(plan: bytes) -> Any:
+    """The engine; PipelineError if this TensorRT on this GPU refuses the plan."""
+    log().told()  # what was said before is not about this
+    engine = module().Runtime(log().listener).deserialize_cuda_engine(plan)
     if engine is None:
-        raise PipelineError(f"{version()} refuses the engine: {log.told()}; build it here with `make repro`")
-    return engine, log
+        raise PipelineError(f"{version()} refuses the engine: {log().told()}; build it here with `make repro`")
+    return engine
+
+
+def context(engine: Any, cuda_graph: bool = False) -> Any:
+    """What runs the engine; PipelineError if there is no room for it.
+
+    TensorRT-RTX records CUDA graphs itself, and is told to compile its kernels before it runs: a graph recorded earlier
+    would keep the slow ones that stand in for them.
+    """
+    if is_rtx():
+        trt, config = module(), engine.create_runtime_config()
+        strategies = trt.DynamicShapesKernelSpecializationStrategy, trt.CudaGraphStrategy
+        config.dynamic_shapes_kernel_specialization_strategy = strategies[0].EAGER
+        config.cuda_graph_strategy = strategies[1].WHOLE_GRAPH_CAPTURE if cuda_graph else strategies[1].DISABLED
+        found = engine.create_execution_context(config)
+    else:
+        found = engine.create_execution_context()
+    if found is None:
+        raise PipelineError(f"TensorRT cannot run the engine: {log().told()}")
+    return found
 
 
 def names(engine: Any) -> tuple[str, str]:
@@ -154,30 +190,40 @@ def activation_bytes(engine: Any) -> int:
     return int(engine.device_memory_size_v2 if hasattr(engine, "device_memory_size_v2") else engine.device_memory_size)
 
 
-def information(engine: Any) -> str:
-    """What the engine inspector knows, as JSON."""
-    return str(engine.create_engine_inspector().get_engine_information(module().LayerInformationFormat.JSON))
+def information(engine: Any, batch_size: int) -> str:
+    """What the engine inspector knows, as JSON; of an engine for several sizes it knows formats for one given size."""
+    source, _ = names(engine)
+    inspected, inspector = context(engine), engine.create_engine_inspector()
+    inspected.set_input_shape(source, (batch_size, *tuple(engine.get_tensor_shape(source))[1:]))
+    inspector.execution_context = inspected
+    return str(inspector.get_engine_information(module().LayerInformationFormat.JSON))
 
 
 def proof(text: str) -> dict[str, Any]:
-    """Layers by the precision they compute in, layers with weights by that of their weights, from the inspector's JSON.
+    """Layers by the precision they compute in, and those with weights by that of their weights, from the inspector.
 
-    Raises PipelineError if it holds no layer in detail, which would prove nothing.
+    Layers that only move data do not count. Raises PipelineError if there is none in detail, which would prove nothing.
     """
-    found = [layer for layer in json.loads(text)["Layers"] if isinstance(layer, dict)]
-    if not found:
+    try:
+        layers = [layer for layer in json.loads(text)["Layers"] if isinstance(layer, dict)]
+        working = [layer for layer in layers if layer.get("LayerType") not in MOVING]
+        weighted = [(layer["Name"], _precision(layer["Weights"]["Type"])) for layer in layers if _has_weights(layer)]
+        computed = [_precision(inputs[0]["Format/Datatype"]) for layer in working if (inputs := layer.get("Inputs"))]
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise PipelineError(
+            f"TensorRT's inspector describes the engine in a way that is not known: {error!r}"
+        ) from None
+    if not computed:
         raise PipelineError("TensorRT's inspector tells nothing of the engine's layers")
-    weighted = {layer["Name"]: _precision(layer["Weights"]["Type"]) for layer in found if _has_weights(layer)}
-    computed = (_precision(first["Format/Datatype"]) for layer in found for first in layer.get("Inputs", [])[:1])
     return {
         "layers": dict(sorted(Counter(computed).items())),
-        "weights": dict(sorted(Counter(weighted.values()).items())),
-        "fp32_weights": sorted(name for name, precision in weighted.items() if precision == "fp32"),
+        "weights": dict(sorted(Counter(precision for _, precision in weighted).items())),
+        "fp32_weights": sorted(name for name, precision in weighted if precision == "fp32"),
     }
 
 
 def _has_weights(layer: dict[str, Any]) -> bool:
-    return bool(layer.get("Weights", {}).get("Count"))
+    return bool((layer.get("Weights") or {}).get("Count"))
 
 
 def _precision(words: str) -> str:

@@ -1,6 +1,5 @@
 """Runs TensorRT engines from host to host, without TensorFlow; knows nothing of how they were built."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,7 +9,8 @@ import numpy.typing as npt
 from stages.common import files
 from stages.common.errors import PipelineError
 from stages.common.images import Floats
-from stages.runtimes import cuda, tensorrt_api
+from stages.runtimes import cuda
+from stages.runtimes import tensorrt_api as api
 from stages.runtimes.protocol import PARTS, Session
 
 # Beside the engines: what they were built on, and which batch sizes each takes.
@@ -31,38 +31,44 @@ class Engine:
 
     def __init__(self, plan: bytes, stream: cuda.Stream, cuda_graph: bool) -> None:
         """Open the plan and make room for its activations; PipelineError if it is refused."""
-        self._engine, self._log = tensorrt_api.opened(plan)
-        self._context = self._engine.create_execution_context()
-        if self._context is None:
-            raise PipelineError(
-                "TensorRT found no GPU memory to run the engine: set fewer or smaller benchmark.batch_sizes"
-            )
+        self._engine = api.opened(plan)
+        self._context = api.context(self._engine, cuda_graph)
         self._stream = stream
-        self._cuda_graph = cuda_graph
+        self._records = cuda_graph and not api.is_rtx()
+        self._graph: cuda.Graph | None = None
         self._size = 0
-        self.bytes = len(plan) + tensorrt_api.activation_bytes(self._engine)
-        source, result = self._names = tensorrt_api.names(self._engine)
+        self.bytes = len(plan) + api.activation_bytes(self._engine)
+        source, result = self._names = api.names(self._engine)
         _, *self.image_shape = self._engine.get_tensor_shape(source)
         self.classes = int(self._engine.get_tensor_shape(result)[-1])
-        self.launch: Callable[[], None] = self.execute
 
     def prepare(self, size: int, buffers: Buffers) -> None:
         """Settle on a batch size: a CUDA graph holds good for one."""
         if size == self._size:
             return
+        self._size, self._graph = 0, None  # half-way through, it is ready for none
         if not self._context.set_input_shape(self._names[0], (size, *self.image_shape)):
             raise PipelineError(f"TensorRT refuses a batch of {size}, which the engine was not built for")
         for name, address in zip(self._names, buffers, strict=True):
             self._context.set_tensor_address(name, address)
-        self._size = size
         self.execute()  # what TensorRT sets up in the first call of a shape may not be recorded
         self._stream.wait()
-        self.launch = self._stream.recorded(self.execute) if self._cuda_graph else self.execute
+        self._graph = self._stream.recorded(self.execute) if self._records else None
+        self._size = size
+
+    def launch(self) -> None:
+        """Start to run the layers, all at once if they were recorded."""
+        (self._graph or self.execute)()
 
     def execute(self) -> None:
         """Start to run the layers, one call of the driver for each kernel."""
         if not self._context.execute_async_v3(self._stream.address):
-            raise PipelineError(f"TensorRT could not start the engine: {self._log.told()}")
+            raise PipelineError(f"TensorRT could not start the engine: {api.log().told()}")
+
+    @property
+    def recorded(self) -> bool:
+        """Whether `launch` starts a CUDA graph of this session's own."""
+        return self._graph is not None
 
 
 class TensorRTSession(Session):
@@ -72,12 +78,10 @@ class TensorRTSession(Session):
 
     def __init__(self, folder: Path, pinned: bool, cuda_graph: bool) -> None:
         """Open every engine in the folder; PipelineError if they are not for this machine."""
-        record = files.read_json(folder / RECORD)
-        check_origin(record["built_by"], built_by())
+        sizes, plans = read(folder)
         stream = self._stream = cuda.Stream()
-        plans = dict.fromkeys(name for _, name in record["engines"])
-        opened = {name: Engine((folder / name).read_bytes(), stream, cuda_graph) for name in plans}
-        self._engines = [(int(size), opened[name]) for size, name in record["engines"]]
+        engines = {name: Engine(plan, stream, cuda_graph) for name, plan in plans.items()}
+        self._engines = [(size, engines[name]) for size, name in sizes]
         self._largest, engine = self._engines[-1]
         images, answers = (self._largest, *engine.image_shape), (self._largest, engine.classes)
         self._staged = stream.host_memory(images, pinned) if pinned else None
@@ -97,10 +101,11 @@ class TensorRTSession(Session):
             )
         size, self._engine = next(found for found in self._engines if found[0] >= self._count)
         self._engine.prepare(size, self._buffers)
-        self._source = np.ascontiguousarray(images)
-        if self._staged is not None:
-            self._staged[: self._count] = images
+        if self._staged is None:
+            self._source = np.ascontiguousarray(images, np.float32)
+        else:
             self._source = self._staged[: self._count]
+            self._source[:] = images
         self._copy_in()
 
     def _copy_in(self) -> None:
@@ -112,7 +117,7 @@ class TensorRTSession(Session):
         self._stream.copy_to_host(self._answers_address, self._buffers.output, size)
 
     def run(self) -> npt.NDArray[Any]:
-        """Run the engine and wait for its output, which the next call overwrites."""
+        """Run the engine and wait for its output, which the next call overwrites, and which ends with the session."""
         self._engine.launch()
         self._copy_out()
         self._stream.wait()
@@ -123,8 +128,15 @@ class TensorRTSession(Session):
         return output.copy()
 
     def verify(self) -> None:
-        """What a CUDA graph answers is what the engine answers when its kernels are started one by one."""
+        """All answers are numbers, and those of a CUDA graph are the engine's when its kernels start one by one."""
         launched = self.run().copy()
+        if not np.isfinite(launched).all():
+            raise PipelineError(
+                f"the engine answers {launched[~np.isfinite(launched)][0]} on a batch of {self._count}: a layer leaves "
+                "the range of its precision; use tensorrt-fp32"
+            )
+        if not self._engine.recorded:
+            return
         self._engine.execute()
         self._copy_out()
         self._stream.wait()
@@ -148,15 +160,29 @@ class TensorRTSession(Session):
 
 
 def built_by() -> dict[str, str]:
-    """What an engine is tied to: this TensorRT and this model of GPU (TensorRT's guide, "Engine portability")."""
-    return {"tensorrt": tensorrt_api.version()} | cuda.gpu()
+    """What an engine is tied to: this TensorRT and this model of GPU (TensorRT's guide, "Engine portability").
+
+    TensorRT-RTX's engines are compiled to the GPU that they run on.
+    """
+    gpu = cuda.gpu()
+    return {"tensorrt": api.version()} | ({} if api.is_rtx() else gpu)
 
 
-def check_origin(theirs: dict[str, str], ours: dict[str, str]) -> None:
-    """PipelineError unless engines and machine are of one kind."""
+def read(folder: Path) -> tuple[list[tuple[int, str]], dict[str, bytes]]:
+    """Batch sizes with the plan that takes them, and the plans; PipelineError if they are damaged or of elsewhere."""
+    record = files.read_json(folder / RECORD)
+    try:
+        theirs, sizes = dict(record["built_by"]), [(int(size), str(name)) for size, name in record["engines"]]
+        plans = {name: (folder / name).read_bytes() for _, name in sizes}
+    except (LookupError, TypeError, ValueError, OSError) as error:
+        raise PipelineError(f"{folder} is damaged ({error!r}): run `make repro`, which builds it anew") from None
+    ours = built_by()
     if theirs != ours:
-        there, here = (f"{one['tensorrt']} on {one['name']} ({one['compute_capability']})" for one in (theirs, ours))
+        there, here = (
+            " on ".join([one["tensorrt"], *([one["name"]] if "name" in one else [])]) for one in (theirs, ours)
+        )
         raise PipelineError(
             f"the engines were built by {there}, and this is {here}: an engine runs on no other GPU and in no other "
             "version, so build it here with `make repro`"
         )
+    return sizes, plans

@@ -38,15 +38,16 @@ def unavailable(precision: str, environment: dict[str, Any]) -> str | None:
 
 def _no_tensorrt(environment: dict[str, Any]) -> str | None:
     tensorflow, tensorrt, driver = environment["tensorflow"], environment["tensorrt"], environment["driver"]
-    if gpu_support.numbers(driver) < gpu_support.CUDA_11_DRIVER:
-        return f"the NVIDIA driver {driver} is too old for CUDA 11: install 450.80.02 or newer"
+    if gpu_support.numbers(driver) < gpu_support.numbers(gpu_support.CUDA_11_DRIVER):
+        return f"the NVIDIA driver {driver} is too old for CUDA 11: install {gpu_support.CUDA_11_DRIVER} or newer"
     if gpu_support.numbers(tensorflow["version"] or "0")[:2] > LAST_TENSORFLOW:
         return f"TensorFlow {tensorflow['version']} has no TF-TRT, which left with 2.18: install the extra `gpu`"
     if not tensorflow["built_with_tensorrt"]:
         return "this TensorFlow was built without TensorRT: install the extra `gpu` on Linux"
     native = environment["tensorrt_python"]
     if tensorrt["loaded"] is None and native and not native["version"].startswith("8."):
-        return f"TF-TRT needs TensorRT 8.5, and this environment has {native['version']}: `make repro` alone brings 8.5"
+        found = f"TensorRT-RTX {native['version']}" if native["rtx"] else native["version"]
+        return f"TF-TRT needs TensorRT 8.5, and this environment has {found}: `make repro` alone brings 8.5"
     if tensorrt["loaded"] is None:
         hint = " (its wheel exists for Python 3.10, not for 3.11)" if environment["python"] == "3.11" else ""
         return f"the TensorRT library was not found{hint}: {tensorrt['missing']}"

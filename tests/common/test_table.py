@@ -128,7 +128,7 @@ def test_native_engines_stand_in_a_table_of_their_own(mixed: tuple[str, ...]) ->
     }  # fmt: skip
     assert (
         "- tflite-int8 has one engine for each batch size: separate engines run 1.10 times as fast\n"
-        "- tflite-int8 keeps FP32 weights in 2 layers of the engine for batch 8\n"
+        "- tflite-int8 keeps FP32 weights in the engine for batch 8: conv1, fc\n"
     ) in text
 
 

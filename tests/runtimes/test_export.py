@@ -258,8 +258,28 @@ def test_triton_takes_engines_of_one_size_as_models_of_their_own(choose: Choose)
         assert contents(Path(f"export/triton/tiny-batch{size}"))["1/model.plan"] == plan
     told = " ".join(Path("export/README.txt").read_text(encoding="utf-8").split())
     assert (
-        "They load in TensorRT 8.5.3.1 alone, on a NVIDIA T4 (compute capability 7.5), and take batches of 1, 8" in told
-    )
+        "They load in TensorRT 8.5.3.1 alone, on a NVIDIA T4 (compute capability 7.5), and take batches of 1, 8: "
+        "models tiny-batchN, which take no other."
+    ) in told
+    assert export.TRITON_TENSORRT_IMAGE in told
+
+
+@pytest.mark.parametrize("version", ["TensorRT 11.4.0.106", "TensorRT-RTX 1.7.1"])
+def test_engines_of_another_tensorrt_name_no_image_that_lacks_it(choose: Choose, version: str) -> None:
+    choose("tensorrt-fp16")
+    summary = files.read_json(paths.SUMMARY)
+    summary["rows"][0]["details"]["tensorrt"] = version
+    files.write_json(paths.SUMMARY, summary)
+    if "RTX" in version:
+        with pytest.raises(
+            PipelineError, match=r"tensorrt-fp16 was built by TensorRT-RTX 1\.7\.1, which no server takes"
+        ):
+            export.write(Path("export"))
+        return
+    export.write(Path("export"))
+    told = Path("export/README.txt").read_text(encoding="utf-8")
+    assert "tritonserver:YY.MM-py3" in told
+    assert export.TRITON_TENSORRT_IMAGE not in told
 
 
 def test_triton_forms_no_batches_for_engines_with_dynamic_shapes(choose: Choose) -> None:

@@ -23,7 +23,7 @@ from stages.runtimes import cuda, tensorrt, tensorrt_api
 from stages.runtimes.protocol import Job, infer
 from stages.runtimes.tensorrt_session import TensorRTSession
 from tests import helpers
-from tests.fake_gpu import Cudart, TensorRT
+from tests.fake_gpu import Cudart, Error, TensorRT
 from tests.helpers import save_tiny
 
 SHAPE, CLASSES = (8, 8, 3), 6
@@ -53,6 +53,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SimpleNamespace:
     found.trt = TensorRT(found.cudart)
     monkeypatch.setattr(cuda, "cudart", lambda: found.cudart)
     monkeypatch.setattr(tensorrt_api, "module", lambda: found.trt)
+    tensorrt_api.log.cache_clear()
     monkeypatch.setattr(nvml, "session", nullcontext)
     monkeypatch.setattr(nvml, "driver", lambda: "580.1")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -89,6 +90,7 @@ def test_every_precision_answers_as_the_model_does(
         assert gap <= tolerance
         assert precision == "fp32" or gap > 0  # a graph of another precision answers otherwise, if little
     assert details["tensorrt"] == "TensorRT 8.5.3.1"
+    assert details["because"] == f"{tensorrt.FORMS[engines]}, as tensorrt.engines says"
     assert details[f"{precision}_layers"] == 2 * len(details["engines"])
     assert sum(details[f"{name}_layers"] for name in ("fp32", "fp16", "int8")) == 2 * len(details["engines"])
 
@@ -185,7 +187,7 @@ def test_memory_is_that_of_engines_buffers_and_nothing_stays(model: tuple[Path, 
     converted(model, tmp_path, "fp32", engines="profile")
     gpu.cudart.memory.clear()
     session = loaded(tmp_path)
-    plan = (tmp_path / "all.plan").stat().st_size
+    plan = (tmp_path / "batch1-4.plan").stat().st_size
     assert session.gpu_peak_bytes() == plan + 1000 + 4 * 4 * (8 * 8 * 3 + CLASSES)
     assert len(gpu.cudart.memory) == 4
     del session
@@ -195,8 +197,68 @@ def test_memory_is_that_of_engines_buffers_and_nothing_stays(model: tuple[Path, 
 
 def test_no_gpu_memory_is_one_sentence(model: tuple[Path, Any], gpu: Any, tmp_path: Path) -> None:
     converted(model, tmp_path, "fp32")
-    gpu.cudart.full = True
-    with pytest.raises(PipelineError, match="CUDA answered cudaErrorMemoryAllocation: `nvidia-smi` shows"):
+    gpu.cudart.failures["cudaMalloc"] = Error.cudaErrorMemoryAllocation
+    with pytest.raises(
+        PipelineError, match="CUDA answered cudaErrorMemoryAllocation: `nvidia-smi` shows who holds the"
+    ):
+        loaded(tmp_path)
+
+
+@pytest.mark.parametrize("call", ["cudaGraphInstantiateWithFlags", "cudaStreamEndCapture", "cudaStreamSynchronize"])
+def test_a_failure_half_way_to_another_size_answers_no_later_batch_wrongly(
+    model: tuple[Path, Any], gpu: Any, tmp_path: Path, call: str
+) -> None:
+    converted(model, tmp_path, "fp32", engines="profile")
+    session = loaded(tmp_path)
+    infer(session, example(1))
+    gpu.cudart.failures[call] = Error.cudaErrorIllegalAddress
+    with pytest.raises(
+        PipelineError, match="CUDA answered cudaErrorIllegalAddress: `nvidia-smi` shows whether the GPU"
+    ):
+        infer(session, example(4))
+    gpu.cudart.failures.clear()
+    np.testing.assert_allclose(infer(session, example(4)), model[1](example(4)), atol=1e-6)
+
+
+@pytest.mark.parametrize("cuda_graph", [True, False])
+def test_an_engine_that_answers_no_number_is_caught(
+    model: tuple[Path, Any], gpu: Any, tmp_path: Path, cuda_graph: bool
+) -> None:
+    converted(model, tmp_path, "fp16")
+    session = loaded(tmp_path, cuda_graph=cuda_graph)
+    session.put(np.full((4, *SHAPE), np.nan, np.float32))
+    with pytest.raises(PipelineError) as failed:
+        session.verify()
+    assert str(failed.value) == (
+        "the engine answers nan on a batch of 4: a layer leaves the range of its precision; use tensorrt-fp32"
+    )
+
+
+@pytest.mark.parametrize("pinned", [True, False])
+def test_images_of_another_type_or_order_are_copied_as_they_should(
+    model: tuple[Path, Any], gpu: Any, tmp_path: Path, pinned: bool
+) -> None:
+    converted(model, tmp_path, "fp32")
+    session = loaded(tmp_path, pinned=pinned)
+    images: Any = np.asfortranarray(example(4).astype(np.float64))
+    np.testing.assert_allclose(infer(session, images), model[1](example(4)), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: (folder / "batch1-4.plan").unlink(),
+        lambda folder: (folder / "engines.json").write_text("[]"),
+        lambda folder: (folder / "engines.json").write_text('{"built_by": {}}'),
+        lambda folder: (folder / "engines.json").write_text('{"built_by": {}, "engines": [[1]]}'),
+    ],
+)
+def test_a_damaged_folder_is_one_sentence(
+    model: tuple[Path, Any], gpu: Any, tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    converted(model, tmp_path, "fp32", engines="profile")
+    damage(tmp_path)
+    with pytest.raises(PipelineError, match=r"is damaged \(.+\): run `make repro`, which builds it anew"):
         loaded(tmp_path)
 
 
@@ -213,7 +275,7 @@ def test_a_cuda_graph_that_answers_otherwise_is_caught(model: tuple[Path, Any], 
     converted(model, tmp_path, "fp32")
     session = loaded(tmp_path)
     session.put(example(1))
-    session._engine.launch = lambda: None  # the output of the call before stays where it is
+    session._engine._graph = lambda: None  # type: ignore[assignment]  # the output of the call before stays
     session._stream.copy_to_device(session._buffers.output, np.full(CLASSES, 9, np.float32).ctypes.data, 4 * CLASSES)
     with pytest.raises(PipelineError, match=r"the CUDA graph answers 9 away from the engine on a batch of 1: set"):
         session.verify()
@@ -228,16 +290,16 @@ def test_an_engine_from_elsewhere_is_refused(
     gpu.trt.__version__ = here.get("version", gpu.trt.__version__)
     with pytest.raises(PipelineError) as refused:
         loaded(tmp_path)
-    ours = f"TensorRT {here.get('version', '8.5.3.1')} on {here.get('name', 'NVIDIA T4')} (7.5)"
+    ours = f"TensorRT {here.get('version', '8.5.3.1')} on {here.get('name', 'NVIDIA T4')}"
     assert str(refused.value) == (
-        f"the engines were built by TensorRT 8.5.3.1 on NVIDIA T4 (7.5), and this is {ours}: an engine runs on no "
+        f"the engines were built by TensorRT 8.5.3.1 on NVIDIA T4, and this is {ours}: an engine runs on no "
         "other GPU and in no other version, so build it here with `make repro`"
     )
 
 
 def test_a_damaged_plan_is_refused(model: tuple[Path, Any], gpu: Any, tmp_path: Path) -> None:
     converted(model, tmp_path, "fp32", engines="profile")
-    plan = tmp_path / "all.plan"
+    plan = tmp_path / "batch1-4.plan"
     plan.write_bytes(plan.read_bytes()[:100])
     with pytest.raises(PipelineError) as refused:
         loaded(tmp_path)
@@ -298,22 +360,28 @@ def test_weights_kept_in_fp32_are_listed() -> None:
         {"Name": "conv2", "Weights": {"Type": "Float", "Count": 9}, "Inputs": [{"Format/Datatype": "linear FP32"}]},
         {"Name": "conv3", "Weights": {"Type": "Int8", "Count": 9}, "Inputs": [{"Format/Datatype": "wide Int8 format"}]},
         {"Name": "pool", "Inputs": [{"Format/Datatype": "Half"}], "Weights": {"Type": "Float", "Count": 0}},
-        {"Name": "shuffle", "Inputs": [{"Format/Datatype": "Bool"}]},
+        {"Name": "topk", "Inputs": [{"Format/Datatype": "BFloat16"}], "Weights": None},
+        {"Name": "reformat", "LayerType": "Reformat", "Inputs": [{"Format/Datatype": "linear FP32"}]},
     ]
     assert tensorrt_api.proof(json.dumps({"Layers": layers})) == {
         "layers": {"fp16": 2, "fp32": 1, "int8": 1, "other": 1},
         "weights": {"fp16": 1, "fp32": 1, "int8": 1},
         "fp32_weights": ["conv2"],
     }
+    for strange in ("", "{}", '{"Layers": [{"Weights": {"Count": 3}}]}', '{"Layers": [{"Inputs": [{}]}]}', "[1]"):
+        with pytest.raises(PipelineError, match="describes the engine in a way that is not known"):
+            tensorrt_api.proof(strange)
     with pytest.raises(PipelineError, match="tells nothing of the engine's layers"):
         tensorrt_api.proof(json.dumps({"Layers": ["conv1", "conv2"]}))
 
 
 def test_a_newer_tensorrt_fuses_layers_whose_weights_it_no_longer_names() -> None:
     fused = {"layers": {"int8": 3, "fp16": 1}, "weights": {}, "fp32_weights": [], "bytes": 5}
-    assert tensorrt.check_precision("int8", {"1": fused})["engine_bytes"] == 5
+    found = tensorrt.proven("int8", {"1": fused})
+    assert (found["engine_bytes"], found["int8_layers"], found["fp16_layers"]) == (5, 3, 1)
+    assert tensorrt.proven("int8", {"1": fused | {"weights": {"fp16": 1}}})["fp16_layers"] == 1
     with pytest.raises(PipelineError, match="no layer of the engine for batch 1 in FP32: 3 int8, 1 fp16"):
-        tensorrt.check_precision("fp32", {"1": fused})
+        tensorrt.proven("fp32", {"1": fused})
 
 
 @pytest.mark.parametrize(
@@ -334,7 +402,7 @@ def test_both_forms_are_built_and_measured_and_one_is_kept(model: tuple[Path, An
     assert {form: set(times) for form, times in details["form_p50_ms"].items()} == {
         "each": {"1", "4"}, "profile": {"1", "4"},
     }  # fmt: skip
-    names = {"each": {"batch1.plan", "batch4.plan"}, "profile": {"all.plan"}}[details["form"]]
+    names = {"each": {"batch1.plan", "batch4.plan"}, "profile": {"batch1-4.plan"}}[details["form"]]
     assert {path.name for path in tmp_path.iterdir() if path.name != "cache"} == {"engines.json", *names}
     assert set(details["engine_build_s"]) == set(details["engines"])
 
@@ -368,10 +436,16 @@ def test_a_timing_cache_that_cannot_be_kept_costs_no_build(
     model: tuple[Path, Any], gpu: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "a file").write_text("")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "a file"))
-    details = converted(model, tmp_path / "out", "fp32", engines="profile")
-    assert details["timing_cache"]["lost"].endswith("Not a directory")
-    assert infer(loaded(tmp_path / "out"), example(1)).shape == (1, CLASSES)
+    for cache, why in ((tmp_path / "a file", "Not a directory"), ("/proc/nowhere", "No such file"), ("", "no home")):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+        monkeypatch.setattr(Path, "home", no_home)
+        details = converted(model, tmp_path / "out", "fp32", engines="profile")
+        assert why in details["timing_cache"]["lost"]
+        assert infer(loaded(tmp_path / "out"), example(1)).shape == (1, CLASSES)
+
+
+def no_home() -> Path:
+    raise RuntimeError("no home")
 
 
 def test_a_champion_loads_without_what_only_converting_needs() -> None:
@@ -382,7 +456,12 @@ def test_a_champion_loads_without_what_only_converting_needs() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-NATIVE = {"tensorrt_python": {"version": "8.5.3.1", "rtx": False}, "cuda_python": "11.8.7", "driver": "580.1"}
+NATIVE = {
+    "python": "3.10",
+    "tensorrt_python": {"version": "8.5.3.1", "rtx": False},
+    "cuda_python": "11.8.7",
+    "driver": "580.1",
+}
 
 
 def on(capability: str, **more: Any) -> dict[str, Any]:
@@ -397,25 +476,28 @@ def on(capability: str, **more: Any) -> dict[str, Any]:
         ("fp32", NATIVE | {"gpus": [], "gpu_missing": "its driver lists no device"},
          "no NVIDIA GPU (its driver lists no device)"),
         ("fp32", on("9.0", tensorrt_python=None),
-         "TensorRT's Python module is not installed: the extra `gpu` has it for Python 3.10, and `make repro "
-         "TENSORRT=11` an environment with the newest"),
+         "TensorRT's Python module is not installed: the extra `gpu` has it for Python 3.10"),
+        ("fp32", on("9.0", tensorrt_python=None, python="3.11"),
+         "TensorRT's Python module is not installed: the extra `gpu` has it for Python 3.10, and this is 3.11"),
         ("fp32", on("9.0", cuda_python=None),
          "CUDA's Python bindings are not installed: `pip install cuda-bindings`, in the version of this CUDA"),
         ("fp32", on("9.0", tensorrt_python={"version": "9.3.0", "rtx": False}),
-         "TensorRT 9.3.0 is none of those that were tried: 8.5, 10, 11 or TensorRT-RTX"),
+         "TensorRT 9.3.0 is none of those that were tried: 8.5, 10, 11 and TensorRT-RTX"),
+        ("fp32", on("7.5", tensorrt_python={"version": "8.4.3", "rtx": False}),
+         "TensorRT 8.4.3 is none of those that were tried: 8.5, 10, 11 and TensorRT-RTX"),
         ("fp32", on("9.0", driver="440.33"),
-         "the NVIDIA driver 440.33 is too old for TensorRT 8.5.3.1: install 450.80.2 or newer"),
+         "the NVIDIA driver 440.33 is too old for TensorRT 8.5.3.1: install 450.80.02 or newer"),
         ("fp32", on("9.0", driver="510.1", tensorrt_python={"version": "11.4.0.106", "rtx": False}),
          "the NVIDIA driver 510.1 is too old for TensorRT 11.4.0.106: install 525.60.13 or newer"),
         ("fp32", on("12.0"),
-         "TensorRT 8.5.3.1 has no kernels for a GPU (compute capability 12.0): `make repro TENSORRT=11` brings a newer "
-         "one"),
+         "TensorRT 8.5.3.1 has no kernels for a GPU (compute capability 12.0): `make repro TENSORRT=11` or `make repro "
+         "TENSORRT=rtx` brings one that has"),
+        ("fp32", on("3.7"), "TensorRT 8.5.3.1 has no kernels for a GPU (compute capability 3.7)"),
         ("fp32", on("7.0", tensorrt_python={"version": "11.4.0.106", "rtx": False}),
-         "TensorRT 11.4.0.106 has no kernels for a GPU (compute capability 7.0): `make repro` alone brings TensorRT "
-         "8.5"),
+         "TensorRT 11.4.0.106 has no kernels for a GPU (compute capability 7.0): `make repro` brings one that has"),
         ("fp32", on("9.0", tensorrt_python={"version": "1.7.1.116", "rtx": True}),
-         "TensorRT-RTX 1.7.1.116 has no kernels for a GPU (compute capability 9.0): `make repro` alone brings TensorRT "
-         "8.5"),
+         "TensorRT-RTX 1.7.1.116 has no kernels for a GPU (compute capability 9.0): `make repro` or `make repro "
+         "TENSORRT=11` brings one that has"),
         ("fp16", on("6.1"), "a GPU (compute capability 6.1) has no fast FP16 units"),
         ("int8", on("6.0"), "a GPU (compute capability 6.0) has no INT8 units"),
     ],
@@ -440,4 +522,4 @@ def test_records_are_what_the_session_reads(model: tuple[Path, Any], gpu: Any, t
         "engines": [[1, "batch1.plan"], [4, "batch4.plan"]],
     }
     converted(model, tmp_path, "fp32", engines="profile")
-    assert files.read_json(tmp_path / "engines.json")["engines"] == [[1, "all.plan"], [4, "all.plan"]]
+    assert files.read_json(tmp_path / "engines.json")["engines"] == [[1, "batch1-4.plan"], [4, "batch1-4.plan"]]

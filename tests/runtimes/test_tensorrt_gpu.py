@@ -128,7 +128,7 @@ def test_a_second_build_starts_from_the_timing_cache(
 
 def test_engines_from_elsewhere_and_damaged_ones_are_refused(model: Path, tmp_path: Path) -> None:
     convert(model, tmp_path, "fp16", engines="profile")
-    record, plan = files.read_json(tmp_path / "engines.json"), tmp_path / "all.plan"
+    record, plan = files.read_json(tmp_path / "engines.json"), tmp_path / "batch1-8.plan"
     for key, value in (("name", "NVIDIA Elsewhere"), ("tensorrt", "TensorRT 7.0")):
         files.write_json(tmp_path / "engines.json", record | {"built_by": record["built_by"] | {key: value}})
         with pytest.raises(PipelineError, match="an engine runs on no other GPU and in no other version"):

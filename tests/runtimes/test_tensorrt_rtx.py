@@ -29,6 +29,7 @@ pytestmark = pytest.mark.skipif(
 def only_rtx(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where the extra `gpu` has brought TensorRT 8.5."""
     monkeypatch.setattr(tensorrt_api, "MODULES", ("tensorrt_rtx_bindings",))
+    tensorrt_api.log.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -61,9 +62,9 @@ def test_types_come_from_the_graph_alone(model: Path, tmp_path: Path) -> None:
     assert tensorrt_api.strongly_typed()
     assert not hasattr(trt.BuilderFlag, "FP16")
     typed = tensorrt.typed(job(model, tmp_path, "fp16"), tmp_path)
-    builder = trt.Builder(tensorrt_api.Log().listener)
+    builder = trt.Builder(tensorrt_api.log().listener)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    assert trt.OnnxParser(network, tensorrt_api.Log().listener).parse(typed.read_bytes())
+    assert trt.OnnxParser(network, tensorrt_api.log().listener).parse(typed.read_bytes())
     layers = [network.get_layer(place) for place in range(network.num_layers)]
     weighted = [layer for layer in layers if layer.type in (trt.LayerType.CONVOLUTION, trt.LayerType.MATRIX_MULTIPLY)]
     assert [layer.get_output(0).dtype for layer in weighted] == [trt.float16] * 2

@@ -40,10 +40,11 @@ def test_a_missing_library_is_named_with_the_python_that_has_it(machine: Machine
 
 def test_a_newer_tensorrt_is_another_environments(machine: Machine) -> None:
     tensorrt = {"linked": None, "loaded": None, "missing": "libnvinfer.so.8: cannot open shared object file"}
-    newer = {"tensorrt": tensorrt, "tensorrt_python": {"version": "11.4.0.106", "rtx": False}}
-    assert tftrt.unavailable("fp16", machine | newer) == (
-        "TF-TRT needs TensorRT 8.5, and this environment has 11.4.0.106: `make repro` alone brings 8.5"
-    )
+    for version, rtx, told in (("11.4.0.106", False, "11.4.0.106"), ("1.7.1", True, "TensorRT-RTX 1.7.1")):
+        newer = {"tensorrt": tensorrt, "tensorrt_python": {"version": version, "rtx": rtx}}
+        assert tftrt.unavailable("fp16", machine | newer) == (
+            f"TF-TRT needs TensorRT 8.5, and this environment has {told}: `make repro` alone brings 8.5"
+        )
 
 
 # NVIDIA's support matrix of TensorRT 8.5, section "hardware and precision".
