@@ -347,14 +347,14 @@ NVIDIA's support matrix says which release of Triton has TensorRT {tensorrt}."""
 
 def _plans(chosen: Choice, sizes: list[int]) -> str:
     gpu, details = chosen.machine["gpus"][0], chosen.row["details"]
-    one = f"models {chosen.name}-batchN, which take no other"
+    each = f"models {chosen.name}-batchN, which take no other"
     told = (
-        f"They load in {details['tensorrt']} alone, on a {gpu['name']} (compute capability {gpu['compute_capability']}), "
-        f"and take batches of {', '.join(map(str, sizes))}: "
-        f"{one if details['form'] == 'each' else 'one model, up to the last'}. The image below was not tried with these "
-        f"engines: NVIDIA's support matrix says which release YY.MM of Triton has {details['tensorrt']}."
+        f"They load in {details['tensorrt']} alone, on a {gpu['name']} (compute capability "
+        f"{gpu['compute_capability']}), and take batches of {', '.join(map(str, sizes))}: "
+        f"{each if details['form'] == 'each' else 'one model, up to the last'}. The image below was not tried with "
+        f"these engines: NVIDIA's support matrix says which release YY.MM of Triton has {details['tensorrt']}."
     )
-    return f"TensorRT's engines\n\n{textwrap.fill(told, 120)}"
+    return f"TensorRT's engines\n\n{textwrap.fill(told, 120, break_on_hyphens=False)}"
 
 
 ENGINES = {"tftrt": _engines, "tensorrt": _plans}
