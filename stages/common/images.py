@@ -64,6 +64,10 @@ class Preprocessing:
         scaled += offset
         return scaled.reshape(pixels.shape)
 
+    def noise(self, count: int) -> Floats:
+        """The same seeded pixels each time as so many model inputs, for where what they show does not matter."""
+        return self.normalise(np.random.default_rng(0).integers(0, 256, (count, self.height, self.width, 3), np.uint8))
+
 
 def decode(path: Path, formats: tuple[str, ...] | None = None) -> Image.Image:
     """Upright RGB image, of any format that Pillow knows or of these; PipelineError names a file that is none."""

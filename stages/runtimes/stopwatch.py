@@ -12,8 +12,6 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from stages.common import isolate
 from stages.common.images import Floats, Preprocessing
 from stages.runtimes import Manifest
@@ -32,8 +30,7 @@ MAX_WARMUP_MS = 2000
 @cache
 def images_of(batch_size: int, preprocessing: Preprocessing) -> Floats:
     """The same pixels for every variant; what they show does not matter to the time."""
-    shape = (batch_size, preprocessing.height, preprocessing.width, 3)
-    return preprocessing.normalise(np.random.default_rng(0).integers(0, 256, shape, np.uint8))
+    return preprocessing.noise(batch_size)
 
 
 class Stopwatch:

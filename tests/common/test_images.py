@@ -61,6 +61,13 @@ def test_another_exif_tag_that_is_odd_does_not_keep_an_image_from_being_turned(
     assert images.decode(tmp_path / "a.jpg").size == (6, 8)
 
 
+def test_noise_is_the_same_each_time_and_as_the_model_takes_it() -> None:
+    found = Preprocessing(4, 6, 1.0, (2 / 255,) * 3, (-1.0,) * 3, "rgb").noise(3)
+    assert (found.shape, found.dtype) == ((3, 4, 6, 3), np.float32)
+    assert -1 <= found.min() < -0.9 < 0.9 < found.max() <= 1
+    np.testing.assert_array_equal(found, Preprocessing(4, 6, 1.0, (2 / 255,) * 3, (-1.0,) * 3, "rgb").noise(3))
+
+
 def test_cmyk_keeps_its_colours(tmp_path: Path) -> None:
     gradient().convert("CMYK").save(tmp_path / "a.jpg", quality=98)
     with Image.open(tmp_path / "a.jpg") as stored:
