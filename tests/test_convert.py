@@ -13,6 +13,7 @@ from stages.common.errors import PipelineError
 from stages.common.images import Preprocessing
 from stages.common.system import Sample
 from stages.runtimes import Manifest
+from stages.runtimes.protocol import Job
 
 Edit = Callable[..., None]
 Run = Callable[[str], None]
@@ -72,6 +73,23 @@ def test_further_builds_are_compared_and_not_kept(
     assert {build["model_sha256"] for build in found} == {files.tree_digest(paths.SAVED_MODEL)}
     assert all(build["size_bytes"] == 12 and build["convert_s"] > 0 for build in found)
     assert list(tmp_path.glob("tmp*")) == []
+
+
+def test_further_builds_start_without_what_the_first_one_learned(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def call(function: Any, *arguments: Any) -> Any:
+        if function is convert.p50_of:
+            return 2.0
+        asked.append(arguments[1].options)
+        return 1.0, {}
+
+    monkeypatch.setattr(convert.isolate, "call", call)
+    for options, expected in (({"timing_cache": True, "tf32": True}, {"timing_cache": False, "tf32": True}), ({}, {})):
+        job = Job(Path(), Path(), Path("none"), "fp16", (4, 4, 3), lambda size: iter(()), (1,), options)
+        assert len(convert.builds("tensorrt", job, (1.0, {}), 3)) == 3
+        assert asked == [expected] * 2
+        asked.clear()
 
 
 def test_the_machine_is_watched_while_it_converts_and_not_while_it_times(
