@@ -282,9 +282,7 @@ def variant_cells(name: str, runs: list[Summary]) -> dict[str, str]:
     built = details.get("engine_build_s", {}).values()
     cells["nodes in engines"] = f"{100 * details['share_in_engines']:.1f} %" if "share_in_engines" in details else ""
     if "form" in details:
-        cells["layers INT8 / FP16 / FP32"] = " / ".join(
-            str(details[f"{name}_layers"]) for name in ("int8", "fp16", "fp32")
-        )
+        cells["layers INT8 / FP16 / FP32"] = table.layers(details)
     cells["build s"] = f"{sum(built):.0f}" if built else ""
     for part in ("variables", "graph", "engine"):
         cells[f"{part} MB"] = f"{details[f'{part}_bytes'] / 1e6:.1f}" if f"{part}_bytes" in details else ""

@@ -35,6 +35,25 @@ def save_tiny(folder: Path, shape: tuple[int, int, int], classes: int) -> Callab
     return lambda images: module.serve(tf.constant(images))["probabilities"].numpy()
 
 
+def save_tiny_onnx(folder: Path, shape: tuple[int, int, int], classes: int) -> Callable[[Any], Any]:
+    """The same exported to model.onnx in the folder."""
+    from stages import to_onnx
+    from stages.common.tf import tensorflow
+
+    answer = save_tiny(folder / "saved_model", shape, classes)
+    saved = tensorflow().saved_model.load(str(folder / "saved_model"))  # its variables live as long as this
+    exported = to_onnx.export(saved.signatures["serving_default"])
+    (folder / "model.onnx").write_bytes(exported.SerializeToString())
+    return answer
+
+
+# The block `tensorrt` of params.yaml.
+TENSORRT_OPTIONS: dict[str, Any] = {
+    "tf32": True, "calibrator": "minmax", "engines": "auto", "cuda_graph": True, "pinned": True,
+    "max_workspace_mib": None, "timing_cache": True,
+}  # fmt: skip
+
+
 def example(size: int, shape: tuple[int, int, int]) -> Floats:
     """Seeded images as a model takes them, others for each size."""
     return np.random.default_rng(size).uniform(-1, 1, (size, *shape)).astype(np.float32)

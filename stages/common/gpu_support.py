@@ -18,6 +18,13 @@ def numbers(version: str) -> tuple[int, ...]:
     return tuple(int(number) for number in re.findall(r"\d+", version))
 
 
+def too_old(driver: str, oldest: str, name: str) -> str | None:
+    """Why what is so named does not run on this driver; None: it does."""
+    if numbers(driver) >= numbers(oldest):
+        return None
+    return f"the NVIDIA driver {driver} is too old for {name}: install {oldest} or newer"
+
+
 def capability(gpu: dict[str, Any]) -> float:
     """The compute capability as a number."""
     return float(gpu["compute_capability"])

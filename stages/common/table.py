@@ -111,13 +111,18 @@ def _engines(rows: list[Record], sizes: list[int]) -> list[str]:
     return ["", *grid([header] + [_engine(r, sizes[-1]) for r in done], texts=3)]
 
 
+def layers(details: Record) -> str:
+    """Layers of native engines in INT8, FP16 and FP32."""
+    return " / ".join(str(details[f"{name}_layers"]) for name in ("int8", "fp16", "fp32"))
+
+
 def _engine(r: Record, size: int) -> list[str]:
     details, parts = r["details"], (r["parts_ms"] or {}).get(str(size)) or {}
     return [
         r["variant"],
         "on" if details["tf32"] else "off",
         ", ".join(details["engines"]),
-        " / ".join(str(details[f"{name}_layers"]) for name in ("int8", "fp16", "fp32")),
+        layers(details),
         f"{sum(details['engine_build_s'].values()):.0f}",
         f"{details['engine_bytes'] / 1e6:.1f}",
         *(f"{parts[name]:.3f}" if parts else "" for name in ("input_copy", "compute", "output_copy")),

@@ -29,9 +29,8 @@ def unavailable(precision: str, environment: dict[str, Any]) -> str | None:
         return "ONNX Runtime is not installed: `pip install onnxruntime`"
     if not environment["gpus"] or not environment["onnxruntime_gpu"]:
         return None
-    driver, oldest = environment["driver"], gpu_support.CUDA_12_DRIVER
-    if gpu_support.numbers(driver) < gpu_support.numbers(oldest):
-        return f"the NVIDIA driver {driver} is too old for CUDA 12: install {oldest} or newer"
+    if reason := gpu_support.too_old(environment["driver"], gpu_support.CUDA_12_DRIVER, "CUDA 12"):
+        return reason
     if precision == "int8":
         return (
             "ONNX Runtime's CUDA provider has no QLinearConv and would compute in FP32 between Q/DQ pairs; the INT8 of "

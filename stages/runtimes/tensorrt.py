@@ -59,9 +59,9 @@ def unavailable(precision: str, environment: dict[str, Any]) -> str | None:
     kind = KINDS.get("rtx" if found["rtx"] else found["version"].partition(".")[0])
     if kind is None or (kind is KINDS["8"] and gpu_support.numbers(found["version"]) < (8, 5)):
         return f"{name} is none of those that were tried: 8.5, 10, 11 and TensorRT-RTX"
-    gpu, driver = environment["gpus"][0], environment["driver"]
-    if gpu_support.numbers(driver) < gpu_support.numbers(kind.driver):
-        return f"the NVIDIA driver {driver} is too old for {name}: install {kind.driver} or newer"
+    if reason := gpu_support.too_old(environment["driver"], kind.driver, name):
+        return reason
+    gpu = environment["gpus"][0]
     if not _has_kernels(kind, gpu):
         commands = dict.fromkeys(other.command for other in KINDS.values() if _has_kernels(other, gpu))
         mend = " or ".join(f"`{command}`" for command in commands)

@@ -116,12 +116,15 @@ class TensorRTSession(Session):
         size = 4 * self._count * self._engine.classes
         self._stream.copy_to_host(self._answers_address, self._buffers.output, size)
 
-    def run(self) -> npt.NDArray[Any]:
-        """Run the engine and wait for its output, which the next call overwrites, and which ends with the session."""
-        self._engine.launch()
+    def _fetch(self) -> Floats:
         self._copy_out()
         self._stream.wait()
         return self._answers[: self._count]
+
+    def run(self) -> npt.NDArray[Any]:
+        """Run the engine and wait for its output, which the next call overwrites, and which ends with the session."""
+        self._engine.launch()
+        return self._fetch()
 
     def probabilities(self, output: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """A copy that is the caller's."""
@@ -138,9 +141,7 @@ class TensorRTSession(Session):
         if not self._engine.recorded:
             return
         self._engine.execute()
-        self._copy_out()
-        self._stream.wait()
-        plain = self._answers[: self._count]
+        plain = self._fetch()
         if not np.allclose(launched, plain, rtol=0, atol=TOLERANCE):
             raise PipelineError(
                 f"the CUDA graph answers {np.abs(launched - plain).max():.2g} away from the engine on a batch of "
@@ -155,7 +156,7 @@ class TensorRTSession(Session):
 
     def parts_ms(self) -> dict[str, float] | None:
         """By CUDA events around the copies and the engine."""
-        times = self._stream.timed(self._copy_in, lambda: self._engine.launch(), self._copy_out)
+        times = self._stream.timed(self._copy_in, self._engine.launch, self._copy_out)
         return dict(zip(PARTS, times, strict=True))
 
 

@@ -37,9 +37,9 @@ def unavailable(precision: str, environment: dict[str, Any]) -> str | None:
 
 
 def _no_tensorrt(environment: dict[str, Any]) -> str | None:
-    tensorflow, tensorrt, driver = environment["tensorflow"], environment["tensorrt"], environment["driver"]
-    if gpu_support.numbers(driver) < gpu_support.numbers(gpu_support.CUDA_11_DRIVER):
-        return f"the NVIDIA driver {driver} is too old for CUDA 11: install {gpu_support.CUDA_11_DRIVER} or newer"
+    tensorflow, tensorrt = environment["tensorflow"], environment["tensorrt"]
+    if reason := gpu_support.too_old(environment["driver"], gpu_support.CUDA_11_DRIVER, "CUDA 11"):
+        return reason
     if gpu_support.numbers(tensorflow["version"] or "0")[:2] > LAST_TENSORFLOW:
         return f"TensorFlow {tensorflow['version']} has no TF-TRT, which left with 2.18: install the extra `gpu`"
     if not tensorflow["built_with_tensorrt"]:

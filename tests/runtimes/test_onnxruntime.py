@@ -10,14 +10,12 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-from stages import to_onnx
 from stages.common import nvml
 from stages.common.errors import PipelineError
-from stages.common.tf import tensorflow
 from stages.runtimes import onnxruntime, typed_onnx
 from stages.runtimes.protocol import Job, Session, infer
 from tests import helpers
-from tests.helpers import save_tiny
+from tests.helpers import save_tiny_onnx
 
 SHAPE, CLASSES = (8, 8, 3), 6
 OPTIONS = {"calibrator": "minmax", "reduce_range": True}
@@ -31,11 +29,7 @@ calibration = partial(helpers.calibration, shape=SHAPE)
 def model(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     """ONNX file of a convolution and a softmax, and the same as a function of NumPy arrays."""
     folder = tmp_path_factory.mktemp("model")
-    answer = save_tiny(folder / "saved_model", SHAPE, CLASSES)
-    tf = tensorflow()
-    saved = tf.saved_model.load(str(folder / "saved_model"))
-    exported = to_onnx.export(saved.signatures["serving_default"])
-    (folder / "model.onnx").write_bytes(exported.SerializeToString())
+    answer = save_tiny_onnx(folder, SHAPE, CLASSES)
     return folder / "model.onnx", answer
 
 

@@ -15,22 +15,16 @@ import numpy as np
 import onnx
 import pytest
 
-from stages import to_onnx
 from stages.common import files, nvml
 from stages.common.errors import PipelineError
-from stages.common.tf import tensorflow
 from stages.runtimes import cuda, tensorrt, tensorrt_api
 from stages.runtimes.protocol import Job, infer
 from stages.runtimes.tensorrt_session import TensorRTSession
 from tests import helpers
 from tests.fake_gpu import Cudart, Error, TensorRT
-from tests.helpers import save_tiny
+from tests.helpers import TENSORRT_OPTIONS, save_tiny_onnx
 
 SHAPE, CLASSES = (8, 8, 3), 6
-OPTIONS: dict[str, Any] = {
-    "tf32": True, "calibrator": "minmax", "engines": "auto", "cuda_graph": True, "pinned": True,
-    "max_workspace_mib": None, "timing_cache": True,
-}  # fmt: skip
 example = partial(helpers.example, shape=SHAPE)
 calibration = partial(helpers.calibration, shape=SHAPE)
 
@@ -39,10 +33,7 @@ calibration = partial(helpers.calibration, shape=SHAPE)
 def model(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Callable[[Any], Any]]:
     """ONNX file of a convolution and a softmax, and the same as a function of NumPy arrays."""
     folder = tmp_path_factory.mktemp("model")
-    answer = save_tiny(folder / "saved_model", SHAPE, CLASSES)
-    saved = tensorflow().saved_model.load(str(folder / "saved_model"))
-    exported = to_onnx.export(saved.signatures["serving_default"])
-    (folder / "model.onnx").write_bytes(exported.SerializeToString())
+    answer = save_tiny_onnx(folder, SHAPE, CLASSES)
     return folder / "model.onnx", answer
 
 
@@ -62,7 +53,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SimpleNamespace:
 
 def job(model: tuple[Path, Any], target: Path, precision: str, sizes: tuple[int, ...] = (1, 4), **options: Any) -> Job:
     target.mkdir(exist_ok=True)
-    return Job(Path("unused"), model[0], target, precision, SHAPE, calibration, sizes, OPTIONS | options)
+    return Job(Path("unused"), model[0], target, precision, SHAPE, calibration, sizes, TENSORRT_OPTIONS | options)
 
 
 def converted(model: tuple[Path, Any], target: Path, precision: str, **options: Any) -> dict[str, Any]:
@@ -70,7 +61,7 @@ def converted(model: tuple[Path, Any], target: Path, precision: str, **options: 
 
 
 def loaded(folder: Path, **options: Any) -> TensorRTSession:
-    found = tensorrt.load(folder, "fp32", OPTIONS | options, None)
+    found = tensorrt.load(folder, "fp32", TENSORRT_OPTIONS | options, None)
     assert isinstance(found, TensorRTSession)
     return found
 

@@ -7,21 +7,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stages import environment, to_onnx
+from stages import environment
 from stages.common import files, isolate
 from stages.common.errors import PipelineError
 from stages.common.images import Floats
-from stages.common.tf import tensorflow
 from stages.runtimes import onnxruntime, tensorrt
 from stages.runtimes.protocol import PARTS, Job, infer
 from tests import helpers
-from tests.helpers import save_tiny
+from tests.helpers import TENSORRT_OPTIONS, save_tiny_onnx
 
 SHAPE, CLASSES = (32, 32, 3), 10
-OPTIONS: dict[str, Any] = {
-    "tf32": True, "calibrator": "minmax", "engines": "auto", "cuda_graph": True, "pinned": True,
-    "max_workspace_mib": None, "timing_cache": False,
-}  # fmt: skip
+OPTIONS = TENSORRT_OPTIONS | {"timing_cache": False}
 example = partial(helpers.example, shape=SHAPE)
 calibration = partial(helpers.calibration, shape=SHAPE)
 MISSING = tensorrt.unavailable("int8", environment.describe_machine(None))
@@ -29,10 +25,8 @@ pytestmark = [pytest.mark.gpu, pytest.mark.skipif(MISSING is not None, reason=f"
 
 
 def build_model(folder: Path) -> None:
-    save_tiny(folder / "saved_model", SHAPE, CLASSES)
-    saved = tensorflow().saved_model.load(str(folder / "saved_model"))
-    exported = to_onnx.export(saved.signatures["serving_default"])
-    (folder / "model.onnx").write_bytes(exported.SerializeToString())
+    """What it answers stays in the process that TensorFlow was imported into."""
+    save_tiny_onnx(folder, SHAPE, CLASSES)
 
 
 @pytest.fixture(scope="module")

@@ -8,14 +8,12 @@ from typing import Any
 import onnx
 import pytest
 
-from stages import to_onnx
 from stages.common.errors import PipelineError
-from stages.common.tf import tensorflow
 from stages.runtimes import tensorrt, tensorrt_api, typed_onnx
 from stages.runtimes.protocol import Job
 from stages.runtimes.tensorrt_api import Sizes
 from tests import helpers
-from tests.helpers import save_tiny
+from tests.helpers import save_tiny_onnx
 
 SHAPE, CLASSES = (32, 32, 3), 6
 OPTIONS: dict[str, Any] = {"tf32": True, "calibrator": "minmax", "reduce_range": True, "max_workspace_mib": None}
@@ -36,10 +34,7 @@ def only_rtx(monkeypatch: pytest.MonkeyPatch) -> None:
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """ONNX file of a convolution and a softmax."""
     folder = tmp_path_factory.mktemp("model")
-    save_tiny(folder / "saved_model", SHAPE, CLASSES)
-    saved = tensorflow().saved_model.load(str(folder / "saved_model"))
-    exported = to_onnx.export(saved.signatures["serving_default"])
-    (folder / "model.onnx").write_bytes(exported.SerializeToString())
+    save_tiny_onnx(folder, SHAPE, CLASSES)
     return folder / "model.onnx"
 
 

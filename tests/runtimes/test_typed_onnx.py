@@ -8,12 +8,10 @@ import onnx
 import onnxruntime
 import pytest
 
-from stages import to_onnx
-from stages.common.tf import tensorflow
 from stages.runtimes import typed_onnx
 from stages.runtimes.protocol import Job
 from tests import helpers
-from tests.helpers import save_tiny
+from tests.helpers import save_tiny_onnx
 
 SHAPE, CLASSES = (8, 8, 3), 6
 example = partial(helpers.example, shape=SHAPE)
@@ -24,10 +22,7 @@ calibration = partial(helpers.calibration, shape=SHAPE)
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """ONNX file of a convolution and a softmax."""
     folder = tmp_path_factory.mktemp("model")
-    save_tiny(folder / "saved_model", SHAPE, CLASSES)
-    saved = tensorflow().saved_model.load(str(folder / "saved_model"))
-    exported = to_onnx.export(saved.signatures["serving_default"])
-    (folder / "model.onnx").write_bytes(exported.SerializeToString())
+    save_tiny_onnx(folder, SHAPE, CLASSES)
     return folder / "model.onnx"
 
 
