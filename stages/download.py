@@ -1,13 +1,15 @@
-"""Fetch the model's weights and the names of its classes into data/model."""
+"""Fetch the model's weights, or the user's own model, and the names of its classes into data/model."""
 
 import argparse
 import shutil
 import tempfile
 from pathlib import Path
 
-from stages.common import errors, files, keras_models, labels, params, paths, wheels, zoo
+from stages.common import errors, files, keras_models, labels, params, paths, sources, wheels, zoo
+from stages.common.custom_models import KINDS
 from stages.common.errors import PipelineError
 from stages.common.labels import Labels
+from stages.common.params import CUSTOM, SMALL
 from stages.common.tf import tensorflow
 from stages.common.wheels import Wheel
 
@@ -60,17 +62,65 @@ def fetch_labels(label_set: str) -> Labels:
     return Labels(tuple(names[wnid].split(",")[0] for wnid in wnids), tuple(wnids))
 
 
+def fetch_own(source: str, checkout: Path, into: Path) -> Path:
+    """The user's own model, put into `into` as a file or folder called `own`."""
+    path = paths.resolve(source, checkout)
+    if not path.exists():
+        raise PipelineError(f"there is no {path} (model.path in params.yaml): it should be {KINDS}")
+    target = into / f"{paths.OWN}{path.suffix if path.is_file() else ''}"
+    shutil.copytree(path, target) if path.is_dir() else shutil.copyfile(path, target)
+    return target
+
+
+def own_labels(setting: params.Params, checkout: Path) -> Labels:
+    """Names of a user's classes: from the file that params.yaml names, or as the labelled images have them."""
+    if setting.custom.labels:
+        return _from_list(paths.resolve(setting.custom.labels, checkout))
+    with tempfile.TemporaryDirectory() as work:
+        source = setting.split.source or setting.evaluation.source
+        names = sources.class_names(source, checkout, Path(work))
+    return Labels(names, ("",) * len(names))
+
+
+def _from_list(path: Path) -> Labels:
+    try:
+        names = tuple(line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines())
+    except (OSError, UnicodeDecodeError) as error:
+        reason = errors.describe(error)
+        raise PipelineError(
+            f"{path} (custom.labels) is no text file in UTF-8 ({reason}): write a name per line"
+        ) from None
+    if len(names) < 2 or "" in names:
+        where = f"line {names.index('') + 1} is empty" if "" in names else f"it has {len(names)} lines"
+        raise PipelineError(f"{path} (custom.labels): {where}, but each class is a line with its name")
+    return Labels(names, ("",) * len(names))
+
+
+def fetch(setting: params.Params, checkout: Path, into: Path) -> Path | None:
+    """The model or its weights in `into`; None for one that is trained from scratch."""
+    model = setting.model
+    if setting.trains:
+        backbone = setting.train.backbone
+        return None if backbone == SMALL else fetch_weights(backbone, model.weights, checkout, into)
+    if model.path:
+        return fetch_own(model.path, checkout, into)
+    return fetch_weights(model.name, model.weights, checkout, into)
+
+
 def main() -> None:
     """Read params, fetch, and write data/model and its record."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--checkout", type=Path, default=Path(), help="where relative paths of params.yaml start")
     arguments = parser.parse_args()
-    model = params.load().model
+    setting = params.load()
+    model = setting.model
     with files.new_directory(paths.WEIGHTS) as folder:
-        weights = fetch_weights(model.name, model.weights, arguments.checkout, folder)
-        labels.write(fetch_labels(zoo.entry(model.name).label_set), folder / paths.LABELS.name)
-        contents = {"file": weights.name, "bytes": weights.stat().st_size, "sha256": files.sha256(weights)}
-    files.write_json(paths.DOWNLOAD, {"model": model.name, "weights": model.weights} | contents)
+        found = fetch(setting, arguments.checkout, folder)
+        custom = model.name == CUSTOM
+        known = own_labels(setting, arguments.checkout) if custom else fetch_labels(zoo.entry(model.name).label_set)
+        labels.write(known, folder / paths.LABELS.name)
+        contents = {"file": found and found.name, "sha256": found and files.digest(found)}
+    files.write_json(paths.DOWNLOAD, {"model": model.name, "weights": model.weights, "path": model.path} | contents)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import pynvml
 
 from stages.common import errors, files, nvml, params, paths
 from stages.common.gpu_support import TENSORRT_WHEELS
-from stages.common.params import Params
+from stages.common.params import CUSTOM, Params
 
 # TF 2.14.1 opens TensorRT by these names, from the wheel's folder or the system's.
 TENSORRT_LIBRARY = "libnvinfer.so.8"
@@ -116,20 +116,27 @@ def _cpu_model() -> str:
     return found[1] if found else platform.processor()
 
 
-def fingerprint(setting: Params, checkout: Path) -> dict[str, Any]:
+def fingerprint(setting: Params, checkout: Path) -> dict[str, str | None]:
     """Digest of names, sizes and modification times of every local file or folder that params.yaml names.
 
     As `make` does, it trusts the clock of the file system: reading 50,000 images at every start would take minutes.
     """
+    own = setting.model.name == CUSTOM
     named = {
         "weights": setting.model.weights,
+        "path": setting.model.path,
+        # Where the names of a user's classes come from.
+        "labels": setting.custom.labels or setting.split.source or setting.evaluation.source if own else None,
+        "split": setting.split.source,
+        "train": setting.train.source if setting.trains else None,
         "evaluation": setting.evaluation.source,
         "calibration": setting.calibration.source,
     }
-    return {key: _stat_digest(paths.resolve(source, checkout)) for key, source in named.items()}
+    return {key: source and _stat_digest(source, checkout) for key, source in named.items()}
 
 
-def _stat_digest(path: Path) -> str:
+def _stat_digest(source: str, checkout: Path) -> str:
+    path = paths.resolve(source, checkout)
     if not path.exists():
         return "not a local file"
     found = sorted(item for item in path.rglob("*") if item.is_file()) if path.is_dir() else [path]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from stages.common import errors, files, images, isolate, metrics, params, paths, predictions, system, variants
+from stages.common import errors, files, images, isolate, labels, metrics, params, paths, predictions, system, variants
 from stages.common.errors import PipelineError
 from stages.common.images import Preprocessing
 from stages.common.predictions import TOP, Prediction
@@ -16,26 +16,19 @@ from stages.runtimes import Manifest
 from stages.runtimes.protocol import infer
 
 
-def read_labels(table: Path) -> tuple[list[str], list[int]]:
-    """Files and classes of data/evaluation/labels.csv."""
-    with table.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    return [row["file"] for row in rows], [int(row["label"]) for row in rows]
-
-
 def predict(variant: str, batch_size: int) -> list[Prediction]:
     """Classify every evaluation image in order; decoding runs beside inference, and memory stays flat."""
-    names, labels = read_labels(paths.EVALUATION / "labels.csv")
+    table = labels.read_table(paths.EVALUATION / "labels.csv")
     preprocessing = Preprocessing.from_json(files.read_json(paths.MODEL)["preprocessing"])
     session = Manifest.read(variant).load()
     found: list[Prediction] = []
-    with tqdm(desc=variant, total=len(names), unit="image", disable=None) as bar:
-        for batch in images.batches([paths.EVALUATION / name for name in names], preprocessing, batch_size):
+    with tqdm(desc=variant, total=len(table), unit="image", disable=None) as bar:
+        for batch in images.batches([paths.EVALUATION / name for name, _ in table], preprocessing, batch_size):
             probabilities = infer(session, batch)
             best = metrics.top_k(probabilities, TOP)
             scores = np.take_along_axis(probabilities, best, axis=1).astype(float)
             for classes, values in zip(best.tolist(), scores.tolist(), strict=True):
-                found.append(Prediction(names[len(found)], labels[len(found)], classes, values))
+                found.append(Prediction(*table[len(found)], classes, values))
             bar.update(len(batch))
     return found
 

@@ -1,22 +1,22 @@
-"""Collect the labelled evaluation set and the calibration set, check every image, and keep the two apart."""
+"""Collect the labelled images for evaluation and training and those for calibration, check each, keep them apart."""
 
 import argparse
 import hashlib
 import os
-import random
 import shutil
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
-from stages.common import errors, files, images, labels, params, paths, sources
+from stages.common import errors, files, images, labels, params, paths, sources, splits
 from stages.common.errors import PipelineError
+from stages.common.params import SPLIT
 from stages.common.sources import Photo
 
 CROP_SIDE = 256
@@ -40,22 +40,15 @@ def pixel_digests(photos: Sequence[Photo]) -> list[str]:
     return [str(result) for result in results]
 
 
-def refuse_overlap(evaluation: dict[str, Photo], calibration: dict[str, Photo]) -> None:
-    """PipelineError if a photograph, compared by its pixels, is in both sets: INT8 would be tuned on its own exam."""
-    common = sorted(evaluation.keys() & calibration.keys(), key=lambda digest: evaluation[digest].name)
+def refuse_overlap(evaluation: dict[str, Photo], other: dict[str, Photo], name: str) -> None:
+    """PipelineError if a photograph, compared by its pixels, is in both sets: a model would know its own exam."""
+    common = sorted(evaluation.keys() & other.keys(), key=lambda digest: evaluation[digest].name)
     if common:
-        pairs = [f"{evaluation[digest].path} is {calibration[digest].path}" for digest in common]
+        pairs = [f"{evaluation[digest].path} is {other[digest].path}" for digest in common]
         raise PipelineError(
-            f"photographs that are in the evaluation set and in the calibration set ({len(common)}); "
-            "point calibration.source at other images:\n  " + "\n  ".join(pairs)
+            f"photographs that are in the evaluation set and in the {name} set ({len(common)}); "
+            f"point {name}.source at other images:\n  " + "\n  ".join(pairs)
         )
-
-
-def choose(photos: list[Photo], count: int, seed: int, source: str) -> list[Photo]:
-    """A seeded choice of `count` photographs, in the order of their names."""
-    if len(photos) < count:
-        raise PipelineError(f"calibration.images asks for {count}, but {source} holds {len(photos)} images")
-    return sorted(random.Random(seed).sample(photos, count), key=lambda photo: photo.name)
 
 
 def write_crops(photos: list[Photo], count: int, seed: int, folder: Path) -> None:
@@ -77,38 +70,94 @@ def copy(photos: list[Photo], folder: Path) -> None:
         shutil.copyfile(photo.path, folder / photo.name)
 
 
-def collect(setting: params.Params, checkout: Path, work: Path) -> dict[str, Any]:
-    """Both sets, checked and written; their counts, seed and digests."""
-    evaluation, calibration = setting.evaluation, setting.calibration
-    for name in ("evaluation", "calibration"):
+class Sets(NamedTuple):
+    """The three sets, each with its photographs in order."""
+
+    evaluation: list[Photo]
+    calibration: list[Photo]
+    train: list[Photo]
+
+
+class Digests(NamedTuple):
+    """Of the pixels of each photograph, in the same order."""
+
+    evaluation: list[str]
+    calibration: list[str]
+    train: list[str]
+
+
+def gather(setting: params.Params, checkout: Path, work: Path) -> tuple[Sets, dict[str, Any] | None]:
+    """Photographs of every set, and how a source was split; whatever is fetched lies below `work`."""
+    known, found, told = labels.read(), dict[str, list[Photo]](), None
+
+    def fetch(name: str, source: str) -> list[Photo]:
         (work / name).mkdir()
-    exam = sources.labelled(evaluation.source, labels.read(), checkout, work / "evaluation")
-    tune = sources.unlabelled(calibration.source, checkout, work / "calibration")
-    is_sample = calibration.source == sources.SAMPLE
-    if not is_sample:
-        tune = choose(tune, calibration.images, calibration.seed, calibration.source)
-    exam_digests, tune_digests = pixel_digests(exam), pixel_digests(tune)
-    refuse_overlap(dict(zip(exam_digests, exam, strict=True)), dict(zip(tune_digests, tune, strict=True)))
-    with files.new_directory(paths.EVALUATION) as folder:
-        copy(exam, folder)
-        files.write_csv(folder / "labels.csv", ("file", "label"), ((photo.name, photo.label) for photo in exam))
+        return sources.labelled(source, known, checkout, work / name)
+
+    wanted = {"evaluation": setting.evaluation.source} | ({"train": setting.train.source} if setting.trains else {})
+    if SPLIT in (*wanted.values(), setting.calibration.source) and setting.split.source:
+        whole = fetch("split", setting.split.source)
+        rest, exam = splits.divide(whole, setting.split.evaluation, setting.split.seed)
+        found, told = {"train": rest, "evaluation": exam}, {"images": len(whole)} | asdict(setting.split)
+    evaluation, train = (
+        [] if name not in wanted else found[name] if wanted[name] == SPLIT else fetch(name, wanted[name])
+        for name in ("evaluation", "train")
+    )
+    return Sets(evaluation, _calibration(setting, found.get("train"), checkout, work), train), told
+
+
+def _calibration(setting: params.Params, rest: list[Photo] | None, checkout: Path, work: Path) -> list[Photo]:
+    wanted = setting.calibration
+    if wanted.source == sources.SAMPLE:
+        (work / "calibration").mkdir()
+        return sources.unlabelled(wanted.source, checkout, work / "calibration")
+    if wanted.source != SPLIT or rest is None:
+        (work / "calibration").mkdir()
+        rest = sources.unlabelled(wanted.source, checkout, work / "calibration")
+    if len(rest) < wanted.images:
+        raise PipelineError(
+            f"calibration.images asks for {wanted.images}, but {wanted.source} holds {len(rest)} images"
+        )
+    return splits.choose(rest, wanted.images, wanted.seed)
+
+
+def collect(setting: params.Params, checkout: Path, work: Path) -> dict[str, Any]:
+    """All sets, checked and written; their counts, seeds and digests."""
+    sets, split = gather(setting, checkout, work)
+    digests = Digests(*(pixel_digests(photos) for photos in sets))
+    exam, tune, lessons = (dict(zip(*pair, strict=True)) for pair in zip(digests, sets, strict=True))
+    refuse_overlap(exam, tune, "calibration")
+    refuse_overlap(exam, lessons, "train")
+    for photos, target in ((sets.evaluation, paths.EVALUATION), (sets.train, paths.TRAINING)):
+        with files.new_directory(target) as folder:
+            copy(photos, folder)
+            files.write_csv(folder / "labels.csv", ("file", "label"), ((photo.name, photo.label) for photo in photos))
+    calibration = setting.calibration
     with files.new_directory(paths.CALIBRATION) as folder:
-        write_crops(tune, calibration.images, calibration.seed, folder) if is_sample else copy(tune, folder)
-    marked = [f"{digest} {photo.label}" for digest, photo in zip(exam_digests, exam, strict=True)]
-    classes = len({photo.label for photo in exam})
+        if calibration.source == sources.SAMPLE:
+            write_crops(sets.calibration, calibration.images, calibration.seed, folder)
+        else:
+            copy(sets.calibration, folder)
     return {
-        "evaluation": {
-            "source": evaluation.source,
-            "images": len(exam),
-            "classes": classes,
-            "digest": files.combine(sorted(marked)),
-        },
+        "evaluation": {"source": setting.evaluation.source} | described(digests.evaluation, sets.evaluation),
         "calibration": asdict(calibration) | {"digest": files.tree_digest(paths.CALIBRATION)},
+        "train": {"source": setting.train.source} | described(digests.train, sets.train) if setting.trains else None,
+        "split": split,
+    }
+
+
+def described(digests: list[str], photos: list[Photo]) -> dict[str, Any]:
+    """How many images and classes, and one digest of all pixels and labels."""
+    marked = sorted(f"{digest} {photo.label}" for digest, photo in zip(digests, photos, strict=True))
+    return {
+        "images": len(photos),
+        "classes": len({photo.label for photo in photos}),
+        "digest": files.combine(marked),
     }
 
 
 def main() -> None:
-    """Read params, collect, and write data/evaluation, data/calibration and their record."""
+    """Read params, collect, and write data/evaluation, data/calibration, data/train and their record."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--checkout", type=Path, default=Path(), help="where relative paths of params.yaml start")
     arguments = parser.parse_args()

@@ -20,7 +20,7 @@ INPUT, OUTPUT, BATCH = "images", "probabilities", "batch"
 
 
 def export(signature: Any) -> Any:
-    """The signature as an ONNX model of float32 images [batch, height, width, 3], its weights inside."""
+    """The signature as an ONNX model of float32 images [batch, height, width, channels], its weights inside."""
     import tf2onnx
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 

@@ -95,3 +95,8 @@ def sizes(folder: Path) -> dict[str, int]:
 def tree_digest(folder: Path) -> str:
     """One digest of the names and contents of all files below `folder`."""
     return combine([f"{name} {sha256(folder / name)}" for name in sizes(folder)])
+
+
+def digest(path: Path) -> str:
+    """Digest of a file, or of all in a folder."""
+    return tree_digest(path) if path.is_dir() else sha256(path)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from stages.common.errors import PipelineError
 
@@ -31,13 +31,17 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Central square crop of `crop_fraction` of the short side, bicubic resize, then x * scale + offset."""
+    """How an image becomes model input: cut or fitted to the shape, resized, then x * scale + offset by channel."""
 
     height: int
     width: int
+    # crop: centred, of the shape's proportions, `crop_fraction` of the largest that fits. stretch: the whole image.
+    # pad: the whole image in its own proportions, on black.
+    resize: str
     crop_fraction: float
-    scale: tuple[float, float, float]
-    offset: tuple[float, float, float]
+    # One value for each channel, in the order of `channels`: rgb, bgr, or gray for a single one.
+    scale: tuple[float, ...]
+    offset: tuple[float, ...]
     channels: str
 
     @classmethod
@@ -45,18 +49,41 @@ class Preprocessing:
         """The inverse of dataclasses.asdict after a trip through JSON."""
         return cls(**{**value, "scale": tuple(value["scale"]), "offset": tuple(value["offset"])})
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of the model's input."""
+        return self.height, self.width, len(self.scale)
+
     def apply(self, image: Image.Image) -> Floats:
-        """Model input of one RGB image: float32 [height, width, 3]."""
-        side = round(min(image.size) * self.crop_fraction)
-        left, top = (image.width - side + 1) // 2, (image.height - side + 1) // 2
-        crop = image.crop((left, top, left + side, top + side))
-        if crop.size != (self.width, self.height):
-            crop = crop.resize((self.width, self.height), Image.Resampling.BICUBIC)
-        return self.normalise(np.asarray(crop))
+        """Model input of one RGB image: float32 [height, width, channels]."""
+        return self.normalise(self.pixels(image))
+
+    def pixels(self, image: Image.Image) -> npt.NDArray[np.uint8]:
+        """The part of an RGB image that the model sees, in its size: uint8 RGB or gray [height, width, channels]."""
+        fitted = self._fitted(image.convert("L") if self.channels == "gray" else image)
+        return np.asarray(fitted).reshape(self.shape)
+
+    def _fitted(self, image: Image.Image) -> Image.Image:
+        size = (self.width, self.height)
+        if self.resize == "pad":
+            return ImageOps.pad(image, size, Image.Resampling.BICUBIC)
+        box = self._crop(image) if self.resize == "crop" else image
+        return box if box.size == size else box.resize(size, Image.Resampling.BICUBIC)
+
+    def _crop(self, image: Image.Image) -> Image.Image:
+        if image.width * self.height <= image.height * self.width:
+            across = image.width * self.crop_fraction
+            down = across * (self.height / self.width)
+        else:
+            down = image.height * self.crop_fraction
+            across = down * (self.width / self.height)
+        width, height = max(1, round(across)), max(1, round(down))
+        left, top = (image.width - width + 1) // 2, (image.height - height + 1) // 2
+        return image.crop((left, top, left + width, top + height))
 
     def normalise(self, pixels: npt.NDArray[np.uint8]) -> Floats:
-        """Scale RGB pixels [..., width, 3] in 0-255 to what the model was trained on."""
-        ordered = pixels if self.channels == "rgb" else pixels[..., ::-1]
+        """Scale RGB or gray pixels [..., width, channels] in 0-255 to what the model was trained on."""
+        ordered = pixels[..., ::-1] if self.channels == "bgr" else pixels
         # Whole rows at a time: NumPy is ten times slower on an inner dimension of 3.
         rows = ordered.reshape(*pixels.shape[:-2], -1)
         scale, offset = (np.array(values * pixels.shape[-2], np.float32) for values in (self.scale, self.offset))
@@ -66,7 +93,7 @@ class Preprocessing:
 
     def noise(self, count: int) -> Floats:
         """The same seeded pixels each time as so many model inputs, for where what they show does not matter."""
-        return self.normalise(np.random.default_rng(0).integers(0, 256, (count, self.height, self.width, 3), np.uint8))
+        return self.normalise(np.random.default_rng(0).integers(0, 256, (count, *self.shape), np.uint8))
 
 
 def decode(path: Path, formats: tuple[str, ...] | None = None) -> Image.Image:
@@ -97,7 +124,7 @@ def load(path: Path, preprocessing: Preprocessing) -> Floats:
 
 
 def batches(paths: Sequence[Path], preprocessing: Preprocessing, size: int) -> Iterator[Floats]:
-    """Model input [<= size, height, width, 3] in order; decoding runs ahead by at most two batches."""
+    """Model input [<= size, height, width, channels] in order; decoding runs ahead by at most two batches."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         ahead: deque[Future[Floats]] = deque()
         waiting = iter(paths)

@@ -70,7 +70,7 @@ def preprocessing(tf: Any, name: str, model: Any) -> Preprocessing:
     row = entry(name)
     height, width = (row.input_size or side or ANY_SIZE for side in model.input_shape[1:3])
     if row.scale is not None and row.offset is not None:
-        return Preprocessing(height, width, 0.875, (row.scale,) * 3, (row.offset,) * 3, "rgb")
+        return Preprocessing(height, width, "crop", 0.875, (row.scale,) * 3, (row.offset,) * 3, "rgb")
     preprocess_input = getattr(tf.keras.applications, MODULES[name]).preprocess_input
     return read_off(preprocess_input, height, width)
 
@@ -82,7 +82,7 @@ def read_off(preprocess_input: Any, height: int, width: int) -> Preprocessing:
     gain = preprocess_input(probe.copy())[0] - zero
     channels = "rgb" if abs(gain[0, 0]) > abs(gain[0, 2]) else "bgr"
     scale = (np.diag(gain) if channels == "rgb" else np.diag(gain[::-1])) / 255
-    found = Preprocessing(height, width, 0.875, _triple(scale), _triple(zero), channels)
+    found = Preprocessing(height, width, "crop", 0.875, _triple(scale), _triple(zero), channels)
     pixels = np.random.default_rng(0).integers(0, 256, (4, 4, 3), np.uint8)
     if not np.allclose(found.normalise(pixels), preprocess_input(pixels.astype(np.float32)[None])[0], atol=1e-4):
         raise PipelineError(

@@ -41,3 +41,9 @@ def read(path: Path = paths.LABELS) -> Labels:
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     return Labels(tuple(row["name"] for row in rows), tuple(row["wnid"] for row in rows))
+
+
+def read_table(table: Path) -> list[tuple[str, int]]:
+    """Files and classes of a set of images, as `images` writes them."""
+    with table.open(encoding="utf-8", newline="") as file:
+        return [(row["file"], int(row["label"])) for row in csv.DictReader(file)]

@@ -5,11 +5,12 @@ import json
 import os
 import re
 from dataclasses import asdict
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 from pydantic_core import ErrorDetails
 
@@ -18,14 +19,20 @@ from stages.common.errors import PipelineError
 
 STRICT = ConfigDict(extra="forbid", strict=True)
 Positive = Annotated[int, Field(ge=1, le=1_000_000)]
+# Model and source that other keys describe, and that the pipeline makes itself.
+CUSTOM, TRAINED, SPLIT = "custom", "trained", "split"
+SMALL = "small"
 
 
-def _known_model(name: str) -> str:
-    if name not in zoo.NAMES:
-        close = difflib.get_close_matches(name, zoo.NAMES, n=3, cutoff=0.4)
-        hint = f"did you mean {' or '.join(close)}? " if close else ""
-        raise ValueError(f"unknown model {name!r}; {hint}valid names are {', '.join(zoo.NAMES)}")
-    return name
+def _one_of(names: tuple[str, ...]) -> AfterValidator:
+    def check(name: str) -> str:
+        if name not in names:
+            close = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
+            hint = f"did you mean {' or '.join(close)}? " if close else ""
+            raise ValueError(f"unknown model {name!r}; {hint}valid names are {', '.join(names)}")
+        return name
+
+    return AfterValidator(check)
 
 
 def _known_variant(name: str) -> str:
@@ -61,6 +68,20 @@ def _users_own(source: str) -> str:
     return source
 
 
+def _fraction(value: Any) -> Any:
+    """1/255 is no number to YAML."""
+    if isinstance(value, str) and re.fullmatch(r"\d+(\.\d+)? */ *\d+(\.\d+)?", value):
+        above, below = (Fraction(part.strip()) for part in value.split("/"))
+        return float(above / below) if below else value
+    return value
+
+
+def _no_zero(values: tuple[float, ...]) -> tuple[float, ...]:
+    if 0 in values:
+        raise ValueError("it should not be 0: pixels are divided by it")
+    return values
+
+
 def _share(value: float) -> float:
     if not 0 <= value < 1:
         raise ValueError("it should be a share from 0 to below 1: 0.01 is one percentage point")
@@ -73,6 +94,7 @@ def _fetchable(weights: str) -> str:
     return weights
 
 
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Source = Annotated[str, Field(min_length=1), AfterValidator(_pinned), AfterValidator(_users_own)]
 
 
@@ -80,8 +102,72 @@ Source = Annotated[str, Field(min_length=1), AfterValidator(_pinned), AfterValid
 class ModelParams:
     """Which model, and where its weights come from."""
 
-    name: Annotated[str, AfterValidator(_known_model)]
+    name: Annotated[str, _one_of((*zoo.NAMES, CUSTOM))]
     weights: Annotated[Source, AfterValidator(_fetchable)]
+    path: Source | None
+
+
+Number = Annotated[float, BeforeValidator(_fraction), Field(allow_inf_nan=False)]
+# One value for all channels, or one for each.
+Channels = Annotated[
+    tuple[Number, ...],
+    BeforeValidator(lambda value: tuple(value) if isinstance(value, (list, tuple)) else (value,)),
+    Field(min_length=1, max_length=3),
+]
+
+
+@dataclass(frozen=True, config=STRICT)
+class CustomParams:
+    """How a model of the user's takes its input and what it answers; null: as the model itself tells."""
+
+    labels: Source | None
+    input: Annotated[str, Field(min_length=1)] | None
+    output: Annotated[str, Field(min_length=1)] | None
+    other_inputs: dict[str, Any]
+    answers: Literal["probabilities", "logits"]
+    size: Annotated[tuple[Positive, ...], Field(min_length=2, max_length=2)] | None
+    resize: Literal["crop", "stretch", "pad"]
+    crop_fraction: Annotated[float, Field(gt=0, le=1)]
+    channels: Literal["rgb", "bgr", "gray"] | None
+    scale: Annotated[Channels, AfterValidator(_no_zero)] | None
+    mean: Channels | None
+    std: Annotated[Channels, AfterValidator(_no_zero)] | None
+
+
+@dataclass(frozen=True, config=STRICT)
+class SplitParams:
+    """One labelled source that is taken apart."""
+
+    source: Source | None
+    evaluation: Annotated[float, Field(gt=0, lt=1)]
+    seed: Seed
+
+
+@dataclass(frozen=True, config=STRICT)
+class AugmentParams:
+    """How training images are changed, another way each time they are seen."""
+
+    flip: bool
+    rotate_degrees: Annotated[float, Field(ge=0, le=180)]
+    shift: Annotated[float, AfterValidator(_share)]
+    zoom: Annotated[float, AfterValidator(_share)]
+
+
+@dataclass(frozen=True, config=STRICT)
+class TrainParams:
+    """How a model of the user's is trained."""
+
+    source: Source
+    backbone: Annotated[str, _one_of((SMALL, *zoo.NAMES))]
+    epochs: Positive
+    frozen_epochs: Annotated[int, Field(ge=0, le=1_000_000)]
+    patience: Positive
+    batch_size: Positive
+    learning_rate: Annotated[float, Field(gt=0, le=10)]
+    validation: Annotated[float, Field(gt=0, lt=1)]
+    class_weights: bool
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(_no_repeats)]
+    augment: AugmentParams
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -98,7 +184,7 @@ class CalibrationParams:
 
     source: Source
     images: Positive
-    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    seed: Seed
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -200,6 +286,9 @@ class Params:
     """All of params.yaml."""
 
     model: ModelParams
+    custom: CustomParams
+    split: SplitParams
+    train: TrainParams
     evaluation: EvaluationParams
     calibration: CalibrationParams
     variants: Annotated[
@@ -246,6 +335,39 @@ class Params:
                 "add it to variants, or set null"
             )
         return self
+
+    @model_validator(mode="after")
+    def _a_path_where_one_is_read(self) -> "Params":
+        if self.model.name == CUSTOM and self.model.path is None:
+            raise ValueError(
+                "`model.name` is custom, but `model.path` is null; set it to a SavedModel folder, a .keras, .h5 or "
+                ".onnx file, or to trained for what the stage `train` makes"
+            )
+        if self.model.name != CUSTOM and self.model.path is not None:
+            raise ValueError(
+                f"`model.path` is {self.model.path}, but `model.name` is {self.model.name}; set the name to custom, or "
+                "the path to null"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _a_split_of_something(self) -> "Params":
+        users = {"evaluation": self.evaluation.source, "calibration": self.calibration.source}
+        users |= {"train": self.train.source} if self.trains else {}
+        asked = [f"`{key}.source`" for key, source in users.items() if source == SPLIT]
+        if asked and self.split.source is None:
+            raise ValueError(f"{' and '.join(asked)} is split, but `split.source` is null; set it to labelled images")
+        if self.trains and users["evaluation"] != SPLIT and users["train"] == SPLIT:
+            raise ValueError(
+                "`train.source` is split, but `evaluation.source` is not, so that a part of the images would be used "
+                "for nothing; set evaluation.source to split, or train.source to the images"
+            )
+        return self
+
+    @property
+    def trains(self) -> bool:
+        """Whether the model is made by the stage `train`."""
+        return self.model.name == CUSTOM and self.model.path == TRAINED
 
     def engine_batch_sizes(self) -> tuple[int, ...]:
         """Every batch size that is ever served, smallest first."""
@@ -300,6 +422,7 @@ def _echo(error: ErrorDetails) -> bool:
 PLAIN_WORDS = {
     "tuple_type": "it should be a list, such as [a, b]",
     "too_short": "it should list at least one value",
+    "too_long": "it lists too many values",
     "string_too_short": "it should not be empty",
     "dataclass_type": "it should be a block of keys",
 }

@@ -10,6 +10,8 @@ ENVIRONMENT = Path("reports/environment.json")
 SOURCES = Path("reports/sources.json")
 DOWNLOAD = Path("reports/download.json")
 IMAGES = Path("reports/images.json")
+TRAIN = Path("reports/train.json")
+CURVES = Path("reports/training.csv")
 MODEL = Path("reports/model.json")
 ONNX_RECORD = Path("reports/onnx.json")
 BENCHMARK = Path("reports/benchmark.json")
@@ -27,10 +29,14 @@ WEIGHTS = Path("data/model")
 LABELS = WEIGHTS / "labels.csv"
 EVALUATION = Path("data/evaluation")
 CALIBRATION = Path("data/calibration")
+TRAINING = Path("data/train")
 SAVED_MODEL = Path("models/saved_model")
+TRAINED = Path("models/trained/model.keras")
+# Stem of the user's own model in data/model.
+OWN = "own"
 ONNX = Path("models/onnx/model.onnx")
 # Folders that belong to the pipeline: DVC and `make clean` remove what is in them.
-WRITTEN = (WEIGHTS, EVALUATION, CALIBRATION, Path("models"), Path("reports"))
+WRITTEN = (WEIGHTS, EVALUATION, CALIBRATION, TRAINING, Path("models"), Path("reports"))
 # In every variant's folder: what it is, and whether there is a model beside it.
 MANIFEST = "variant.json"
 

@@ -20,7 +20,7 @@ class Job:
     target: Path
     precision: str
     input_shape: tuple[int, int, int]
-    # Calibration images in full batches of the given size: float32 [size, height, width, 3].
+    # Calibration images in full batches of the given size: float32 [size, height, width, channels].
     calibration: Callable[[int], Iterator[Floats]]
     batch_sizes: tuple[int, ...]  # in order, smallest first
     options: dict[str, Any]
@@ -39,7 +39,7 @@ class Session(Protocol):
     on_gpu: bool
 
     def put(self, images: Floats) -> None:
-        """Set the input tensor, float32 [n, height, width, 3], on the runtime's device; n may change between calls."""
+        """Set the input tensor, float32 [n, height, width, channels], on the runtime's device; n may change."""
 
     def run(self) -> npt.NDArray[Any]:
         """Infer, and wait until the output tensor is a NumPy array of the model's own type."""
@@ -77,6 +77,6 @@ class Runtime(Protocol):
 
 
 def infer(session: Session, images: Floats) -> npt.NDArray[np.float32]:
-    """Probabilities [n, classes] of images [n, height, width, 3] from host to host."""
+    """Probabilities [n, classes] of images [n, height, width, channels] from host to host."""
     session.put(images)
     return session.probabilities(session.run())

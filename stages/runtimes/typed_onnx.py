@@ -77,7 +77,7 @@ class Feed:
     """A calibration image as ONNX Runtime's calibrators ask for it: once, and then no more."""
 
     def __init__(self, image: Floats) -> None:
-        """Hold one image, float32 [1, height, width, 3]."""
+        """Hold one image, float32 [1, height, width, channels]."""
         self._left = [{"images": image}]
 
     def get_next(self) -> dict[str, Floats] | None:
