@@ -1,6 +1,7 @@
 """The model's classes: index, WordNet id and name, as `download` writes them."""
 
 import csv
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +11,7 @@ from stages.common import files, paths
 
 @dataclass(frozen=True)
 class Labels:
-    """Names and WordNet ids of the classes, in the order of the model's outputs."""
+    """Names and WordNet ids (empty where a class has none), in the order of the model's outputs."""
 
     names: tuple[str, ...]
     wnids: tuple[str, ...]
@@ -19,15 +20,20 @@ class Labels:
         return len(self.names)
 
     def index(self, text: str) -> int | None:
-        """Class number of `7`, `n01514668` or `cock`; None for an unknown or ambiguous one."""
-        if text.isdecimal():
-            return int(text) if int(text) < len(self) else None
-        return self._known.get(text)
+        """Class number of `n01514668`, `cock` or `7`; None for an unknown or ambiguous one.
+
+        A class may be called `7`: its name goes before the number 7.
+        """
+        if text in self._known:
+            return self._known[text]
+        return int(text) if text.isdecimal() and int(text) < len(self) else None
 
     @cached_property
-    def _known(self) -> dict[str, int]:
-        unique = {name: index for index, name in enumerate(self.names) if self.names.count(name) == 1}
-        return unique | {wnid: index for index, wnid in enumerate(self.wnids)}
+    def _known(self) -> dict[str, int | None]:
+        """Names and WordNet ids; None for a name that several classes have."""
+        uses = Counter(self.names)
+        named = {name: index if uses[name] == 1 else None for index, name in enumerate(self.names)}
+        return named | {wnid: index for index, wnid in enumerate(self.wnids) if wnid}
 
 
 def write(labels: Labels, path: Path = paths.LABELS) -> None:
