@@ -2,6 +2,7 @@
 
 import csv
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +28,19 @@ class Labels:
         if text in self._known:
             return self._known[text]
         return int(text) if text.isdecimal() and int(text) < len(self) else None
+
+    def match(self, names: Sequence[str]) -> list[int | None]:
+        """Class number of each class of another list, by WordNet id or name; None for one that is not here.
+
+        If none is here and both lists are as long, they count the same classes: each has the number of its place.
+        """
+        found = [self._known.get(name) for name in names]
+        unnamed = len(names) == len(self) and not any(name in self._known for name in names)
+        return list(range(len(self))) if unnamed else found
+
+    def unknown(self, text: str) -> str:
+        """What to say of a label that `index` does not know."""
+        return f"unknown label {text!r} (allowed: 0 to {len(self) - 1}, a WordNet id, or a class name that is unique)"
 
     @cached_property
     def _known(self) -> dict[str, int | None]:

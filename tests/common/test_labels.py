@@ -44,6 +44,24 @@ def test_a_class_without_a_wordnet_id_is_not_found_by_an_empty_label() -> None:
     assert Labels(("cat", "dog"), ("", "")).index("") is None
 
 
+@pytest.mark.parametrize(
+    ("names", "numbers"),
+    [
+        (["cock", "n01440764"], [1, 0]),
+        (["cock", "dog"], [1, None]),
+        (["dog", "cat", "cow", "hen"], [0, 1, 2, 3]),
+        (["dog", "cat", "cow", "cock"], [None, None, None, 1]),
+        (["dog", "cat", "cow", "crane"], [None, None, None, None]),
+        (["0", "1"], [None, None]),
+    ],
+    ids=["known", "in part", "as many", "as many, in part", "as many, one ambiguous", "numbers are no names"],
+)
+def test_another_list_of_classes_is_matched_by_name_or_else_by_place(
+    tiny_labels: Labels, names: list[str], numbers: list[int | None]
+) -> None:
+    assert tiny_labels.match(names) == numbers
+
+
 def test_twenty_thousand_classes_are_looked_up_in_no_time() -> None:
     many = Labels(tuple(f"class {index}" for index in range(20_000)), ("",) * 20_000)
     start = time.perf_counter()
