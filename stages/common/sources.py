@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from stages.common import archives, files, images, paths, samples
+from stages.common import archives, files, imagenet, images, paths, samples
 from stages.common.errors import PipelineError
 from stages.common.labels import Labels
 from stages.common.photos import Photo as Photo  # stages take it from here
@@ -19,13 +19,22 @@ def labelled(source: str, labels: Labels, checkout: Path, work: Path) -> list[Ph
     if source == DIGITS:
         return _digits(labels, work)
     folder = _folder(source, checkout, work, is_class=lambda name: labels.index(name) is not None)
-    table = folder / "labels.csv"
-    photos, problems = _from_table(table, labels) if table.exists() else _from_folders(folder, labels)
+    photos, problems = _read(folder, labels)
     if problems:
         raise PipelineError(f"problems in {source} ({len(problems)}), mend or remove each:\n  " + "\n  ".join(problems))
     if not photos:
         raise PipelineError(f"{source} holds no images: it needs a labels.csv (file,label) or one sub-folder per class")
     return photos
+
+
+def _read(folder: Path, labels: Labels) -> tuple[list[Photo], list[str]]:
+    """The photographs of a folder in whichever layout, and what is wrong with single ones."""
+    table = folder / "labels.csv"
+    if table.exists():
+        return _from_table(table, labels)
+    if imagenet.validation_images(folder):
+        return imagenet.labelled(folder, labels)
+    return _from_folders(folder, labels)
 
 
 def unlabelled(source: str, checkout: Path, work: Path) -> list[Photo]:
