@@ -1,9 +1,9 @@
-"""Where photographs come from: samples inside wheels, a folder of the user's, or an archive by URL."""
+"""Where photographs come from: what a source in params.yaml means, and the layouts a folder may have."""
 
 from collections.abc import Callable
 from pathlib import Path
 
-from stages.common import archives, files, imagenet, images, paths, samples
+from stages.common import archives, datasets, files, imagenet, images, paths, records, samples
 from stages.common.errors import PipelineError
 from stages.common.labels import Labels
 from stages.common.photos import Photo as Photo  # stages take it from here
@@ -18,8 +18,10 @@ def labelled(source: str, labels: Labels, checkout: Path, work: Path) -> list[Ph
         return samples.evaluation(work)
     if source == DIGITS:
         return _digits(labels, work)
-    folder = _folder(source, checkout, work, is_class=lambda name: labels.index(name) is not None)
-    photos, problems = _read(folder, labels)
+    if source.startswith(datasets.PREFIX):
+        return datasets.labelled(source, labels, work / "tfds")
+    place = _place(source, checkout, work, is_class=lambda name: labels.index(name) is not None)
+    photos, problems = _read(place, labels, work / "records")
     if problems:
         raise PipelineError(f"problems in {source} ({len(problems)}), mend or remove each:\n  " + "\n  ".join(problems))
     if not photos:
@@ -27,14 +29,16 @@ def labelled(source: str, labels: Labels, checkout: Path, work: Path) -> list[Ph
     return photos
 
 
-def _read(folder: Path, labels: Labels) -> tuple[list[Photo], list[str]]:
-    """The photographs of a folder in whichever layout, and what is wrong with single ones."""
-    table = folder / "labels.csv"
+def _read(place: Path, labels: Labels, work: Path) -> tuple[list[Photo], list[str]]:
+    """The photographs of a file or folder in whichever layout, and what is wrong with single ones."""
+    table = place / "labels.csv"
     if table.exists():
         return _from_table(table, labels)
-    if imagenet.validation_images(folder):
-        return imagenet.labelled(folder, labels)
-    return _from_folders(folder, labels)
+    if found := records.shards(place):
+        return records.labelled(found, labels, work)
+    if imagenet.validation_images(place):
+        return imagenet.labelled(place, labels)
+    return _from_folders(place, labels)
 
 
 def unlabelled(source: str, checkout: Path, work: Path) -> list[Photo]:
@@ -43,7 +47,11 @@ def unlabelled(source: str, checkout: Path, work: Path) -> list[Photo]:
         return samples.calibration(work)
     if source == DIGITS:
         return [photo._replace(label=None) for photo in samples.digits(work)]
-    folder = _folder(source, checkout, work, is_class=lambda name: False)
+    if source.startswith(datasets.PREFIX):
+        return datasets.unlabelled(source, work / "tfds")
+    folder = _place(source, checkout, work, is_class=lambda name: False)
+    if found := records.shards(folder):
+        return records.unlabelled(found, work / "records")
     return [Photo(path, path.relative_to(folder).as_posix()) for path in images.files(folder)]
 
 
@@ -85,11 +93,11 @@ def _from_folders(folder: Path, labels: Labels) -> tuple[list[Photo], list[str]]
     return photos, problems
 
 
-def _folder(source: str, checkout: Path, work: Path, is_class: Callable[[str], bool]) -> Path:
-    """A folder on this disk that holds the images of `source`."""
+def _place(source: str, checkout: Path, work: Path, is_class: Callable[[str], bool]) -> Path:
+    """A folder on this disk that holds the images of `source`, or one TFRecord file."""
     if source.startswith(("http://", "https://")):
         return archives.fetch(source, work, is_class)
-    folder = paths.resolve(source, checkout)
-    if not folder.is_dir():
-        raise PipelineError(f"there is no folder {folder} (named in params.yaml as {source}): correct the path")
-    return folder
+    place = paths.resolve(source, checkout)
+    if not place.is_dir() and not (place.is_file() and records.shards(place)):
+        raise PipelineError(f"there is no folder {place} (named in params.yaml as {source}): correct the path")
+    return place
