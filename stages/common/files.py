@@ -48,6 +48,20 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) 
     write_text(path, text.getvalue())
 
 
+def read_csv(path: Path, *columns: str) -> list[tuple[int, dict[str, str]]]:
+    """Line numbers and rows of a table of the user's that has these columns; what a row leaves out is empty."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = csv.DictReader(file, restval="")
+            found = set(rows.fieldnames or ())
+            numbered: list[tuple[int, dict[str, str]]] = [(rows.line_num, row) for row in rows]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise PipelineError(f"{path} is not a CSV file in UTF-8 ({error}): save it as one") from None
+    if not set(columns) <= found:
+        raise PipelineError(f"{path} needs the columns {' and '.join(columns)} in its first line")
+    return numbered
+
+
 def read_json(path: Path) -> Any:
     """Read a record that another stage wrote; a missing or damaged one names the stage to run again."""
     try:

@@ -1,6 +1,8 @@
 """The model's classes: index, WordNet id and name, as `download` writes them."""
 
 import csv
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +12,7 @@ from stages.common import files, paths
 
 @dataclass(frozen=True)
 class Labels:
-    """Names and WordNet ids of the classes, in the order of the model's outputs."""
+    """Names and WordNet ids (empty where a class has none), in the order of the model's outputs."""
 
     names: tuple[str, ...]
     wnids: tuple[str, ...]
@@ -19,15 +21,33 @@ class Labels:
         return len(self.names)
 
     def index(self, text: str) -> int | None:
-        """Class number of `7`, `n01514668` or `cock`; None for an unknown or ambiguous one."""
-        if text.isdecimal():
-            return int(text) if int(text) < len(self) else None
-        return self._known.get(text)
+        """Class number of `n01514668`, `cock` or `7`; None for an unknown or ambiguous one.
+
+        A class may be called `7`: its name goes before the number 7.
+        """
+        if text in self._known:
+            return self._known[text]
+        return int(text) if text.isdecimal() and int(text) < len(self) else None
+
+    def match(self, names: Sequence[str]) -> list[int | None]:
+        """Class number of each class of another list, by WordNet id or name; None for one that is not here.
+
+        If none is here and both lists are as long, they count the same classes: each has the number of its place.
+        """
+        found = [self._known.get(name) for name in names]
+        unnamed = len(names) == len(self) and not any(name in self._known for name in names)
+        return list(range(len(self))) if unnamed else found
+
+    def unknown(self, text: str) -> str:
+        """What to say of a label that `index` does not know."""
+        return f"unknown label {text!r} (allowed: 0 to {len(self) - 1}, a WordNet id, or a class name that is unique)"
 
     @cached_property
-    def _known(self) -> dict[str, int]:
-        unique = {name: index for index, name in enumerate(self.names) if self.names.count(name) == 1}
-        return unique | {wnid: index for index, wnid in enumerate(self.wnids)}
+    def _known(self) -> dict[str, int | None]:
+        """Names and WordNet ids; None for a name that several classes have."""
+        uses = Counter(self.names)
+        named = {name: index if uses[name] == 1 else None for index, name in enumerate(self.names)}
+        return named | {wnid: index for index, wnid in enumerate(self.wnids) if wnid}
 
 
 def write(labels: Labels, path: Path = paths.LABELS) -> None:
