@@ -148,10 +148,10 @@ def preprocessing(height: int, width: int, channels: str, setting: CustomParams,
     for key, values in given.items():
         if len(values) not in (1, count):
             raise PipelineError(
-                f"custom.{key} has {len(values)} values, but an image has {count} channels: give {" or ".join(sorted({"1", str(count)}))}"
+                f"custom.{key} has {len(values)} values, but an image has {count} channels: give {' or '.join(sorted({'1', str(count)}))}"
             )
     scale, mean, std = (np.broadcast_to(values, count) for values in given.values())
-    factors, offsets = ([float(value) for value in values] for values in (scale / std, -mean / std))
+    factors, offsets = ([float(value) for value in values] for values in (scale / std, 0.0 - mean / std))
     resize = setting.resize, setting.crop_fraction
     return Preprocessing(height, width, *resize, tuple(factors), tuple(offsets), channels)
 

@@ -8,6 +8,8 @@ from stages.common.params import AugmentParams
 # image, until its shorter side is this small.
 FILTERS, LARGEST, SIDE = 16, 128, 7
 DROPOUT = 0.3
+# Of the statistics that batch normalisation keeps: Keras's 0.99 takes longer to settle than a small data set lasts.
+MOMENTUM = 0.9
 
 
 def small(tf: Any, shape: tuple[int, int, int], classes: int) -> Any:
@@ -18,7 +20,7 @@ def small(tf: Any, shape: tuple[int, int, int], classes: int) -> Any:
     while True:
         for _ in range(2):
             x = layers.Conv2D(filters, 3, padding="same", use_bias=False)(x)
-            x = layers.ReLU()(layers.BatchNormalization()(x))
+            x = layers.ReLU()(layers.BatchNormalization(momentum=MOMENTUM)(x))
         if side <= SIDE:
             break
         x = layers.MaxPool2D()(x)

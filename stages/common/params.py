@@ -364,6 +364,20 @@ class Params:
             )
         return self
 
+    @model_validator(mode="after")
+    def _what_training_prepares(self) -> "Params":
+        if not self.trains:
+            return self
+        if self.train.backbone == SMALL and self.custom.size is None:
+            raise ValueError("`model.path` is trained, but `custom.size` is null; set [height, width] to train for")
+        own = [key for key in ("size", "channels", "scale", "mean", "std") if getattr(self.custom, key) is not None]
+        if self.train.backbone != SMALL and own:
+            raise ValueError(
+                f"`custom.{own[0]}` is set, but the backbone {self.train.backbone} takes images as it was pretrained; "
+                "set null"
+            )
+        return self
+
     @property
     def trains(self) -> bool:
         """Whether the model is made by the stage `train`."""
