@@ -1,9 +1,7 @@
 """Classify the evaluation set with one variant: top-1, top-5 and every prediction."""
 
 import argparse
-import csv
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from stages.common import errors, files, images, labels, params, paths, sources, splits
+from stages.common import errors, files, images, labels, params, paths, sources
 from stages.common.errors import PipelineError
 from stages.common.params import SPLIT
 from stages.common.sources import Photo
@@ -76,62 +76,63 @@ class Sets(NamedTuple):
     evaluation: list[Photo]
     calibration: list[Photo]
     train: list[Photo]
-
-
-class Digests(NamedTuple):
-    """Of the pixels of each photograph, in the same order."""
-
-    evaluation: list[str]
-    calibration: list[str]
-    train: list[str]
+    # Of near duplicates in `train`, a number for each photograph.
+    groups: list[int]
 
 
 def gather(setting: params.Params, checkout: Path, work: Path) -> tuple[Sets, dict[str, Any] | None]:
     """Photographs of every set, and how a source was split; whatever is fetched lies below `work`."""
-    known, found, told = labels.read(), dict[str, list[Photo]](), None
+    from stages.common import splits  # takes a second to import, and most pipelines split nothing
 
     def fetch(name: str, source: str) -> list[Photo]:
         (work / name).mkdir()
-        return sources.labelled(source, known, checkout, work / name)
+        return sources.labelled(source, labels.read(), checkout, work / name)
 
-    wanted = {"evaluation": setting.evaluation.source} | ({"train": setting.train.source} if setting.trains else {})
-    if SPLIT in (*wanted.values(), setting.calibration.source) and setting.split.source:
+    exam, rest, lessons, told = list[Photo](), list[Photo](), list[Photo](), None
+    groups: dict[Photo, int] = {}
+    if setting.split.source and SPLIT in setting.image_sources().values():
         whole = fetch("split", setting.split.source)
-        rest, exam = splits.divide(whole, setting.split.evaluation, setting.split.seed)
-        found, told = {"train": rest, "evaluation": exam}, {"images": len(whole)} | asdict(setting.split)
-    evaluation, train = (
-        [] if name not in wanted else found[name] if wanted[name] == SPLIT else fetch(name, wanted[name])
-        for name in ("evaluation", "train")
-    )
-    return Sets(evaluation, _calibration(setting, found.get("train"), checkout, work), train), told
+        numbers = splits.near_duplicates(whole)
+        rest, exam = splits.divide(whole, numbers, setting.split.evaluation, setting.split.seed)
+        groups = dict(zip(whole, numbers, strict=True))
+        told = asdict(setting.split) | {"images": len(whole), "near_duplicates": len(whole) - len(set(numbers))}
+    if setting.evaluation.source != SPLIT:
+        exam = fetch("evaluation", setting.evaluation.source)
+    if setting.trains and setting.train.source == SPLIT:
+        lessons = rest
+    elif setting.trains:
+        lessons = fetch("train", setting.train.source)
+        groups = dict(zip(lessons, splits.near_duplicates(lessons), strict=True))
+    tune = _calibration(setting, rest, checkout, work)
+    return Sets(exam, tune, lessons, [groups[photo] for photo in lessons]), told
 
 
-def _calibration(setting: params.Params, rest: list[Photo] | None, checkout: Path, work: Path) -> list[Photo]:
+def _calibration(setting: params.Params, rest: list[Photo], checkout: Path, work: Path) -> list[Photo]:
     wanted = setting.calibration
-    if wanted.source == sources.SAMPLE:
-        (work / "calibration").mkdir()
-        return sources.unlabelled(wanted.source, checkout, work / "calibration")
-    if wanted.source != SPLIT or rest is None:
+    if wanted.source != SPLIT:
         (work / "calibration").mkdir()
         rest = sources.unlabelled(wanted.source, checkout, work / "calibration")
+    if wanted.source == sources.SAMPLE:
+        return rest
     if len(rest) < wanted.images:
         raise PipelineError(
             f"calibration.images asks for {wanted.images}, but {wanted.source} holds {len(rest)} images"
         )
+    from stages.common import splits
+
     return splits.choose(rest, wanted.images, wanted.seed)
 
 
 def collect(setting: params.Params, checkout: Path, work: Path) -> dict[str, Any]:
     """All sets, checked and written; their counts, seeds and digests."""
     sets, split = gather(setting, checkout, work)
-    digests = Digests(*(pixel_digests(photos) for photos in sets))
-    exam, tune, lessons = (dict(zip(*pair, strict=True)) for pair in zip(digests, sets, strict=True))
+    photos = (sets.evaluation, sets.calibration, sets.train)
+    digests = [pixel_digests(found) for found in photos]
+    exam, tune, lessons = (dict(zip(*pair, strict=True)) for pair in zip(digests, photos, strict=True))
     refuse_overlap(exam, tune, "calibration")
     refuse_overlap(exam, lessons, "train")
-    for photos, target in ((sets.evaluation, paths.EVALUATION), (sets.train, paths.TRAINING)):
-        with files.new_directory(target) as folder:
-            copy(photos, folder)
-            files.write_csv(folder / "labels.csv", ("file", "label"), ((photo.name, photo.label) for photo in photos))
+    write(sets.evaluation, paths.EVALUATION)
+    write(sets.train, paths.TRAINING, sets.groups)
     calibration = setting.calibration
     with files.new_directory(paths.CALIBRATION) as folder:
         if calibration.source == sources.SAMPLE:
@@ -139,11 +140,21 @@ def collect(setting: params.Params, checkout: Path, work: Path) -> dict[str, Any
         else:
             copy(sets.calibration, folder)
     return {
-        "evaluation": {"source": setting.evaluation.source} | described(digests.evaluation, sets.evaluation),
+        "evaluation": {"source": setting.evaluation.source} | described(digests[0], sets.evaluation),
         "calibration": asdict(calibration) | {"digest": files.tree_digest(paths.CALIBRATION)},
-        "train": {"source": setting.train.source} | described(digests.train, sets.train) if setting.trains else None,
+        "train": {"source": setting.train.source} | described(digests[2], sets.train) if setting.trains else None,
         "split": split,
     }
+
+
+def write(photos: list[Photo], target: Path, groups: list[int] | None = None) -> None:
+    """The files of a labelled set beside a labels.csv, with the groups of near duplicates if they are given."""
+    header = ("file", "label", *(["group"] if groups is not None else []))
+    numbers = [[group] for group in groups] if groups is not None else [[]] * len(photos)
+    with files.new_directory(target) as folder:
+        copy(photos, folder)
+        rows = [(photo.name, photo.label, *number) for photo, number in zip(photos, numbers, strict=True)]
+        files.write_csv(folder / "labels.csv", header, rows)
 
 
 def described(digests: list[str], photos: list[Photo]) -> dict[str, Any]:

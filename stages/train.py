@@ -8,9 +8,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from stages.common import classifiers, errors, files, images, isolate, keras_models, labels, networks, params, paths
-from stages.common import splits, zoo
-from stages.common.errors import PipelineError
+from stages.common import (
+    classifiers,
+    errors,
+    files,
+    images,
+    isolate,
+    keras_models,
+    labels,
+    networks,
+    params,
+    paths,
+    zoo,
+)
 from stages.common.images import Preprocessing
 from stages.common.params import SMALL, Params, TrainParams
 from stages.common.photos import Photo
@@ -31,13 +41,12 @@ class Sets(NamedTuple):
 
 
 def photographs(setting: TrainParams, seed: int) -> Sets:
-    """The training images, a share of each class set apart."""
-    rows = labels.read_table(paths.TRAINING / "labels.csv")
-    found = [Photo(paths.TRAINING / name, name, label) for name, label in rows]
-    sets = Sets(*splits.divide(found, setting.validation, seed))
-    if not sets.validation:
-        raise PipelineError(f"{len(found)} training images are too few to set {setting.validation:g} of them apart")
-    return sets
+    """The training images, a share of each class set apart; near duplicates are on one side."""
+    from stages.common import splits  # takes a second to import, and most pipelines train nothing
+
+    rows = [row for _, row in files.read_csv(paths.TRAINING / "labels.csv", "file", "label", "group")]
+    found = [Photo(paths.TRAINING / row["file"], row["file"], int(row["label"])) for row in rows]
+    return Sets(*splits.divide(found, [int(row["group"]) for row in rows], setting.validation, seed))
 
 
 def network_for(tf: Any, setting: Params, classes: int) -> tuple[Any, Preprocessing]:

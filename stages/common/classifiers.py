@@ -147,8 +147,9 @@ def preprocessing(height: int, width: int, channels: str, setting: CustomParams,
     given = {"scale": setting.scale or (pixel,), "mean": setting.mean or (0.0,), "std": setting.std or (1.0,)}
     for key, values in given.items():
         if len(values) not in (1, count):
+            allowed = "1" if count == 1 else f"1 or {count}"
             raise PipelineError(
-                f"custom.{key} has {len(values)} values, but an image has {count} channels: give {' or '.join(sorted({'1', str(count)}))}"
+                f"custom.{key} has {len(values)} values, but an image has {count} channels: give {allowed}"
             )
     scale, mean, std = (np.broadcast_to(values, count) for values in given.values())
     factors, offsets = ([float(value) for value in values] for values in (scale / std, 0.0 - mean / std))
@@ -159,7 +160,7 @@ def preprocessing(height: int, width: int, channels: str, setting: CustomParams,
 def _refuse_changed_pixels(found: Preprocessing) -> None:
     if {*found.scale} != {1.0} or any(found.offset):
         raise PipelineError(
-            "the model takes uint8 pixels as they are, but custom.scale, mean and std would change them: set them to null"
+            "the model takes uint8 pixels as they are, but custom.scale, mean and std would change them: set null"
         )
 
 
@@ -197,8 +198,7 @@ def _refuse_other_kind(found: Any, result: str, answers: str) -> None:
         told = f"adds up to {sums[0]:.3g} for an image" if found.shape[1] > 1 else f"is {found[0, 0]:.3g}"
         raise PipelineError(
             f"the model's output {result} {told} and ranges from {found.min():.3g} to {found.max():.3g}, which are no "
-            "probabilities of one class among several: if they are scores before softmax or sigmoid, set custom.answers "
-            "to logits"
+            "probabilities of one class among several: for scores before softmax or sigmoid set custom.answers to logits"
         )
     if answers == "logits" and alike and found.shape[1] > 1:
         raise PipelineError(

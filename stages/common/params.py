@@ -352,12 +352,11 @@ class Params:
 
     @model_validator(mode="after")
     def _a_split_of_something(self) -> "Params":
-        users = {"evaluation": self.evaluation.source, "calibration": self.calibration.source}
-        users |= {"train": self.train.source} if self.trains else {}
+        users = self.image_sources()
         asked = [f"`{key}.source`" for key, source in users.items() if source == SPLIT]
         if asked and self.split.source is None:
             raise ValueError(f"{' and '.join(asked)} is split, but `split.source` is null; set it to labelled images")
-        if self.trains and users["evaluation"] != SPLIT and users["train"] == SPLIT:
+        if users["evaluation"] != SPLIT and users.get("train") == SPLIT:
             raise ValueError(
                 "`train.source` is split, but `evaluation.source` is not, so that a part of the images would be used "
                 "for nothing; set evaluation.source to split, or train.source to the images"
@@ -382,6 +381,11 @@ class Params:
     def trains(self) -> bool:
         """Whether the model is made by the stage `train`."""
         return self.model.name == CUSTOM and self.model.path == TRAINED
+
+    def image_sources(self) -> dict[str, str]:
+        """Where the images of each set come from, by its block."""
+        found = {"evaluation": self.evaluation.source, "calibration": self.calibration.source}
+        return found | ({"train": self.train.source} if self.trains else {})
 
     def engine_batch_sizes(self) -> tuple[int, ...]:
         """Every batch size that is ever served, smallest first."""
