@@ -121,6 +121,7 @@ class Repeat:
             action(name)
         except PipelineError as error:
             self.failed[name] = str(error)
+            self._workers[name].close()  # else it would hold its GPU memory, and count as somebody else's process
 
     def gpu_record(self, name: str) -> dict[str, Any] | None:
         """Memory of the process by NVML, and the state of the GPU after each block; null for a variant on the CPU."""

@@ -20,6 +20,10 @@ class FakeWorker:
         self.name, self.log, self.ms, self.fails_at, self.warm_ms = name, log, ms, fails_at, ms
         self.requests = 0
         self.gpu_peak: int | None = None
+        self.closed = False
+
+    def close(self) -> None:
+        self.closed = True
 
     def ask(self, request: Any) -> Any:
         self.log.append((self.name, request))
@@ -158,7 +162,7 @@ def test_a_variant_that_fails_is_dropped_with_its_reason_and_the_others_finish(f
     reason = "its process was ended by SIGKILL, probably for lack of memory"
     assert found.failed == {"bad": reason}
     assert record(found, "bad") == {"status": "failed", "reason": reason}
-    assert bad.requests == fails_at
+    assert bad.requests == fails_at and bad.closed
     for name in ("good", "fine"):
         assert record(found, name)["status"] == "ok"
         assert len(found.times(name, 1, "latency")) == 20
@@ -213,6 +217,19 @@ def test_a_process_that_joins_the_gpu_later_is_counted() -> None:
     # None at the start; at the end two, of which one is the worker itself.
     assert record(raced(setting(), Joined(-1, ()), there=worker), "there")["gpu"]["other_processes"] == 0
     assert record(raced(setting(), Joined(0, ()), there=worker), "there")["gpu"]["other_processes"] == 1
+
+
+def test_a_worker_that_failed_leaves_the_gpu_and_is_no_stranger_on_it() -> None:
+    workers = {"fine": FakeWorker("fine", []), "bad": FakeWorker("bad", [], fails_at=2)}
+    for worker in workers.values():
+        worker.gpu_peak = 77
+
+    class Watched(FakeGpu):
+        def processes(self) -> int:
+            return sum(worker.requests > 0 and not worker.closed for worker in workers.values())
+
+    found = raced(setting(), Watched(0, ()), **workers)
+    assert record(found, "fine")["gpu"]["other_processes"] == 0
 
 
 def test_all_variants_may_fail() -> None:
