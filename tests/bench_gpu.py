@@ -267,9 +267,10 @@ def variant_cells(name: str, runs: list[Summary]) -> dict[str, str]:
     """One line of the table."""
     rows = [next(row for row in summary["rows"] if row["variant"] == name) for summary in runs]
     row = next((row for row in rows if row["status"] != "ok"), rows[0])
-    cells = {"variant": name, "status": table.status(row)}
     if row["status"] != "ok":
-        return cells | {"status": f"{row['status']}: {row['reason']}"}
+        return {"variant": name, "status": f"{row['status']}: {row['reason']}"}
+    doubts = dict.fromkeys(doubt for row in rows for doubt in table.doubts(row))
+    cells = {"variant": name, "status": ", ".join(["ok", *doubts])}
     cells |= {"top-1 %": f"{100 * row['top1']:.2f}", "agreement %": f"{100 * row['agreement']:.1f}"}
     for size in row["latency"]:
         p50s = [r["latency"][size]["p50_ms"] for r in rows]

@@ -132,9 +132,18 @@ def _engine(r: Record, size: int) -> list[str]:
 
 def status(r: Record) -> str:
     """The status, with what makes a measurement doubtful."""
+    return ", ".join([r["status"], *doubts(r)])
+
+
+def doubts(r: Record) -> list[str]:
+    """What makes a measurement doubtful, in a word each."""
     gpu = r["details"]["gpu"] or {}
-    doubts = ["throttled"] * bool(gpu.get("throttled_states")) + ["shared GPU"] * bool(gpu.get("other_processes"))
-    return ", ".join([r["status"], *doubts, *["unsteady"] * bool(_unsteady(r))])
+    found = {
+        "throttled": gpu.get("throttled_states"),
+        "shared GPU": gpu.get("other_processes"),
+        "unsteady": _unsteady(r),
+    }
+    return [doubt for doubt, cause in found.items() if cause]
 
 
 def _kept_in_fp32(r: Record) -> list[str]:
