@@ -224,8 +224,8 @@ def page(name: str, summaries: list[Summary]) -> str:
 
 def section(runs: list[Summary]) -> list[str]:
     """One model: the repeats with all variants, then the rows with TF32 off."""
-    full = [summary for summary in runs if len(summary["rows"]) == len(runs[0]["rows"])]
-    first = full[0]
+    first = runs[0]
+    full = [summary for summary in runs if measured(summary) == measured(first)]
     harness = next((summary["harness"] for summary in runs if "harness" in summary), {})
     repeats = (
         f"median of the p50 of {len(full)} repeats of the whole benchmark, each with fresh processes, and in brackets "
@@ -240,12 +240,19 @@ def section(runs: list[Summary]) -> list[str]:
         "",
         *grid([variant_cells(name, full) for name in (row["variant"] for row in first["rows"])]),
     ]
-    for summary in runs[len(full) :]:
+    for summary in [summary for summary in runs if measured(summary) != measured(first)]:
         off = [variant_cells(row["variant"], [summary]) for row in summary["rows"]]
         lines += ["", "TF32 off (one run):", "", *grid(off)]
     for variant, found in harness.items():
         lines += ["", harness_line(variant, found)]
     return lines
+
+
+def measured(summary: Summary) -> list[tuple[str, Any]]:
+    """What a run and its repeats have in common: the variants, and whether those in FP32 used TF32."""
+    return [
+        (row["variant"], row["details"].get("tf32") if row["precision"] == "fp32" else None) for row in summary["rows"]
+    ]
 
 
 def harness_line(variant: str, found: dict[str, Any]) -> str:

@@ -36,3 +36,13 @@ def test_a_doubt_of_any_repeat_is_told(h100: Runs) -> None:
 def test_a_repeat_that_failed_is_told_with_its_reason(h100: Runs) -> None:
     row(h100[2], "tftrt-fp16").update(status="failed", reason="benchmark: gone")
     assert bench_gpu.variant_cells("tftrt-fp16", h100[:3])["status"] == "failed: benchmark: gone"
+
+
+def test_the_rows_with_tf32_off_are_no_repeat_even_if_they_are_as_many(h100: Runs) -> None:
+    for run in h100:
+        run["rows"] = [found for found in run["rows"] if found["variant"] in ("savedmodel-fp32", "tftrt-fp32")]
+    text = "\n".join(bench_gpu.section(h100))
+    assert "median of the p50 of 3 repeats" in text
+    assert text.count("TF32 off (one run):") == 1
+    whole = (bench_gpu.RESULTS / "h100.md").read_text()
+    assert all(line in whole for line in text.splitlines() if line.startswith("| savedmodel-fp32 "))
