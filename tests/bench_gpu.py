@@ -1,4 +1,4 @@
-"""Measure both zoo models on this machine's GPU: `make bench-gpu NAME=h100`.
+"""Measure both zoo models on this machine's GPU: `make bench-gpu NAME=h100 SETTINGS='evaluation.source=~/photos'`.
 
 Each model runs through the whole pipeline in a copy of this checkout, then its benchmark twice more with fresh
 processes, then the FP32 rows with TF32 off. `measure MODEL PART.json [key=value...]` does one model, with other
@@ -39,6 +39,8 @@ FP32 = {
     "tftrt.tf32": False,
     "tensorrt.tf32": False,
 }
+# What makes a part; the model, the part and the settings follow.
+COMMAND = ("python", "-m", "tests.bench_gpu", "measure")
 
 Summary = dict[str, Any]
 
@@ -78,8 +80,12 @@ def measure(model: str, settings: dict[str, Any], folder: Path, out: Path) -> No
     out.parent.mkdir(parents=True, exist_ok=True)
     shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(".gpu", ".venv", "mlflow.db", "cache", "tmp"))
     edit(folder, SETTINGS | {"model.name": model} | settings)
-    chosen = [f"{key}={json.dumps(value) if isinstance(value, list) else value}" for key, value in settings.items()]
-    command = shlex.join(["python", "-m", "tests.bench_gpu", "measure", model, "PART.json", *chosen])
+    # Without spaces, so that SETTINGS holds them as they are.
+    chosen = [
+        f"{key}={json.dumps(value, separators=(',', ':')) if isinstance(value, list) else value}"
+        for key, value in settings.items()
+    ]
+    command = shlex.join([*COMMAND, model, "PART.json", *chosen])
     found: list[Summary] = []
 
     def keep(summary: Summary) -> None:
@@ -203,14 +209,16 @@ def page(name: str, summaries: list[Summary]) -> str:
     machine = summaries[0]["environment"]
     digest = store.digest(machine)
     gpu = machine["gpus"][0]
+    settings = " ".join(shlex.split(summaries[0]["command"])[len(COMMAND) + 2 :])
+    called = f"make bench-gpu NAME={name}" + (f" SETTINGS={shlex.quote(settings)}" if settings else "")
     lines = [
         f"# {gpu['name']}",
         "",
         f"Driver {machine['driver']}, compute capability {gpu['compute_capability']}, TensorFlow "
         f"{machine['tensorflow']['version']}, TensorRT {machine['tensorrt']['loaded']}, {machine['cpu']}, "
         f"{machine['cores']} cores; environment digest `{digest}`.",
-        f"Raw: [{name}.json]({name}.json), the `summary.json` of every run. Both made by `make bench-gpu NAME={name}`, "
-        "or by its commands, one model for each GPU:",
+        f"Raw: [{name}.json]({name}.json), the `summary.json` of every run. Both made by `{called}`, or by its "
+        "commands, one model for each GPU:",
         "",
         "```console",
         *dict.fromkeys(summary["command"] for summary in summaries),

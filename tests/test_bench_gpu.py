@@ -1,8 +1,11 @@
 import json
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from stages.common import files
 from tests import bench_gpu
 
 Runs = list[dict[str, Any]]
@@ -46,3 +49,46 @@ def test_the_rows_with_tf32_off_are_no_repeat_even_if_they_are_as_many(h100: Run
     assert text.count("TF32 off (one run):") == 1
     whole = (bench_gpu.RESULTS / "h100.md").read_text()
     assert all(line in whole for line in text.splitlines() if line.startswith("| savedmodel-fp32 "))
+
+
+def test_the_page_says_how_make_was_called(h100: Runs) -> None:
+    assert "Both made by `make bench-gpu NAME=h100 SETTINGS='evaluation.source=~/photos'`, or" in bench_gpu.page(
+        "h100", h100
+    )
+    for run in h100:
+        run["command"] = "python -m tests.bench_gpu measure mobilenet_v2 PART.json"
+    assert "Both made by `make bench-gpu NAME=h100`, or" in bench_gpu.page("h100", h100)
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Path:
+    """A checkout whose environment is there, with a Python that writes down what it is called with."""
+    for name in ("Makefile", "requirements"):
+        (tmp_path / name).symlink_to(bench_gpu.ROOT / name)
+    python = tmp_path / ".venv/bin/python"
+    files.write_text(python, '#!/bin/sh\nprintf "%s\\n" "$*" >> calls\n')
+    python.chmod(0o755)
+    for name in ("made", "runs"):
+        (tmp_path / ".venv" / name).touch()
+    (tmp_path / "docs/results").mkdir(parents=True)
+    return tmp_path
+
+
+def test_make_hands_its_settings_on(made: Path) -> None:
+    for model in bench_gpu.MODELS:
+        (made / f"docs/results/.mine.{model}.part").touch()
+    settings = "evaluation.source=~/photos 'benchmark.batch_sizes=[1, 8]'"
+    subprocess.run(["make", "bench-gpu", "NAME=mine", f"SETTINGS={settings}"], cwd=made, check=True)
+    calls = (made / "calls").read_text().splitlines()
+    parts = {model: f"docs/results/.mine.{model}.part" for model in bench_gpu.MODELS}
+    told = "evaluation.source=~/photos benchmark.batch_sizes=[1, 8]"
+    assert [call for call in calls if " measure " in call] == [
+        f"-m tests.bench_gpu measure {model} {part} {told}" for model, part in parts.items()
+    ]
+    assert calls[-1].startswith("-m tests.bench_gpu render mine docs/results/.mine.")
+
+
+def test_make_measures_without_settings(made: Path) -> None:
+    subprocess.run(["make", "bench-gpu", "NAME=mine"], cwd=made, check=False, capture_output=True)
+    first = (made / "calls").read_text().splitlines()[0]
+    assert first == "-m tests.bench_gpu measure mobilenet_v2 docs/results/.mine.mobilenet_v2.part"
