@@ -89,7 +89,7 @@ def _tensorrt() -> dict[str, Any]:
             loaded = f"{number // 1000}.{number // 100 % 10}.{number % 100}"
             break
         except OSError as error:
-            missing = str(error)
+            missing = missing or str(error)  # that of the wheel, if there is one, says more than that of the system
     return {"linked": linked and linked[1], "loaded": loaded, "missing": None if loaded else missing}
 
 

@@ -50,7 +50,7 @@ def _no_tensorrt(environment: dict[str, Any]) -> str | None:
         return f"TF-TRT needs TensorRT 8.5, and this environment has {found}: `make repro` alone brings 8.5"
     if tensorrt["loaded"] is None:
         hint = " (its wheel exists for Python 3.10, not for 3.11)" if environment["python"] == "3.11" else ""
-        return f"the TensorRT library was not found{hint}: {tensorrt['missing']}"
+        return f"the TensorRT library does not load{hint}: {tensorrt['missing']}"
     return None
 
 

@@ -34,7 +34,7 @@ def test_a_tensorflow_without_tensorrt_is_named(machine: Machine) -> None:
 def test_a_missing_library_is_named_with_the_python_that_has_it(machine: Machine, python: str, hint: str) -> None:
     tensorrt = {"linked": "8.5.3.1", "loaded": None, "missing": "libnvinfer.so.8: cannot open shared object file"}
     assert tftrt.unavailable("fp32", machine | {"tensorrt": tensorrt, "python": python}) == (
-        f"the TensorRT library was not found{hint}: libnvinfer.so.8: cannot open shared object file"
+        f"the TensorRT library does not load{hint}: libnvinfer.so.8: cannot open shared object file"
     )
 
 
