@@ -78,8 +78,8 @@ def _tensorflow_build() -> dict[str, Any]:
 
 
 def _tensorrt() -> dict[str, Any]:
-    """TensorRT that TensorFlow's extra was made with, and the one that loads here."""
-    linked = next(filter(None, (re.match(r"tensorrt\s*\(?==([\d.]+)", line) for line in _requirements())), None)
+    """TensorRT that TensorFlow's extra requires of pip, and the one that loads here."""
+    required = next(filter(None, (re.match(r"tensorrt\s*\(?==([\d.]+)", line) for line in _requirements())), None)
     folder = importlib.util.find_spec("tensorrt")
     places = [Path(place) / TENSORRT_LIBRARY for place in (folder.submodule_search_locations or [] if folder else [])]
     loaded, missing = None, None
@@ -90,7 +90,7 @@ def _tensorrt() -> dict[str, Any]:
             break
         except OSError as error:
             missing = missing or str(error)  # that of the wheel, if there is one, says more than that of the system
-    return {"linked": linked and linked[1], "loaded": loaded, "missing": None if loaded else missing}
+    return {"required": required and required[1], "loaded": loaded, "missing": None if loaded else missing}
 
 
 def _tensorrt_python() -> dict[str, Any] | None:

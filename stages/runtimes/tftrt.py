@@ -57,11 +57,12 @@ def _no_tensorrt(environment: dict[str, Any]) -> str | None:
 def convert(job: Job) -> dict[str, Any]:
     """Convert, build one engine for each batch size, save both, and prove it from the saved files."""
     tf = tensorflow(tf32=job.options["tf32"])
+    versions = proof.tensorrt_versions()
     converter = _converter(job)
     seconds = _build(tf, converter, job)
     converter.save(str(job.target), save_gpu_specific_engines=True)
     files.write_json(job.target / BATCH_SIZES, job.batch_sizes)
-    return {"tf32": job.options["tf32"]} | seconds | proof.of(converter, job) | part_sizes(job.target)
+    return {"tf32": job.options["tf32"]} | versions | seconds | proof.of(converter, job) | part_sizes(job.target)
 
 
 def _converter(job: Job) -> Any:

@@ -17,7 +17,7 @@ def test_nothing_is_missing_on_a_machine_that_has_all(machine: Machine, precisio
 
 
 def test_no_gpu_is_the_first_reason(no_gpu: Machine) -> None:
-    nothing = no_gpu | {"tensorrt": {"linked": None, "loaded": None, "missing": "libnvinfer.so.8"}}
+    nothing = no_gpu | {"tensorrt": {"required": None, "loaded": None, "missing": "libnvinfer.so.8"}}
     assert tftrt.unavailable("int8", nothing) == "no NVIDIA GPU (no NVIDIA driver answers on this machine)"
 
 
@@ -32,14 +32,14 @@ def test_a_tensorflow_without_tensorrt_is_named(machine: Machine) -> None:
     ("python", "hint"), [("3.10", ""), ("3.11", " (its wheel exists for Python 3.10, not for 3.11)")]
 )
 def test_a_missing_library_is_named_with_the_python_that_has_it(machine: Machine, python: str, hint: str) -> None:
-    tensorrt = {"linked": "8.5.3.1", "loaded": None, "missing": "libnvinfer.so.8: cannot open shared object file"}
+    tensorrt = {"required": "8.5.3.1", "loaded": None, "missing": "libnvinfer.so.8: cannot open shared object file"}
     assert tftrt.unavailable("fp32", machine | {"tensorrt": tensorrt, "python": python}) == (
         f"the TensorRT library does not load{hint}: libnvinfer.so.8: cannot open shared object file"
     )
 
 
 def test_a_newer_tensorrt_is_another_environments(machine: Machine) -> None:
-    tensorrt = {"linked": None, "loaded": None, "missing": "libnvinfer.so.8: cannot open shared object file"}
+    tensorrt = {"required": None, "loaded": None, "missing": "libnvinfer.so.8: cannot open shared object file"}
     for version, rtx, told in (("11.4.0.106", False, "11.4.0.106"), ("1.7.1", True, "TensorRT-RTX 1.7.1")):
         newer = {"tensorrt": tensorrt, "tensorrt_python": {"version": version, "rtx": rtx}}
         assert tftrt.unavailable("fp16", machine | newer) == (
