@@ -43,7 +43,7 @@ class Repeat:
         self.loaded: dict[str, dict[str, Any]] = {}
         self.warm: dict[tuple[str, int], dict[str, Any]] = {}
         self.blocks: dict[tuple[str, int, str], list[list[float]]] = defaultdict(list)
-        self.gpu_bytes: dict[str, int] = defaultdict(int)
+        self.gpu_bytes: dict[str, int] = {}
         self.gpu_states: dict[str, list[State]] = defaultdict(list)
 
     def run(self) -> None:
@@ -107,9 +107,11 @@ class Repeat:
 
     def _ask(self, name: str, *request: Any) -> Any:
         """The worker's answer. Only one works at a time, so what GPU memory grows meanwhile is its own."""
-        before = self._gpu.used_bytes() if self._gpu else 0
+        before = self._gpu.used_bytes() if self._gpu else None
         answer = self._workers[name].ask(request)
-        self.gpu_bytes[name] += self._gpu.used_bytes() - before if self._gpu else 0
+        after = self._gpu.used_bytes() if self._gpu else None
+        if before is not None and after is not None:
+            self.gpu_bytes[name] = self.gpu_bytes.get(name, 0) + after - before
         return answer
 
     def _each(self, action: Callable[[str], None]) -> None:
@@ -128,7 +130,7 @@ class Repeat:
         if self._gpu is None or not self.loaded[name]["on_gpu"]:
             return None
         return {
-            "process_memory_bytes": self.gpu_bytes[name],
+            "process_memory_bytes": self.gpu_bytes.get(name),
             "other_processes": self._other_processes,
             "states": [asdict(state) for state in self.gpu_states[name]],
         }
@@ -172,7 +174,7 @@ def _joined(gpus: Sequence[dict[str, Any] | None]) -> dict[str, Any] | None:
     found = [gpu for gpu in gpus if gpu]
     if not found:
         return None
-    largest = {name: max(gpu[name] for gpu in found) for name in ("process_memory_bytes", "other_processes")}
+    largest = {name: _largest([gpu[name] for gpu in found]) for name in ("process_memory_bytes", "other_processes")}
     return largest | {"states": [state for gpu in found for state in gpu["states"]]}
 
 

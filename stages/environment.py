@@ -52,7 +52,7 @@ def _nvidia() -> tuple[str | None, list[dict[str, Any]], str | None]:
     try:
         with nvml.session() as gpus:
             hidden = "CUDA_VISIBLE_DEVICES hides every device" if "CUDA_VISIBLE_DEVICES" in os.environ else None
-            missing = None if gpus else hidden or "its driver lists no device"
+            missing = None if gpus else hidden or "its driver lists no device that answers"
             return nvml.driver(), [gpu.describe() for gpu in gpus], missing
     except pynvml.NVMLError as error:
         return None, [], f"its driver does not answer: {error}"

@@ -303,7 +303,7 @@ def variant_cells(name: str, runs: list[Summary]) -> dict[str, str]:
     for part in ("variables", "graph", "engine"):
         cells[f"{part} MB"] = f"{details[f'{part}_bytes'] / 1e6:.1f}" if f"{part}_bytes" in details else ""
     cells["on disk MB"] = f"{row['size_bytes'] / 1e6:.1f}"
-    cells["GPU memory MB"] = f"{details['gpu']['process_memory_bytes'] / 1e6:.0f}" if details["gpu"] else ""
+    cells["GPU memory MB"] = table.number((details["gpu"] or {}).get("process_memory_bytes"), 1e-6, 0)
     return cells
 
 

@@ -36,6 +36,11 @@ def test_a_doubt_of_any_repeat_is_told(h100: Runs) -> None:
     assert bench_gpu.variant_cells("tftrt-fp32", repeats)["status"] == "ok"
 
 
+def test_gpu_memory_that_nvml_does_not_tell_is_an_empty_cell(h100: Runs) -> None:
+    row(h100[0], "tftrt-fp16")["details"]["gpu"]["process_memory_bytes"] = None
+    assert bench_gpu.variant_cells("tftrt-fp16", h100[:3])["GPU memory MB"] == ""
+
+
 def test_a_repeat_that_failed_is_told_with_its_reason(h100: Runs) -> None:
     row(h100[2], "tftrt-fp16").update(status="failed", reason="benchmark: gone")
     assert bench_gpu.variant_cells("tftrt-fp16", h100[:3])["status"] == "failed: benchmark: gone"

@@ -206,6 +206,18 @@ def test_a_gpu_that_nvml_does_not_show_is_not_recorded_as_empty() -> None:
     assert record(raced(setting(), None, there=worker), "there")["gpu"] is None
 
 
+def test_gpu_memory_that_nvml_does_not_tell_is_unknown() -> None:
+    class Silent(FakeGpu):
+        def used_bytes(self) -> None:  # type: ignore[override]
+            return None
+
+    worker = FakeWorker("there", [])
+    worker.gpu_peak = 77
+    repeats = [raced(setting(), gpu, there=worker) for gpu in (Silent(0, ()), FakeGpu(0, ()))]
+    assert record(repeats[0], "there")["gpu"]["process_memory_bytes"] is None
+    assert benchmark.record("there", repeats, (1,))["gpu"]["process_memory_bytes"] == 10 * worker.requests / 2
+
+
 def test_a_process_that_joins_the_gpu_later_is_counted() -> None:
     class Joined(FakeGpu):
         def processes(self) -> int:

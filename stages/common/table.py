@@ -35,10 +35,12 @@ def title(summary: Record) -> str:
     return f"{summary['model']['name']} on {summary['evaluation']['images']} images ({place})"
 
 
-def _cells(r: Record, sizes: list[int], baseline: Record | None) -> list[str]:
-    def number(value: float | None, scale: float = 1, digits: int = 1) -> str:
-        return "" if value is None else f"{value * scale:.{digits}f}"
+def number(value: float | None, scale: float = 1, digits: int = 1) -> str:
+    """A cell of a table; empty for None."""
+    return "" if value is None else f"{value * scale:.{digits}f}"
 
+
+def _cells(r: Record, sizes: list[int], baseline: Record | None) -> list[str]:
     def interval(ends: list[float] | None) -> str:
         return " [{:.1f}, {:.1f}]".format(*(100 * end for end in ends)) if ends else ""
 
@@ -97,7 +99,7 @@ def _conversion(name: str, details: Record) -> list[str]:
         f"{100 * details['share_in_engines']:.1f}" if engines else "",
         f"{sum(details['engine_build_s'].values()):.0f}" if engines else "",
         *(f"{details[f'{part}_bytes'] / 1e6:.1f}" for part in ("variables", "graph", "engine")),
-        f"{details['gpu']['process_memory_bytes'] / 1e6:.0f}" if details["gpu"] else "",
+        number((details["gpu"] or {}).get("process_memory_bytes"), 1e-6, 0),
     ]
 
 
@@ -126,7 +128,7 @@ def _engine(r: Record, size: int) -> list[str]:
         f"{sum(details['engine_build_s'].values()):.0f}",
         f"{details['engine_bytes'] / 1e6:.1f}",
         *(f"{parts[name]:.3f}" if parts else "" for name in ("input_copy", "compute", "output_copy")),
-        f"{details['gpu']['process_memory_bytes'] / 1e6:.0f}" if details["gpu"] else "",
+        number((details["gpu"] or {}).get("process_memory_bytes"), 1e-6, 0),
     ]
 
 

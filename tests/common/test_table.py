@@ -132,6 +132,14 @@ def test_native_engines_stand_in_a_table_of_their_own(mixed: tuple[str, ...]) ->
     ) in text
 
 
+def test_gpu_memory_that_nvml_does_not_tell_is_an_empty_cell(on_gpu: dict[str, Any]) -> None:
+    for row in on_gpu["rows"]:
+        row["details"]["gpu"] = row["details"]["gpu"] and GPU | {"process_memory_bytes": None}
+    on_gpu["rows"][0]["details"] |= NATIVE | {"gpu": GPU | {"process_memory_bytes": None}}
+    tables = [part for part in table.markdown(on_gpu).split("\n\n") if "GPU memory MB" in part]
+    assert [line["GPU memory MB"] for part in tables for line in cells(part).values()] == [""] * 3
+
+
 def test_a_throttled_or_shared_measurement_is_marked_and_told(on_gpu: dict[str, Any]) -> None:
     row = on_gpu["rows"][-1]
     row["details"]["gpu"] = GPU | {"throttled_states": {"power cap": 3}, "other_processes": 2}
