@@ -21,6 +21,18 @@ def test_no_gpu_is_the_first_reason(no_gpu: Machine) -> None:
     assert tftrt.unavailable("int8", nothing) == "no NVIDIA GPU (no NVIDIA driver answers on this machine)"
 
 
+@pytest.mark.parametrize("missing", ["tensorrt", "tensorflow"])
+def test_a_gpu_that_will_not_do_is_named_before_what_could_be_installed(machine: Machine, missing: str) -> None:
+    lacks = {
+        "tensorrt": {"required": None, "loaded": None, "missing": "libnvinfer.so.8"},
+        "tensorflow": {"version": "2.18.0", "built_with_tensorrt": False, "built_for_cuda": None},
+    }[missing]
+    newest, oldest = (with_gpu(machine | {missing: lacks}, capability) for capability in ("12.0", "5.0"))
+    assert "newer than TensorRT 8" in str(tftrt.unavailable("fp32", newest))
+    assert "no INT8 units" in str(tftrt.unavailable("int8", oldest))
+    assert "driver 418.67 is too old" in str(tftrt.unavailable("int8", newest | {"driver": "418.67"}))
+
+
 def test_a_tensorflow_without_tensorrt_is_named(machine: Machine) -> None:
     plain = machine | {"tensorflow": {"version": "2.14.1", "built_with_tensorrt": False, "built_for_cuda": None}}
     assert tftrt.unavailable("fp32", plain) == (
