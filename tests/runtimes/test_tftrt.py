@@ -59,10 +59,12 @@ def test_a_newer_tensorrt_is_another_environments(machine: Machine) -> None:
         )
 
 
-# NVIDIA's support matrix of TensorRT 8.5, section "hardware and precision".
+# NVIDIA's support matrix of TensorRT 8.5, section "hardware and precision"; Kepler's GPUs have neither.
 @pytest.mark.parametrize(
     ("capability", "fp16", "int8"),
     [
+        ("3.5", False, False),
+        ("3.7", False, False),
         ("5.0", False, False),
         ("5.2", False, False),
         ("5.3", True, False),
