@@ -37,7 +37,7 @@ class Repeat:
         self._workers = workers
         self._setting = setting
         self._gpu = gpu
-        self._other_processes = gpu.processes() if gpu else 0  # no worker has touched the GPU yet
+        self._other_processes = gpu.processes() if gpu else None  # no worker has touched the GPU yet
         self._random = random.Random(seed)
         self.failed: dict[str, str] = {}
         self.loaded: dict[str, dict[str, Any]] = {}
@@ -54,9 +54,15 @@ class Repeat:
             self._interleave(batch_size)
             self._each(partial(self._verify, batch_size))
         self._each(self._read_memory)
-        if self._gpu:
-            own = sum(self.loaded[name]["on_gpu"] for name in self._racing())
-            self._other_processes = max(self._other_processes, self._gpu.processes() - own)
+        self._other_processes = self._others()
+
+    def _others(self) -> int | None:
+        """Processes on the GPU that are not ours; None where NVML does not even see ours, and so may miss others."""
+        own = sum(bool(self.loaded[name]["on_gpu"]) for name in self._racing())
+        seen = self._gpu.processes() if self._gpu else None
+        if seen is None or seen < own:
+            return self._other_processes or None
+        return max(self._other_processes or 0, seen - own)
 
     def _load(self, name: str) -> None:
         self.loaded[name] = {"load_ms": self._ask(name, "load")}
@@ -170,12 +176,16 @@ def parts(name: str, repeats: Sequence[Repeat], batch_size: int) -> dict[str, fl
 
 
 def _joined(gpus: Sequence[dict[str, Any] | None]) -> dict[str, Any] | None:
-    """The states of all repeats, and the largest of the other values."""
+    """The states of all repeats, and the largest of the other values: unknown, rather than 0, if one count is."""
     found = [gpu for gpu in gpus if gpu]
     if not found:
         return None
-    largest = {name: _largest([gpu[name] for gpu in found]) for name in ("process_memory_bytes", "other_processes")}
-    return largest | {"states": [state for gpu in found for state in gpu["states"]]}
+    others = [gpu["other_processes"] for gpu in found]
+    return {
+        "process_memory_bytes": _largest([gpu["process_memory_bytes"] for gpu in found]),
+        "other_processes": _largest(others) or (None if None in others else 0),
+        "states": [state for gpu in found for state in gpu["states"]],
+    }
 
 
 def _largest(values: Sequence[int | None]) -> int | None:

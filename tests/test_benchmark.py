@@ -171,11 +171,12 @@ def test_a_variant_that_fails_is_dropped_with_its_reason_and_the_others_finish(f
 class FakeGpu:
     """Holds 10 bytes more at every second question, so that each request to a worker adds 10."""
 
-    def __init__(self, others: int, throttled_by: tuple[str, ...]) -> None:
+    def __init__(self, others: int | None, throttled_by: tuple[str, ...], own: int = 1) -> None:
         self.others, self.throttled_by, self.questions = others, throttled_by, 0
+        self.own = own  # what NVML sees of the benchmark itself
 
-    def processes(self) -> int:
-        return self.others
+    def processes(self) -> int | None:
+        return None if self.others is None else self.others + self.own * bool(self.questions)
 
     def used_bytes(self) -> int:
         self.questions += 1
@@ -221,14 +222,35 @@ def test_gpu_memory_that_nvml_does_not_tell_is_unknown() -> None:
 def test_a_process_that_joins_the_gpu_later_is_counted() -> None:
     class Joined(FakeGpu):
         def processes(self) -> int:
-            self.others += 1
-            return self.others
+            return 2 * bool(self.questions)
 
     worker = FakeWorker("there", [])
     worker.gpu_peak = 77
     # None at the start; at the end two, of which one is the worker itself.
-    assert record(raced(setting(), Joined(-1, ()), there=worker), "there")["gpu"]["other_processes"] == 0
+    assert record(raced(setting(), FakeGpu(0, ()), there=worker), "there")["gpu"]["other_processes"] == 0
     assert record(raced(setting(), Joined(0, ()), there=worker), "there")["gpu"]["other_processes"] == 1
+
+
+@pytest.mark.parametrize(("others", "own", "found"), [(0, 1, 0), (0, 0, None), (None, 1, None), (2, -2, 2)])
+def test_whether_a_gpu_is_shared_is_unknown_where_nvml_does_not_see_our_own_processes(
+    others: int | None, own: int, found: int | None
+) -> None:
+    worker = FakeWorker("there", [])
+    worker.gpu_peak = 77
+    gpu = FakeGpu(others, (), own)
+    assert record(raced(setting(), gpu, there=worker), "there")["gpu"]["other_processes"] == found
+
+
+@pytest.mark.parametrize(
+    ("counts", "found"), [((0, 0), 0), ((0, None), None), ((None, None), None), ((None, 2), 2), ((1, 0), 1)]
+)
+def test_a_repeat_whose_gpu_was_perhaps_shared_makes_all_of_them_doubtful(
+    counts: tuple[int | None, ...], found: int | None
+) -> None:
+    worker = FakeWorker("there", [])
+    worker.gpu_peak = 77
+    repeats = [raced(setting(), FakeGpu(count, ()), there=worker) for count in counts]
+    assert benchmark.record("there", repeats, (1,))["gpu"]["other_processes"] == found
 
 
 def test_a_worker_that_failed_leaves_the_gpu_and_is_no_stranger_on_it() -> None:

@@ -69,9 +69,10 @@ class Gpu:
         rates = self._ask(pynvml.nvmlDeviceGetUtilizationRates)
         return None if rates is None else int(rates.gpu)
 
-    def processes(self) -> int:
-        """How many processes compute on it; inside a container NVML may see none of the others."""
-        return len(self._ask(pynvml.nvmlDeviceGetComputeRunningProcesses) or ())
+    def processes(self) -> int | None:
+        """How many processes compute on it; inside a container NVML may see none of them, not even its own."""
+        found = self._ask(pynvml.nvmlDeviceGetComputeRunningProcesses)
+        return None if found is None else len(found)
 
     def _ask(self, query: Any, *arguments: Any) -> Any:
         """None where the driver does not tell, on a slice of a GPU for instance: no measurement fails for that."""

@@ -105,7 +105,7 @@ def test_a_gpu_that_is_lost_while_it_is_watched_tells_nothing(monkeypatch: pytes
         monkeypatch.setattr(pynvml, name, lost)
     gpu = nvml.Gpu("handle")
     assert gpu.state() == State(None, None, None, None, ())
-    assert (gpu.used_bytes(), gpu.utilization_percentage()) == (None, None)
+    assert (gpu.used_bytes(), gpu.processes(), gpu.utilization_percentage()) == (None, None, None)
 
 
 def test_without_a_driver_there_is_no_first_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
