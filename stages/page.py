@@ -275,6 +275,7 @@ def content(summary: Record, selection: Record, calls: dict[str, svg.Floats], kn
         "notes": notes(summary, size),
         "losers": losers(summary, selection),
         "shares": shares(summary),
+        "proofs": table.proofs(rows),
         "charts": {
             "accuracy": svg.accuracy(rows, selection["batch_size"], selection["pareto"], {selection["winner"]: chosen}),
             "distributions": svg.distributions(rows, calls, int(size)),

@@ -65,7 +65,8 @@ def test_a_table_of_failures_only_still_reads(results: Any) -> None:
 CONVERSION = {
     "tf32": False, "engine_ops": 2, "share_in_engines": 0.994, "ops_outside": {"Identity": 1, "Placeholder": 1},
     "engine_build_s": {"1": 26.0, "8": 30.4}, "variables_bytes": 0, "graph_bytes": 14_000_000,
-    "engine_bytes": 31_100_000, "gpu": None,
+    "engine_bytes": 31_100_000, "gpu": None, "tensorrt_linked": "8.4.3", "tensorrt_loaded": "8.5.3",
+    "gpu_peak_memory_bytes": 201_400_000,
 }  # fmt: skip
 GPU = {"process_memory_bytes": 700_000_000, "other_processes": 0, "states": 20, "throttled_states": {}}
 
@@ -85,14 +86,15 @@ def test_what_tensorrt_took_over_stands_below_with_each_part_of_the_size(on_gpu:
     _, second = text.split("\n\n", 1)[1].split("\n\n", 1)
     assert cells(second) == {
         "savedmodel-fp32": {
-            "variant": "savedmodel-fp32", "TF32": "on", "outside the engines": "", "engine ops": "",
-            "nodes in engines %": "", "build s": "", "variables MB": "14.5", "graph MB": "2.7", "engines MB": "0.0",
-            "GPU memory MB": "700",
+            "variant": "savedmodel-fp32", "TF32": "on", "TensorRT linked": "", "TensorRT loaded": "",
+            "outside the engines": "", "engine ops": "", "nodes in engines %": "", "build s": "",
+            "variables MB": "14.5", "graph MB": "2.7", "engines MB": "0.0", "GPU memory MB": "700", "GPU peak MB": "",
         },
         "tflite-int8": {
-            "variant": "tflite-int8", "TF32": "off", "outside the engines": "1 Identity, 1 Placeholder",
-            "engine ops": "2", "nodes in engines %": "99.4", "build s": "56", "variables MB": "0.0",
-            "graph MB": "14.0", "engines MB": "31.1", "GPU memory MB": "700",
+            "variant": "tflite-int8", "TF32": "off", "TensorRT linked": "8.4.3", "TensorRT loaded": "8.5.3",
+            "outside the engines": "1 Identity, 1 Placeholder", "engine ops": "2", "nodes in engines %": "99.4",
+            "build s": "56", "variables MB": "0.0", "graph MB": "14.0", "engines MB": "31.1", "GPU memory MB": "700",
+            "GPU peak MB": "201",
         },
     }  # fmt: skip
     assert "throttled" not in text
@@ -107,7 +109,7 @@ NATIVE = {
     "tf32": True, "form": "each", "because": "one engine for each batch size: separate engines run 1.10 times as fast",
     "engines": {"1": {"fp32_weights": []}, "8": {"fp32_weights": ["conv1", "fc"]}},
     "engine_build_s": {"1": 26.0, "8": 30.4}, "int8_layers": 104, "fp16_layers": 2, "fp32_layers": 2,
-    "engine_bytes": 9_100_000, "gpu": GPU,
+    "engine_bytes": 9_100_000, "gpu": GPU, "tensorrt": "TensorRT 8.5.3.1", "gpu_peak_memory_bytes": 12_600_000,
 }  # fmt: skip
 
 
@@ -120,10 +122,10 @@ def test_native_engines_stand_in_a_table_of_their_own(mixed: tuple[str, ...]) ->
     _, second = text.split("\n\n", 1)[1].split("\n\n", 1)
     assert cells(second) == {
         "tflite-int8": {
-            "variant": "tflite-int8", "TF32": "on", "engines for batch": "1, 8",
+            "variant": "tflite-int8", "TF32": "on", "built by": "TensorRT 8.5.3.1", "engines for batch": "1, 8",
             "layers INT8 / FP16 / FP32": "104 / 2 / 2", "build s": "56", "engines MB": "9.1",
             "copy in ms, batch 8": "0.100", "compute ms, batch 8": "0.250", "copy out ms, batch 8": "0.006",
-            "GPU memory MB": "700",
+            "GPU memory MB": "700", "GPU peak MB": "13",
         },
     }  # fmt: skip
     assert (
