@@ -41,6 +41,15 @@ FP32 = {
 }
 # What makes a part; the model, the part and the settings follow.
 COMMAND = ("python", "-m", "tests.bench_gpu", "measure")
+CONDITIONS = {
+    "sm_clock_mhz": "SM clock MHz",
+    "memory_clock_mhz": "memory clock MHz",
+    "temperature_c": "temperature °C",
+    "power_w": "power W",
+}
+CONDITIONS_TOLD = (
+    "The first call of a fresh process, and the GPU after each block of calls, from the least to the most:"
+)
 
 Summary = dict[str, Any]
 
@@ -246,11 +255,10 @@ def section(runs: list[Summary]) -> list[str]:
         f"{first['calibration']['images']} calibration images. Latency: input on the device, output on the host; "
         + (repeats if len(full) > 1 else "p50 of one run of the benchmark, so its spread is not known."),
         "",
-        *grid([variant_cells(name, full) for name in (row["variant"] for row in first["rows"])]),
+        *tables(full),
     ]
     for summary in [summary for summary in runs if measured(summary) != measured(first)]:
-        off = [variant_cells(row["variant"], [summary]) for row in summary["rows"]]
-        lines += ["", "TF32 off (one run):", "", *grid(off)]
+        lines += ["", "TF32 off (one run):", "", *tables([summary])]
     for variant, found in harness.items():
         lines += ["", harness_line(variant, found)]
     return lines
@@ -278,9 +286,39 @@ def harness_line(variant: str, found: dict[str, Any]) -> str:
     return f"Harness of {variant}, batch 1: {found['harness_p50_ms']:.3f} ms; {'; '.join(told)}."
 
 
+def tables(runs: list[Summary]) -> list[str]:
+    """The results of all variants, and under what conditions those that ran did."""
+    names = [row["variant"] for row in runs[0]["rows"]]
+    ran = [name for name in names if all(row["status"] == "ok" for row in rows_of(name, runs))]
+    lines = grid([variant_cells(name, runs) for name in names], texts=2)
+    if ran:
+        lines += ["", CONDITIONS_TOLD, "", *grid([conditions(name, runs) for name in ran], texts=1)]
+    return lines
+
+
+def rows_of(name: str, runs: list[Summary]) -> list[dict[str, Any]]:
+    """The variant in every run."""
+    return [next(row for row in summary["rows"] if row["variant"] == name) for summary in runs]
+
+
+def conditions(name: str, runs: list[Summary]) -> dict[str, str]:
+    """One line of the second table: the ranges over all runs."""
+    rows = rows_of(name, runs)
+    gpus = [row["details"]["gpu"] for row in rows if row["details"]["gpu"]]
+    cells = {"variant": name, "first inference ms": span([row["first_inference_ms"] for row in rows])}
+    return cells | {
+        label: span([value for gpu in gpus for value in gpu[key] or ()]) for key, label in CONDITIONS.items()
+    }
+
+
+def span(values: list[float]) -> str:
+    """The least and the most; empty for none."""
+    return " to ".join(dict.fromkeys(f"{end:.0f}" for end in (min(values), max(values)))) if values else ""
+
+
 def variant_cells(name: str, runs: list[Summary]) -> dict[str, str]:
     """One line of the table."""
-    rows = [next(row for row in summary["rows"] if row["variant"] == name) for summary in runs]
+    rows = rows_of(name, runs)
     row = next((row for row in rows if row["status"] != "ok"), rows[0])
     if row["status"] != "ok":
         return {"variant": name, "status": f"{row['status']}: {row['reason']}"}
@@ -294,6 +332,8 @@ def variant_cells(name: str, runs: list[Summary]) -> dict[str, str]:
         spread = f" ({(max(p50s) - min(p50s)) / middle:.1%})" if len(p50s) > 1 else ""
         cells[f"p50 ms, batch {size}"] = f"{middle:.3f}{spread}"
         cells[f"speed-up, batch {size}"] = f"{statistics.median(ratios):.2f}x"
+        images = statistics.median(r["latency"][size]["throughput_ips"] for r in rows)
+        cells[f"images/s, batch {size}"] = f"{images:,.0f}"
     details = row["details"]
     built = details.get("engine_build_s", {}).values()
     cells["nodes in engines"] = f"{100 * details['share_in_engines']:.1f} %" if "share_in_engines" in details else ""
@@ -312,10 +352,10 @@ def baseline(summary: Summary) -> dict[str, Any]:
     return dict(next(row["latency"] for row in summary["rows"] if row["variant"] == "savedmodel-fp32"))
 
 
-def grid(rows: list[dict[str, str]]) -> list[str]:
-    """Markdown with the columns of the fullest row."""
+def grid(rows: list[dict[str, str]], texts: int) -> list[str]:
+    """Markdown with the columns of the fullest row, the first of which are words."""
     columns = list(max(rows, key=len))
-    return table.grid([columns, *([row.get(column, "") for column in columns] for row in rows)], texts=2)
+    return table.grid([columns, *([row.get(column, "") for column in columns] for row in rows)], texts)
 
 
 def main() -> None:

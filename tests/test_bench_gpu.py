@@ -56,6 +56,38 @@ def test_the_rows_with_tf32_off_are_no_repeat_even_if_they_are_as_many(h100: Run
     assert all(line in whole for line in text.splitlines() if line.startswith("| savedmodel-fp32 "))
 
 
+def test_images_per_second_are_the_median_of_the_repeats(h100: Runs) -> None:
+    for run, found in zip(h100[:3], (1300.0, 1500.0, 1400.4), strict=True):
+        row(run, "tftrt-fp16")["latency"]["1"]["throughput_ips"] = found
+    assert bench_gpu.variant_cells("tftrt-fp16", h100[:3])["images/s, batch 1"] == "1,400"
+
+
+def test_conditions_are_the_ranges_over_all_repeats(h100: Runs) -> None:
+    for run, first, temperature in zip(h100[:3], (200.0, 300.0, 250.4), ([40, 42], [41, 47], [39, 44]), strict=True):
+        row(run, "tftrt-fp16")["first_inference_ms"] = first
+        row(run, "tftrt-fp16")["details"]["gpu"] |= {"temperature_c": temperature, "power_w": None}
+    assert bench_gpu.conditions("tftrt-fp16", h100[:3]) == {
+        "variant": "tftrt-fp16",
+        "first inference ms": "200 to 300",
+        "SM clock MHz": "1980",
+        "memory clock MHz": "2619",
+        "temperature °C": "39 to 47",
+        "power W": "",
+    }
+
+
+def test_a_variant_on_the_cpu_has_a_first_inference_and_no_clocks(h100: Runs) -> None:
+    found = bench_gpu.conditions("tflite-fp32", h100[:3])
+    assert found.pop("first inference ms") == "2"
+    assert set(found.values()) == {"tflite-fp32", ""}
+
+
+def test_a_variant_that_did_not_run_has_no_conditions(h100: Runs) -> None:
+    row(h100[1], "tftrt-fp16").update(status="failed", reason="benchmark: gone")
+    lines = [line for line in bench_gpu.section(h100[:3]) if line.startswith("| tftrt-fp16")]
+    assert len(lines) == 1 and "failed: benchmark: gone" in lines[0]
+
+
 def test_the_page_says_how_make_was_called(h100: Runs) -> None:
     assert "Both made by `make bench-gpu NAME=h100 SETTINGS='evaluation.source=~/photos'`, or" in bench_gpu.page(
         "h100", h100
