@@ -334,11 +334,12 @@ def variant_cells(name: str, runs: list[Summary]) -> dict[str, str]:
         cells[f"speed-up, batch {size}"] = f"{statistics.median(ratios):.2f}x"
         images = statistics.median(r["latency"][size]["throughput_ips"] for r in rows)
         cells[f"images/s, batch {size}"] = f"{images:,.0f}"
-    details = row["details"]
+    details = row["details"]  # of the conversion, which all repeats share
     built = details.get("engine_build_s", {}).values()
     cells["nodes in engines"] = f"{100 * details['share_in_engines']:.1f} %" if "share_in_engines" in details else ""
     if "form" in details:
         cells["layers INT8 / FP16 / FP32"] = table.layers(details)
+    cells["convert s"] = table.number(row["convert_s"], digits=0)
     cells["build s"] = f"{sum(built):.0f}" if built else ""
     for part in ("variables", "graph", "engine"):
         cells[f"{part} MB"] = f"{details[f'{part}_bytes'] / 1e6:.1f}" if f"{part}_bytes" in details else ""

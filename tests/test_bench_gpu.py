@@ -62,6 +62,12 @@ def test_images_per_second_are_the_median_of_the_repeats(h100: Runs) -> None:
     assert bench_gpu.variant_cells("tftrt-fp16", h100[:3])["images/s, batch 1"] == "1,400"
 
 
+def test_a_conversion_takes_its_calibration_as_well_as_its_builds(h100: Runs) -> None:
+    found = bench_gpu.variant_cells("tftrt-int8", h100[:3])
+    assert (found["convert s"], found["build s"]) == ("420", "272")
+    assert bench_gpu.variant_cells("tflite-int8", h100[:3])["convert s"] == "33"
+
+
 def test_conditions_are_the_ranges_over_all_repeats(h100: Runs) -> None:
     for run, first, temperature in zip(h100[:3], (200.0, 300.0, 250.4), ([40, 42], [41, 47], [39, 44]), strict=True):
         row(run, "tftrt-fp16")["first_inference_ms"] = first

@@ -106,21 +106,23 @@ def proofs(rows: list[Record]) -> list[Proof]:
 def _conversions(rows: list[Record]) -> list[list[str]]:
     """What TensorRT took over and what it costs on disk, beside the SavedModel."""
     header = ["variant", "TF32", "TensorRT linked", "TensorRT loaded", "outside the engines", "engine ops"]
-    header += ["nodes in engines %", "build s", "variables MB", "graph MB", "engines MB", *GPU_MEMORY]
-    return [header] + [_conversion(r["variant"], r["details"]) for r in rows]
+    header += ["nodes in engines %", "convert s", "build s", "variables MB", "graph MB", "engines MB", *GPU_MEMORY]
+    return [header] + [_conversion(r) for r in rows]
 
 
-def _conversion(name: str, details: Record) -> list[str]:
+def _conversion(r: Record) -> list[str]:
+    details = r["details"]
     engines = "engine_ops" in details
     outside = ", ".join(f"{count} {op}" for op, count in details["ops_outside"].items()) if engines else ""
     return [
-        name,
+        r["variant"],
         "on" if details["tf32"] else "off",
         details.get("tensorrt_linked", ""),
         details.get("tensorrt_loaded", ""),
         outside,
         str(details["engine_ops"]) if engines else "",
         f"{100 * details['share_in_engines']:.1f}" if engines else "",
+        number(r["convert_s"], digits=0),
         f"{sum(details['engine_build_s'].values()):.0f}" if engines else "",
         *(f"{details[f'{part}_bytes'] / 1e6:.1f}" for part in ("variables", "graph", "engine")),
         *_gpu_memory(details),
@@ -136,7 +138,8 @@ def _gpu_memory(details: Record) -> list[str]:
 def _engines(rows: list[Record]) -> list[list[str]]:
     """What native engines compute in, and where the GPU's time goes at the largest batch size."""
     largest = max(int(size) for r in rows for size in r["latency"])
-    header = ["variant", "TF32", "built by", "engines for batch", "layers INT8 / FP16 / FP32", "build s", "engines MB"]
+    header = ["variant", "TF32", "built by", "engines for batch", "layers INT8 / FP16 / FP32"]
+    header += ["convert s", "build s", "engines MB"]
     header += [f"{part} ms, batch {largest}" for part in ("copy in", "compute", "copy out")] + [*GPU_MEMORY]
     return [header] + [_engine(r, largest) for r in rows]
 
@@ -154,6 +157,7 @@ def _engine(r: Record, size: int) -> list[str]:
         details["tensorrt"],
         ", ".join(details["engines"]),
         layers(details),
+        number(r["convert_s"], digits=0),
         f"{sum(details['engine_build_s'].values()):.0f}",
         f"{details['engine_bytes'] / 1e6:.1f}",
         *(f"{parts[name]:.3f}" if parts else "" for name in ("input_copy", "compute", "output_copy")),
