@@ -54,6 +54,11 @@ CONDITIONS_TOLD = (
 Summary = dict[str, Any]
 
 
+def copy(checkout: Path, folder: Path) -> None:
+    """The checkout without its environments, MLflow's runs and caches."""
+    shutil.copytree(checkout, folder, ignore=shutil.ignore_patterns(".gpu", ".venv*", "mlflow.db", "cache", "tmp"))
+
+
 def edit(folder: Path, settings: dict[str, Any]) -> None:
     """Set keys of the copy's params.yaml."""
     values = yaml.safe_load((folder / "params.yaml").read_text())
@@ -87,7 +92,7 @@ def measure(model: str, settings: dict[str, Any], folder: Path, out: Path) -> No
     if missing := tftrt.unavailable("int8", machine) or tensorrt.unavailable("int8", machine):
         raise SystemExit(f"error: TensorRT cannot be measured here: {missing}")
     out.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(".gpu", ".venv", "mlflow.db", "cache", "tmp"))
+    copy(ROOT, folder)
     edit(folder, SETTINGS | {"model.name": model} | settings)
     # Without spaces, so that SETTINGS holds them as they are.
     chosen = [

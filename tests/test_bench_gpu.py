@@ -135,3 +135,11 @@ def test_make_measures_without_settings(made: Path) -> None:
     subprocess.run(["make", "bench-gpu", "NAME=mine"], cwd=made, check=False, capture_output=True)
     first = (made / "calls").read_text().splitlines()[0]
     assert first == "-m tests.bench_gpu measure mobilenet_v2 docs/results/.mine.mobilenet_v2.part"
+
+
+@pytest.mark.parametrize("environment", [".venv", ".venv-tensorrt11", ".venv-tensorrtrtx"])
+def test_no_environment_is_copied(tmp_path: Path, environment: str) -> None:
+    for name in ("stages/a.py", f"{environment}/bin/python", "mlflow.db"):
+        files.write_text(tmp_path / "checkout" / name, "")
+    bench_gpu.copy(tmp_path / "checkout", tmp_path / "copied")
+    assert {path.name for path in (tmp_path / "copied").iterdir()} == {"stages"}

@@ -172,6 +172,12 @@ def test_a_gpus_time_is_split_where_it_is_known(ready: Any, mixed: tuple[str, ..
     assert cells[start - 1 : start + 5] == ["1", "0.250", "1.500", "0.010", "1.240", "3.000"]
 
 
+def test_only_the_gpu_that_is_used_is_named(ready: Any, mixed: tuple[str, ...], machine: dict[str, Any]) -> None:
+    two = [*machine["gpus"], {"name": "NVIDIA A2", "compute_capability": "8.6", "memory_bytes": None}]
+    files.write_json(paths.ENVIRONMENT, machine | {"gpus": two})
+    assert write(mixed).texts("p", **{"class": "eyebrow"}) == ["tiny · 4 evaluation images · NVIDIA T4"]
+
+
 def test_what_tensorrt_did_stands_below_the_results(ready: Any, mixed: tuple[str, ...], shown: Reader) -> None:
     assert "What TensorRT did" not in shown.texts("h3")
     converted = {

@@ -132,8 +132,16 @@ def _visible() -> list[Any]:
 
 def _answering(name: str) -> Any:
     """The handle of that index or UUID; NVMLError unless its GPU is there and talks to us."""
-    is_index = name.lstrip("-").isdigit()
-    by = pynvml.nvmlDeviceGetHandleByIndex if is_index else pynvml.nvmlDeviceGetHandleByUUID
-    handle = by(int(name) if is_index else name)
+    handle = pynvml.nvmlDeviceGetHandleByIndex(int(name)) if name.lstrip("-").isdigit() else _by_uuid(name)
     pynvml.nvmlDeviceGetName(handle)
     return handle
+
+
+def _by_uuid(name: str) -> Any:
+    """CUDA, unlike NVML, takes the beginning of a GPU's UUID where no other GPU's begins so; not of a slice's."""
+    found = []
+    for index in range(pynvml.nvmlDeviceGetCount() if name.startswith("GPU-") else 0):
+        with suppress(pynvml.NVMLError):
+            handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+            found += [handle] if pynvml.nvmlDeviceGetUUID(handle).startswith(name) else []
+    return found[0] if len(found) == 1 else pynvml.nvmlDeviceGetHandleByUUID(name)

@@ -40,9 +40,15 @@ def grid(cells: list[list[str]], texts: int) -> list[str]:
 
 def title(summary: Record) -> str:
     """What was measured, on what."""
-    machine = summary["environment"]
-    place = machine["gpus"][0]["name"] if machine["gpus"] else f"{machine['cpu']}, {machine['threads']} threads"
-    return f"{summary['model']['name']} on {summary['evaluation']['images']} images ({place})"
+    images, place = summary["evaluation"]["images"], machine(summary["environment"])
+    return f"{summary['model']['name']} on {images} images ({place})"
+
+
+def machine(environment: Record) -> str:
+    """What the model ran on, in a few words: the first GPU, which is the one that is used."""
+    if environment["gpus"]:
+        return str(environment["gpus"][0]["name"])
+    return f"{environment['cpu']}, {environment['threads']} threads"
 
 
 def number(value: float | None, scale: float = 1, digits: int = 1) -> str:

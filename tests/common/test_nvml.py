@@ -11,7 +11,7 @@ from stages.common.nvml import State
 
 @pytest.fixture
 def driver(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A driver with two GPUs, of which handles are their UUIDs."""
+    """A driver with two GPUs, of which one has a slice, and handles are their UUIDs."""
     uuids = ["GPU-aa", "GPU-bb"]
 
     def by_index(index: int) -> str:
@@ -20,7 +20,7 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> None:
         return uuids[index]
 
     def by_uuid(uuid: str) -> str:
-        if uuid not in uuids:
+        if uuid not in (*uuids, "MIG-cc"):
             raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_FOUND)
         return uuid
 
@@ -30,6 +30,7 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> None:
         "nvmlDeviceGetCount": lambda: len(uuids),
         "nvmlDeviceGetHandleByIndex": by_index,
         "nvmlDeviceGetHandleByUUID": by_uuid,
+        "nvmlDeviceGetUUID": lambda handle: handle,
         "nvmlDeviceGetName": lambda handle: handle,
         "nvmlDeviceGetCudaComputeCapability": lambda handle: (9, 0),
         "nvmlDeviceGetMemoryInfo": lambda handle: type("Memory", (), {"total": 80, "used": 5}),
@@ -48,6 +49,12 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> None:
         ("-1", []),
         ("", []),
         ("GPU-cc", []),
+        ("GPU-b,GPU-aa", ["GPU-bb", "GPU-aa"]),  # a prefix will do
+        ("GPU-", []),  # unless it is that of two
+        ("0,GPU-", ["GPU-aa"]),
+        ("G", []),
+        ("MIG-cc", ["MIG-cc"]),
+        ("MIG-c", []),
     ],
 )
 def test_the_gpus_are_those_that_cuda_shows(
@@ -72,6 +79,11 @@ def refuse(code: int) -> Callable[..., None]:
     return answer
 
 
+def lost(working: Callable[[Any], Any], code: int) -> Callable[[Any], Any]:
+    """The query, but of the first GPU."""
+    return lambda which: refuse(code)() if which in (0, "GPU-aa") else working(which)
+
+
 @pytest.mark.parametrize("code", REFUSALS.values(), ids=REFUSALS)
 def test_a_gpu_that_keeps_its_memory_to_itself_is_still_one(
     driver: None, monkeypatch: pytest.MonkeyPatch, code: int
@@ -84,14 +96,15 @@ def test_a_gpu_that_keeps_its_memory_to_itself_is_still_one(
         assert gpus[0].used_bytes() is None
 
 
-@pytest.mark.parametrize("visible", [None, "0,1"])
-@pytest.mark.parametrize("query", ["nvmlDeviceGetHandleByIndex", "nvmlDeviceGetName"])
+@pytest.mark.parametrize("visible", [None, "0,1", "GPU-aa,GPU-bb"])
+@pytest.mark.parametrize("query", ["nvmlDeviceGetHandleBy", "nvmlDeviceGetName"])
 @pytest.mark.parametrize("code", [pynvml.NVML_ERROR_GPU_IS_LOST, pynvml.NVML_ERROR_NO_PERMISSION])
 def test_a_gpu_that_is_lost_or_kept_from_us_does_not_hide_the_other(
     driver: None, monkeypatch: pytest.MonkeyPatch, visible: str | None, query: str, code: int
 ) -> None:
-    working = getattr(pynvml, query)
-    monkeypatch.setattr(pynvml, query, lambda which: refuse(code)() if which in (0, "GPU-aa") else working(which))
+    for name in ("nvmlDeviceGetHandleByIndex", "nvmlDeviceGetHandleByUUID", "nvmlDeviceGetName"):
+        if name.startswith(query):
+            monkeypatch.setattr(pynvml, name, lost(getattr(pynvml, name), code))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
