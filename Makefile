@@ -8,8 +8,8 @@ VENV := .venv$(if $(TENSORRT),-tensorrt$(TENSORRT))
 BIN := $(VENV)/bin
 # Stages say `python`: the environment's own comes first on their PATH.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
-# As variables of the shell, file names keep their spaces and quotes.
-export IMAGE VARIANT TO
+# As variables of the shell, file names and settings keep their spaces and quotes.
+export IMAGE VARIANT TO SETTINGS
 
 # The first Python that runs and fits: a pyenv shim may be on the PATH and fail.
 FITS := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 11))
@@ -55,10 +55,10 @@ export: $(VENV)/runs  ## write the chosen variant for TensorFlow Serving and Tri
 bench-pipeline: $(VENV)/runs  ## measure the pipeline's own speed (minutes)
 	@$(BIN)/python -m tests.bench_pipeline
 
-bench-gpu: $(VENV)/runs  ## measure both zoo models on this GPU (an hour) and write docs/results/NAME: NAME=h100
+bench-gpu: $(VENV)/runs  ## measure both zoo models on this GPU (an hour) into docs/results/NAME: make bench-gpu NAME=h100 [SETTINGS='evaluation.source=~/photos']
 	@test -n "$(NAME)" || { echo 'error: say what to call the results: make bench-gpu NAME=h100' >&2; exit 2; }
 	@for model in mobilenet_v2 efficientnet_lite0; do \
-	$(BIN)/python -m tests.bench_gpu measure $$model docs/results/.$(NAME).$$model.part || exit 1; done
+	printf '%s' "$$SETTINGS" | xargs $(BIN)/python -m tests.bench_gpu measure $$model docs/results/.$(NAME).$$model.part || exit 1; done
 	@$(BIN)/python -m tests.bench_gpu render $(NAME) docs/results/.$(NAME).*.part && rm docs/results/.$(NAME).*.part
 
 clean:  ## remove results and fetched data; the environment, DVC's cache and MLflow's runs stay

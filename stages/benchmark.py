@@ -37,13 +37,13 @@ class Repeat:
         self._workers = workers
         self._setting = setting
         self._gpu = gpu
-        self._other_processes = gpu.processes() if gpu else 0  # no worker has touched the GPU yet
+        self._other_processes = gpu.processes() if gpu else None  # no worker has touched the GPU yet
         self._random = random.Random(seed)
         self.failed: dict[str, str] = {}
         self.loaded: dict[str, dict[str, Any]] = {}
         self.warm: dict[tuple[str, int], dict[str, Any]] = {}
         self.blocks: dict[tuple[str, int, str], list[list[float]]] = defaultdict(list)
-        self.gpu_bytes: dict[str, int] = defaultdict(int)
+        self.gpu_bytes: dict[str, int] = {}
         self.gpu_states: dict[str, list[State]] = defaultdict(list)
 
     def run(self) -> None:
@@ -54,9 +54,15 @@ class Repeat:
             self._interleave(batch_size)
             self._each(partial(self._verify, batch_size))
         self._each(self._read_memory)
-        if self._gpu:
-            own = sum(self.loaded[name]["on_gpu"] for name in self._racing())
-            self._other_processes = max(self._other_processes, self._gpu.processes() - own)
+        self._other_processes = self._others()
+
+    def _others(self) -> int | None:
+        """Processes on the GPU that are not ours; None where NVML does not even see ours, and so may miss others."""
+        own = sum(bool(self.loaded[name]["on_gpu"]) for name in self._racing())
+        seen = self._gpu.processes() if self._gpu else None
+        if seen is None or seen < own:
+            return self._other_processes or None
+        return max(self._other_processes or 0, seen - own)
 
     def _load(self, name: str) -> None:
         self.loaded[name] = {"load_ms": self._ask(name, "load")}
@@ -107,9 +113,11 @@ class Repeat:
 
     def _ask(self, name: str, *request: Any) -> Any:
         """The worker's answer. Only one works at a time, so what GPU memory grows meanwhile is its own."""
-        before = self._gpu.used_bytes() if self._gpu else 0
+        before = self._gpu.used_bytes() if self._gpu else None
         answer = self._workers[name].ask(request)
-        self.gpu_bytes[name] += self._gpu.used_bytes() - before if self._gpu else 0
+        after = self._gpu.used_bytes() if self._gpu else None
+        if before is not None and after is not None:
+            self.gpu_bytes[name] = self.gpu_bytes.get(name, 0) + after - before
         return answer
 
     def _each(self, action: Callable[[str], None]) -> None:
@@ -121,13 +129,14 @@ class Repeat:
             action(name)
         except PipelineError as error:
             self.failed[name] = str(error)
+            self._workers[name].close()  # else it would hold its GPU memory, and count as somebody else's process
 
     def gpu_record(self, name: str) -> dict[str, Any] | None:
         """Memory of the process by NVML, and the state of the GPU after each block; null for a variant on the CPU."""
         if self._gpu is None or not self.loaded[name]["on_gpu"]:
             return None
         return {
-            "process_memory_bytes": self.gpu_bytes[name],
+            "process_memory_bytes": self.gpu_bytes.get(name),
             "other_processes": self._other_processes,
             "states": [asdict(state) for state in self.gpu_states[name]],
         }
@@ -167,12 +176,16 @@ def parts(name: str, repeats: Sequence[Repeat], batch_size: int) -> dict[str, fl
 
 
 def _joined(gpus: Sequence[dict[str, Any] | None]) -> dict[str, Any] | None:
-    """The states of all repeats, and the largest of the other values."""
+    """The states of all repeats, and the largest of the other values: unknown, rather than 0, if one count is."""
     found = [gpu for gpu in gpus if gpu]
     if not found:
         return None
-    largest = {name: max(gpu[name] for gpu in found) for name in ("process_memory_bytes", "other_processes")}
-    return largest | {"states": [state for gpu in found for state in gpu["states"]]}
+    others = [gpu["other_processes"] for gpu in found]
+    return {
+        "process_memory_bytes": _largest([gpu["process_memory_bytes"] for gpu in found]),
+        "other_processes": _largest(others) or (None if None in others else 0),
+        "states": [state for gpu in found for state in gpu["states"]],
+    }
 
 
 def _largest(values: Sequence[int | None]) -> int | None:

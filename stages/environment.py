@@ -52,7 +52,7 @@ def _nvidia() -> tuple[str | None, list[dict[str, Any]], str | None]:
     try:
         with nvml.session() as gpus:
             hidden = "CUDA_VISIBLE_DEVICES hides every device" if "CUDA_VISIBLE_DEVICES" in os.environ else None
-            missing = None if gpus else hidden or "its driver lists no device"
+            missing = None if gpus else hidden or "its driver lists no device that answers"
             return nvml.driver(), [gpu.describe() for gpu in gpus], missing
     except pynvml.NVMLError as error:
         return None, [], f"its driver does not answer: {error}"
@@ -78,8 +78,8 @@ def _tensorflow_build() -> dict[str, Any]:
 
 
 def _tensorrt() -> dict[str, Any]:
-    """TensorRT that TensorFlow's extra was made with, and the one that loads here."""
-    linked = next(filter(None, (re.match(r"tensorrt\s*\(?==([\d.]+)", line) for line in _requirements())), None)
+    """TensorRT that TensorFlow's extra requires of pip, and the one that loads here."""
+    required = next(filter(None, (re.match(r"tensorrt\s*\(?==([\d.]+)", line) for line in _requirements())), None)
     folder = importlib.util.find_spec("tensorrt")
     places = [Path(place) / TENSORRT_LIBRARY for place in (folder.submodule_search_locations or [] if folder else [])]
     loaded, missing = None, None
@@ -89,8 +89,8 @@ def _tensorrt() -> dict[str, Any]:
             loaded = f"{number // 1000}.{number // 100 % 10}.{number % 100}"
             break
         except OSError as error:
-            missing = str(error)
-    return {"linked": linked and linked[1], "loaded": loaded, "missing": None if loaded else missing}
+            missing = missing or str(error)  # that of the wheel, if there is one, says more than that of the system
+    return {"required": required and required[1], "loaded": loaded, "missing": None if loaded else missing}
 
 
 def _tensorrt_python() -> dict[str, Any] | None:

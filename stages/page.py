@@ -267,7 +267,7 @@ def content(summary: Record, selection: Record, calls: dict[str, svg.Floats], kn
         "selection": selection,
         "summary": summary,
         "budget": budget(selection),
-        "machine": machine(summary["environment"]),
+        "machine": table.machine(summary["environment"]),
         "best": best(summary, selection, size),
         "chosen": chosen,
         "columns": columns(),
@@ -275,6 +275,7 @@ def content(summary: Record, selection: Record, calls: dict[str, svg.Floats], kn
         "notes": notes(summary, size),
         "losers": losers(summary, selection),
         "shares": shares(summary),
+        "proofs": table.proofs(rows),
         "charts": {
             "accuracy": svg.accuracy(rows, selection["batch_size"], selection["pareto"], {selection["winner"]: chosen}),
             "distributions": svg.distributions(rows, calls, int(size)),
@@ -291,12 +292,6 @@ def content(summary: Record, selection: Record, calls: dict[str, svg.Floats], kn
         "settings": settings,
         "baseline": variants.BASELINE,
     }
-
-
-def machine(environment: Record) -> str:
-    """What the model ran on, in a few words."""
-    gpus = ", ".join(gpu["name"] for gpu in environment["gpus"])
-    return gpus or f"{environment['cpu']}, {environment['threads']} threads"
 
 
 def render(shown: Record) -> str:

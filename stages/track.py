@@ -23,7 +23,8 @@ PARENT_FILES = (
     paths.SELECTION, paths.PAGE, paths.BENCHMARK, paths.SAMPLES, paths.PLOTS,
 )  # fmt: skip
 
-
+# Which TensorRT a variant was made with: TF-TRT's, or that of native engines.
+TENSORRT = ("tensorrt_linked", "tensorrt_loaded", "tensorrt")
 # MLflow refuses longer tags; the summary stands among the artifacts anyway.
 LONGEST_NOTE = 7000
 LONGEST_DIGEST = 36
@@ -127,6 +128,8 @@ def child_metrics(row: Record) -> list[Point]:
     """
     own = row["details"] | row
     own |= {f"engine_build_s.batch{name}": value for name, value in row["details"].get("engine_build_s", {}).items()}
+    own |= {f"ops_outside.{name}": count for name, count in row["details"].get("ops_outside", {}).items()}
+    own |= {"engine_files": len(row["details"]["engines"])} if "engines" in row["details"] else {}
     if row["details"]["gpu"]:
         own["gpu_process_memory_bytes"] = row["details"]["gpu"]["process_memory_bytes"]
     points = [Point(name, value, 0) for name, value in metrics.plain(own).items()]
@@ -202,6 +205,7 @@ def log_variant(
     own = {"mlflow.parentRunId": parent, "level": "variant", "variant": name, "status": row["status"], "result": result}
     own |= {"cached": "true", "cached_from": earlier[0].info.run_id} if earlier else {"cached": "false"}
     own |= {"reason": row["reason"]} if row["reason"] else {}
+    own |= {key: row["details"][key] for key in TENSORRT if key in row["details"]}
     run_id = store.create(name, tags | own)
     store.log_datasets(run_id, datasets)
     values = {"variant": name, "runtime": row["runtime"], "precision": row["precision"]}

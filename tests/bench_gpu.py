@@ -1,4 +1,4 @@
-"""Measure both zoo models on this machine's GPU: `make bench-gpu NAME=h100`.
+"""Measure both zoo models on this machine's GPU: `make bench-gpu NAME=h100 SETTINGS='evaluation.source=~/photos'`.
 
 Each model runs through the whole pipeline in a copy of this checkout, then its benchmark twice more with fresh
 processes, then the FP32 rows with TF32 off. `measure MODEL PART.json [key=value...]` does one model, with other
@@ -39,8 +39,24 @@ FP32 = {
     "tftrt.tf32": False,
     "tensorrt.tf32": False,
 }
+# What makes a part; the model, the part and the settings follow.
+COMMAND = ("python", "-m", "tests.bench_gpu", "measure")
+CONDITIONS = {
+    "sm_clock_mhz": "SM clock MHz",
+    "memory_clock_mhz": "memory clock MHz",
+    "temperature_c": "temperature °C",
+    "power_w": "power W",
+}
+CONDITIONS_TOLD = (
+    "The first call of a fresh process, and the GPU after each block of calls, from the least to the most:"
+)
 
 Summary = dict[str, Any]
+
+
+def copy(checkout: Path, folder: Path) -> None:
+    """The checkout without its environments, MLflow's runs and caches."""
+    shutil.copytree(checkout, folder, ignore=shutil.ignore_patterns(".gpu", ".venv*", "mlflow.db", "cache", "tmp"))
 
 
 def edit(folder: Path, settings: dict[str, Any]) -> None:
@@ -76,10 +92,14 @@ def measure(model: str, settings: dict[str, Any], folder: Path, out: Path) -> No
     if missing := tftrt.unavailable("int8", machine) or tensorrt.unavailable("int8", machine):
         raise SystemExit(f"error: TensorRT cannot be measured here: {missing}")
     out.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(".gpu", ".venv", "mlflow.db", "cache", "tmp"))
+    copy(ROOT, folder)
     edit(folder, SETTINGS | {"model.name": model} | settings)
-    chosen = [f"{key}={json.dumps(value) if isinstance(value, list) else value}" for key, value in settings.items()]
-    command = shlex.join(["python", "-m", "tests.bench_gpu", "measure", model, "PART.json", *chosen])
+    # Without spaces, so that SETTINGS holds them as they are.
+    chosen = [
+        f"{key}={json.dumps(value, separators=(',', ':')) if isinstance(value, list) else value}"
+        for key, value in settings.items()
+    ]
+    command = shlex.join([*COMMAND, model, "PART.json", *chosen])
     found: list[Summary] = []
 
     def keep(summary: Summary) -> None:
@@ -203,14 +223,16 @@ def page(name: str, summaries: list[Summary]) -> str:
     machine = summaries[0]["environment"]
     digest = store.digest(machine)
     gpu = machine["gpus"][0]
+    settings = " ".join(shlex.split(summaries[0]["command"])[len(COMMAND) + 2 :])
+    called = f"make bench-gpu NAME={name}" + (f" SETTINGS={shlex.quote(settings)}" if settings else "")
     lines = [
         f"# {gpu['name']}",
         "",
         f"Driver {machine['driver']}, compute capability {gpu['compute_capability']}, TensorFlow "
         f"{machine['tensorflow']['version']}, TensorRT {machine['tensorrt']['loaded']}, {machine['cpu']}, "
         f"{machine['cores']} cores; environment digest `{digest}`.",
-        f"Raw: [{name}.json]({name}.json), the `summary.json` of every run. Both made by `make bench-gpu NAME={name}`, "
-        "or by its commands, one model for each GPU:",
+        f"Raw: [{name}.json]({name}.json), the `summary.json` of every run. Both made by `{called}`, or by its "
+        "commands, one model for each GPU:",
         "",
         "```console",
         *dict.fromkeys(summary["command"] for summary in summaries),
@@ -224,8 +246,8 @@ def page(name: str, summaries: list[Summary]) -> str:
 
 def section(runs: list[Summary]) -> list[str]:
     """One model: the repeats with all variants, then the rows with TF32 off."""
-    full = [summary for summary in runs if len(summary["rows"]) == len(runs[0]["rows"])]
-    first = full[0]
+    first = runs[0]
+    full = [summary for summary in runs if measured(summary) == measured(first)]
     harness = next((summary["harness"] for summary in runs if "harness" in summary), {})
     repeats = (
         f"median of the p50 of {len(full)} repeats of the whole benchmark, each with fresh processes, and in brackets "
@@ -238,14 +260,20 @@ def section(runs: list[Summary]) -> list[str]:
         f"{first['calibration']['images']} calibration images. Latency: input on the device, output on the host; "
         + (repeats if len(full) > 1 else "p50 of one run of the benchmark, so its spread is not known."),
         "",
-        *grid([variant_cells(name, full) for name in (row["variant"] for row in first["rows"])]),
+        *tables(full),
     ]
-    for summary in runs[len(full) :]:
-        off = [variant_cells(row["variant"], [summary]) for row in summary["rows"]]
-        lines += ["", "TF32 off (one run):", "", *grid(off)]
+    for summary in [summary for summary in runs if measured(summary) != measured(first)]:
+        lines += ["", "TF32 off (one run):", "", *tables([summary])]
     for variant, found in harness.items():
         lines += ["", harness_line(variant, found)]
     return lines
+
+
+def measured(summary: Summary) -> list[tuple[str, Any]]:
+    """What a run and its repeats have in common: the variants, and whether those in FP32 used TF32."""
+    return [
+        (row["variant"], row["details"].get("tf32") if row["precision"] == "fp32" else None) for row in summary["rows"]
+    ]
 
 
 def harness_line(variant: str, found: dict[str, Any]) -> str:
@@ -263,13 +291,44 @@ def harness_line(variant: str, found: dict[str, Any]) -> str:
     return f"Harness of {variant}, batch 1: {found['harness_p50_ms']:.3f} ms; {'; '.join(told)}."
 
 
+def tables(runs: list[Summary]) -> list[str]:
+    """The results of all variants, and under what conditions those that ran did."""
+    names = [row["variant"] for row in runs[0]["rows"]]
+    ran = [name for name in names if all(row["status"] == "ok" for row in rows_of(name, runs))]
+    lines = grid([variant_cells(name, runs) for name in names], texts=2)
+    if ran:
+        lines += ["", CONDITIONS_TOLD, "", *grid([conditions(name, runs) for name in ran], texts=1)]
+    return lines
+
+
+def rows_of(name: str, runs: list[Summary]) -> list[dict[str, Any]]:
+    """The variant in every run."""
+    return [next(row for row in summary["rows"] if row["variant"] == name) for summary in runs]
+
+
+def conditions(name: str, runs: list[Summary]) -> dict[str, str]:
+    """One line of the second table: the ranges over all runs."""
+    rows = rows_of(name, runs)
+    gpus = [row["details"]["gpu"] for row in rows if row["details"]["gpu"]]
+    cells = {"variant": name, "first inference ms": span([row["first_inference_ms"] for row in rows])}
+    return cells | {
+        label: span([value for gpu in gpus for value in gpu[key] or ()]) for key, label in CONDITIONS.items()
+    }
+
+
+def span(values: list[float]) -> str:
+    """The least and the most; empty for none."""
+    return " to ".join(dict.fromkeys(f"{end:.0f}" for end in (min(values), max(values)))) if values else ""
+
+
 def variant_cells(name: str, runs: list[Summary]) -> dict[str, str]:
     """One line of the table."""
-    rows = [next(row for row in summary["rows"] if row["variant"] == name) for summary in runs]
+    rows = rows_of(name, runs)
     row = next((row for row in rows if row["status"] != "ok"), rows[0])
-    cells = {"variant": name, "status": table.status(row)}
     if row["status"] != "ok":
-        return cells | {"status": f"{row['status']}: {row['reason']}"}
+        return {"variant": name, "status": f"{row['status']}: {row['reason']}"}
+    doubts = dict.fromkeys(doubt for row in rows for doubt in table.doubts(row))
+    cells = {"variant": name, "status": ", ".join(["ok", *doubts])}
     cells |= {"top-1 %": f"{100 * row['top1']:.2f}", "agreement %": f"{100 * row['agreement']:.1f}"}
     for size in row["latency"]:
         p50s = [r["latency"][size]["p50_ms"] for r in rows]
@@ -278,16 +337,19 @@ def variant_cells(name: str, runs: list[Summary]) -> dict[str, str]:
         spread = f" ({(max(p50s) - min(p50s)) / middle:.1%})" if len(p50s) > 1 else ""
         cells[f"p50 ms, batch {size}"] = f"{middle:.3f}{spread}"
         cells[f"speed-up, batch {size}"] = f"{statistics.median(ratios):.2f}x"
-    details = row["details"]
+        images = statistics.median(r["latency"][size]["throughput_ips"] for r in rows)
+        cells[f"images/s, batch {size}"] = f"{images:,.0f}"
+    details = row["details"]  # of the conversion, which all repeats share
     built = details.get("engine_build_s", {}).values()
     cells["nodes in engines"] = f"{100 * details['share_in_engines']:.1f} %" if "share_in_engines" in details else ""
     if "form" in details:
         cells["layers INT8 / FP16 / FP32"] = table.layers(details)
+    cells["convert s"] = table.number(row["convert_s"], digits=0)
     cells["build s"] = f"{sum(built):.0f}" if built else ""
     for part in ("variables", "graph", "engine"):
         cells[f"{part} MB"] = f"{details[f'{part}_bytes'] / 1e6:.1f}" if f"{part}_bytes" in details else ""
     cells["on disk MB"] = f"{row['size_bytes'] / 1e6:.1f}"
-    cells["GPU memory MB"] = f"{details['gpu']['process_memory_bytes'] / 1e6:.0f}" if details["gpu"] else ""
+    cells["GPU memory MB"] = table.number((details["gpu"] or {}).get("process_memory_bytes"), 1e-6, 0)
     return cells
 
 
@@ -296,10 +358,10 @@ def baseline(summary: Summary) -> dict[str, Any]:
     return dict(next(row["latency"] for row in summary["rows"] if row["variant"] == "savedmodel-fp32"))
 
 
-def grid(rows: list[dict[str, str]]) -> list[str]:
-    """Markdown with the columns of the fullest row."""
+def grid(rows: list[dict[str, str]], texts: int) -> list[str]:
+    """Markdown with the columns of the fullest row, the first of which are words."""
     columns = list(max(rows, key=len))
-    return table.grid([columns, *([row.get(column, "") for column in columns] for row in rows)], texts=2)
+    return table.grid([columns, *([row.get(column, "") for column in columns] for row in rows)], texts)
 
 
 def main() -> None:

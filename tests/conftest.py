@@ -158,7 +158,7 @@ def machine() -> dict[str, Any]:
         "driver": "535.1",
         "cuda": "11.8.89",
         "cudnn": "8.7.0.84",
-        "tensorrt": {"linked": "8.5.3.1", "loaded": "8.5.3", "missing": None},
+        "tensorrt": {"required": "8.5.3.1", "loaded": "8.5.3", "missing": None},
         "tensorflow": {"version": "2.14.1", "built_with_tensorrt": True, "built_for_cuda": "11.8"},
         "tensorrt_python": {"version": "8.5.3.1", "rtx": False},
         "cuda_python": "11.8.7",

@@ -20,6 +20,10 @@ class FakeWorker:
         self.name, self.log, self.ms, self.fails_at, self.warm_ms = name, log, ms, fails_at, ms
         self.requests = 0
         self.gpu_peak: int | None = None
+        self.closed = False
+
+    def close(self) -> None:
+        self.closed = True
 
     def ask(self, request: Any) -> Any:
         self.log.append((self.name, request))
@@ -158,7 +162,7 @@ def test_a_variant_that_fails_is_dropped_with_its_reason_and_the_others_finish(f
     reason = "its process was ended by SIGKILL, probably for lack of memory"
     assert found.failed == {"bad": reason}
     assert record(found, "bad") == {"status": "failed", "reason": reason}
-    assert bad.requests == fails_at
+    assert bad.requests == fails_at and bad.closed
     for name in ("good", "fine"):
         assert record(found, name)["status"] == "ok"
         assert len(found.times(name, 1, "latency")) == 20
@@ -167,11 +171,12 @@ def test_a_variant_that_fails_is_dropped_with_its_reason_and_the_others_finish(f
 class FakeGpu:
     """Holds 10 bytes more at every second question, so that each request to a worker adds 10."""
 
-    def __init__(self, others: int, throttled_by: tuple[str, ...]) -> None:
+    def __init__(self, others: int | None, throttled_by: tuple[str, ...], own: int = 1) -> None:
         self.others, self.throttled_by, self.questions = others, throttled_by, 0
+        self.own = own  # what NVML sees of the benchmark itself
 
-    def processes(self) -> int:
-        return self.others
+    def processes(self) -> int | None:
+        return None if self.others is None else self.others + self.own * bool(self.questions)
 
     def used_bytes(self) -> int:
         self.questions += 1
@@ -202,17 +207,63 @@ def test_a_gpu_that_nvml_does_not_show_is_not_recorded_as_empty() -> None:
     assert record(raced(setting(), None, there=worker), "there")["gpu"] is None
 
 
+def test_gpu_memory_that_nvml_does_not_tell_is_unknown() -> None:
+    class Silent(FakeGpu):
+        def used_bytes(self) -> None:  # type: ignore[override]
+            return None
+
+    worker = FakeWorker("there", [])
+    worker.gpu_peak = 77
+    repeats = [raced(setting(), gpu, there=worker) for gpu in (Silent(0, ()), FakeGpu(0, ()))]
+    assert record(repeats[0], "there")["gpu"]["process_memory_bytes"] is None
+    assert benchmark.record("there", repeats, (1,))["gpu"]["process_memory_bytes"] == 10 * worker.requests / 2
+
+
 def test_a_process_that_joins_the_gpu_later_is_counted() -> None:
     class Joined(FakeGpu):
         def processes(self) -> int:
-            self.others += 1
-            return self.others
+            return 2 * bool(self.questions)
 
     worker = FakeWorker("there", [])
     worker.gpu_peak = 77
     # None at the start; at the end two, of which one is the worker itself.
-    assert record(raced(setting(), Joined(-1, ()), there=worker), "there")["gpu"]["other_processes"] == 0
+    assert record(raced(setting(), FakeGpu(0, ()), there=worker), "there")["gpu"]["other_processes"] == 0
     assert record(raced(setting(), Joined(0, ()), there=worker), "there")["gpu"]["other_processes"] == 1
+
+
+@pytest.mark.parametrize(("others", "own", "found"), [(0, 1, 0), (0, 0, None), (None, 1, None), (2, -2, 2)])
+def test_whether_a_gpu_is_shared_is_unknown_where_nvml_does_not_see_our_own_processes(
+    others: int | None, own: int, found: int | None
+) -> None:
+    worker = FakeWorker("there", [])
+    worker.gpu_peak = 77
+    gpu = FakeGpu(others, (), own)
+    assert record(raced(setting(), gpu, there=worker), "there")["gpu"]["other_processes"] == found
+
+
+@pytest.mark.parametrize(
+    ("counts", "found"), [((0, 0), 0), ((0, None), None), ((None, None), None), ((None, 2), 2), ((1, 0), 1)]
+)
+def test_a_repeat_whose_gpu_was_perhaps_shared_makes_all_of_them_doubtful(
+    counts: tuple[int | None, ...], found: int | None
+) -> None:
+    worker = FakeWorker("there", [])
+    worker.gpu_peak = 77
+    repeats = [raced(setting(), FakeGpu(count, ()), there=worker) for count in counts]
+    assert benchmark.record("there", repeats, (1,))["gpu"]["other_processes"] == found
+
+
+def test_a_worker_that_failed_leaves_the_gpu_and_is_no_stranger_on_it() -> None:
+    workers = {"fine": FakeWorker("fine", []), "bad": FakeWorker("bad", [], fails_at=2)}
+    for worker in workers.values():
+        worker.gpu_peak = 77
+
+    class Watched(FakeGpu):
+        def processes(self) -> int:
+            return sum(worker.requests > 0 and not worker.closed for worker in workers.values())
+
+    found = raced(setting(), Watched(0, ()), **workers)
+    assert record(found, "fine")["gpu"]["other_processes"] == 0
 
 
 def test_all_variants_may_fail() -> None:

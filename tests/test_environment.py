@@ -3,6 +3,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -49,6 +50,18 @@ def test_the_tensorrt_of_python_is_that_of_its_wheel_where_there_is_a_gpu(
     assert environment.describe_machine(None)["tensorrt_python"] == found
     monkeypatch.setattr(environment, "_nvidia", lambda: (None, [], "none"))
     assert environment.describe_machine(None)["tensorrt_python"] is None
+
+
+def test_what_is_told_of_a_tensorrt_that_does_not_load_is_why_the_wheels_own_does_not(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    library = tmp_path / environment.TENSORRT_LIBRARY
+    library.write_text("no library")
+    folder = SimpleNamespace(submodule_search_locations=[str(tmp_path)])
+    monkeypatch.setattr(environment.importlib.util, "find_spec", lambda name: folder)
+    found = environment._tensorrt()
+    assert found["loaded"] is None
+    assert found["missing"].startswith(f"{library}: ")
 
 
 def test_the_onnx_runtime_for_gpus_counts_as_onnx_runtime(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -172,6 +172,34 @@ def test_a_gpus_time_is_split_where_it_is_known(ready: Any, mixed: tuple[str, ..
     assert cells[start - 1 : start + 5] == ["1", "0.250", "1.500", "0.010", "1.240", "3.000"]
 
 
+def test_only_the_gpu_that_is_used_is_named(ready: Any, mixed: tuple[str, ...], machine: dict[str, Any]) -> None:
+    two = [*machine["gpus"], {"name": "NVIDIA A2", "compute_capability": "8.6", "memory_bytes": None}]
+    files.write_json(paths.ENVIRONMENT, machine | {"gpus": two})
+    assert write(mixed).texts("p", **{"class": "eyebrow"}) == ["tiny · 4 evaluation images · NVIDIA T4"]
+
+
+def test_what_tensorrt_did_stands_below_the_results(ready: Any, mixed: tuple[str, ...], shown: Reader) -> None:
+    assert "What TensorRT did" not in shown.texts("h3")
+    converted = {
+        "tf32": True, "tensorrt_linked": "8.4.3", "tensorrt_loaded": "8.5.3", "ops_outside": {"Identity": 2},
+        "engine_ops": 1, "share_in_engines": 0.99, "engine_build_s": {"1": 26.0}, "variables_bytes": 0,
+        "graph_bytes": 14_000_000, "engine_bytes": 31_100_000,
+    }  # fmt: skip
+    native = {
+        "tf32": True, "tensorrt": "TensorRT 8.5.3.1", "form": "each", "because": "so", "engine_build_s": {"1": 58.3},
+        "engines": {"1": {"fp32_weights": []}}, "int8_layers": 0, "fp16_layers": 55, "fp32_layers": 0,
+        "engine_bytes": 9_100_000,
+    }  # fmt: skip
+    ready.converted("savedmodel-fp32", details=converted)
+    ready.converted("tflite-int8", details=native)
+    again = write(mixed)
+    assert "What TensorRT did" in again.texts("h3")
+    captions, cells = again.texts("caption"), again.texts("td")
+    assert captions[1:3] == ["TensorFlow's graphs with TensorRT's engines in them", "Engines without TensorFlow"]
+    assert {"8.4.3", "8.5.3", "2 Identity", "99.0", "31.1"} <= set(cells)
+    assert {"TensorRT 8.5.3.1", "0 / 55 / 0", "58", "9.1"} <= set(cells)
+
+
 def test_what_the_page_was_made_from_stands_in_it(shown: Reader) -> None:
     code = "".join(next(texts for tag, _, texts in shown.elements if tag == "code" and "benchmark:" in "".join(texts)))
     assert code.strip() == paths.PARAMS.read_text(encoding="utf-8").strip()

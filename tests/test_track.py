@@ -207,13 +207,27 @@ def test_the_proof_of_conversion_is_logged_as_metrics(results: Any) -> None:
     (row,) = report.summarise(("tflite-int8",))["rows"]
     row["details"] |= {"engine_ops": 1, "share_in_engines": 0.99, "tf32": True, "ops_outside": {"Identity": 1}}
     row["details"] |= {"engine_build_s": {"1": 26.0, "1-8": 30.0}, "gpu": {"process_memory_bytes": 7e8}}
+    row["details"] |= {"engines": {"trt-serialized-engine.TRTEngineOp_0": []}}
     found = {point.name: point.value for point in track.child_metrics(row)}
     expected = {
         "engine_ops": 1, "share_in_engines": 0.99, "engine_build_s.batch1": 26, "engine_build_s.batch1-8": 30,
-        "gpu_process_memory_bytes": 7e8,
+        "gpu_process_memory_bytes": 7e8, "ops_outside.Identity": 1, "engine_files": 1,
     }  # fmt: skip
     assert expected.items() <= found.items()
     assert "tf32" not in found
+
+
+def test_the_tensorrt_that_was_linked_and_loaded_is_logged_in_words(main: Main, main_checkout: Path) -> None:
+    summary = files.read_json(paths.SUMMARY)
+    found = {"tensorrt_linked": "8.4.3", "tensorrt_loaded": "8.5.3"}
+    summary["rows"][-1]["details"] |= found
+    files.write_json(paths.SUMMARY, summary)
+    main()
+    store = Logged(main_checkout)
+    children = store.children(store.parents[0])
+    name = summary["rows"][-1]["variant"]
+    assert found.items() <= children.pop(name).data.tags.items()
+    assert not any("tensorrt_linked" in run.data.tags for run in children.values())
 
 
 def test_what_the_gpu_tells_of_copies_and_compute_is_logged_by_batch_size(results: Any) -> None:

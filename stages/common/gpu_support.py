@@ -3,9 +3,10 @@
 import re
 from typing import Any
 
-# TensorRT 8.5 has fast FP16 from compute capability 5.3 and INT8 from 6.1, save for 6.2 (NVIDIA's support matrix).
+# Before 7.0, where all GPUs have it, these have fast FP16 (NVIDIA's support matrix of TensorRT 8.5).
 FAST_FP16 = (5.3, 6.0, 6.2)
-NO_INT8 = (5.0, 5.2, 5.3, 6.0, 6.2)
+# INT8 needs the instruction DP4A, which came with 6.1 (PTX ISA, "dp4a"); 6.2 has no INT8 in the same matrix.
+FIRST_INT8, NO_INT8 = 6.1, 6.2
 
 # CUDA runs on drivers from these on (NVIDIA's table of CUDA minor version compatibility).
 CUDA_11_DRIVER, CUDA_12_DRIVER, CUDA_13_DRIVER = "450.80.02", "525.60.13", "580"
@@ -37,7 +38,7 @@ def described(gpu: dict[str, Any]) -> str:
 
 def no_units(precision: str, gpu: dict[str, Any]) -> str | None:
     """Which fast units that precision would need and this GPU lacks; None: it has them."""
-    if precision == "int8" and capability(gpu) in NO_INT8:
+    if precision == "int8" and (capability(gpu) < FIRST_INT8 or capability(gpu) == NO_INT8):
         return f"{described(gpu)} has no INT8 units"
     if precision == "fp16" and capability(gpu) < 7 and capability(gpu) not in FAST_FP16:
         return f"{described(gpu)} has no fast FP16 units"

@@ -11,6 +11,9 @@ from typing import Any
 
 from stages.common.errors import PipelineError, describe
 
+# How long a process may take to end: one that hangs in a driver cannot even be killed.
+GRACE_S = 10
+
 
 class Worker:
     """A fresh process running `serve(connection)`; `ask` sends one request and waits for its answer."""
@@ -39,16 +42,20 @@ class Worker:
             raise PipelineError(answer)
         return answer
 
+    def close(self, grace_s: float = 0) -> None:
+        """End the process, which has so long to leave by itself, and wait until it holds nothing any more."""
+        self._connection.close()
+        self._process.join(timeout=grace_s)
+        self._process.kill()
+        self._process.join(timeout=GRACE_S)
+
     def __enter__(self) -> "Worker":
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._connection.close()
-        if kind is None:
-            self._process.join(timeout=10)
-        self._process.kill()
+        self.close(GRACE_S if kind is None else 0)
 
 
 def call(function: Callable[..., Any], *args: Any) -> Any:

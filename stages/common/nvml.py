@@ -38,12 +38,13 @@ class Gpu:
         self._handle = handle
 
     def describe(self) -> dict[str, Any]:
-        """What never changes: name, compute capability and memory."""
+        """What never changes: name, compute capability and memory, which the driver may keep to itself."""
+        memory = self._ask(pynvml.nvmlDeviceGetMemoryInfo)
         major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(self._handle)
         return {
             "name": pynvml.nvmlDeviceGetName(self._handle),
             "compute_capability": f"{major}.{minor}",
-            "memory_bytes": pynvml.nvmlDeviceGetMemoryInfo(self._handle).total,
+            "memory_bytes": memory and memory.total,
         }
 
     def state(self) -> State:
@@ -58,21 +59,24 @@ class Gpu:
             throttled_by=tuple(name for bit, name in THROTTLES.items() if reasons & bit),
         )
 
-    def used_bytes(self) -> int:
+    def used_bytes(self) -> int | None:
         """Memory that all processes hold together, the driver's own share included."""
-        return int(pynvml.nvmlDeviceGetMemoryInfo(self._handle).used)
+        memory = self._ask(pynvml.nvmlDeviceGetMemoryInfo)
+        return None if memory is None else int(memory.used)
 
     def utilization_percentage(self) -> int | None:
         """Share of the last moments in which a kernel ran."""
         rates = self._ask(pynvml.nvmlDeviceGetUtilizationRates)
         return None if rates is None else int(rates.gpu)
 
-    def processes(self) -> int:
-        """How many processes compute on it; inside a container NVML may see none of the others."""
-        return len(self._ask(pynvml.nvmlDeviceGetComputeRunningProcesses) or ())
+    def processes(self) -> int | None:
+        """How many processes compute on it; inside a container NVML may see none of them, not even its own."""
+        found = self._ask(pynvml.nvmlDeviceGetComputeRunningProcesses)
+        return None if found is None else len(found)
 
     def _ask(self, query: Any, *arguments: Any) -> Any:
-        with suppress(pynvml.NVMLError_NotSupported, pynvml.NVMLError_NoPermission):
+        """None where the driver does not tell, on a slice of a GPU for instance: no measurement fails for that."""
+        with suppress(pynvml.NVMLError):
             return query(self._handle, *arguments)
         return None
 
@@ -114,16 +118,30 @@ def driver() -> str:
 
 def _visible() -> list[Any]:
     """Handles by CUDA_VISIBLE_DEVICES, which names indices or UUIDs, and ends at the first that does not exist."""
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if named is None:
-        return [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
+    every = ",".join(map(str, range(pynvml.nvmlDeviceGetCount())))
     handles = []
-    for name in filter(None, (part.strip() for part in named.split(","))):
-        is_index = name.lstrip("-").isdigit()
+    for name in filter(None, (part.strip() for part in os.environ.get("CUDA_VISIBLE_DEVICES", every).split(","))):
         try:
-            by = pynvml.nvmlDeviceGetHandleByIndex if is_index else pynvml.nvmlDeviceGetHandleByUUID
-            found = by(int(name) if is_index else name)
+            handles.append(_answering(name))
+        except (pynvml.NVMLError_GpuIsLost, pynvml.NVMLError_NoPermission):
+            continue  # the others still work
         except (pynvml.NVMLError, ValueError, OverflowError):
             break
-        handles.append(found)
     return handles
+
+
+def _answering(name: str) -> Any:
+    """The handle of that index or UUID; NVMLError unless its GPU is there and talks to us."""
+    handle = pynvml.nvmlDeviceGetHandleByIndex(int(name)) if name.lstrip("-").isdigit() else _by_uuid(name)
+    pynvml.nvmlDeviceGetName(handle)
+    return handle
+
+
+def _by_uuid(name: str) -> Any:
+    """CUDA, unlike NVML, takes the beginning of a GPU's UUID where no other GPU's begins so; not of a slice's."""
+    found = []
+    for index in range(pynvml.nvmlDeviceGetCount() if name.startswith("GPU-") else 0):
+        with suppress(pynvml.NVMLError):
+            handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+            found += [handle] if pynvml.nvmlDeviceGetUUID(handle).startswith(name) else []
+    return found[0] if len(found) == 1 else pynvml.nvmlDeviceGetHandleByUUID(name)

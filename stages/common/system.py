@@ -18,7 +18,7 @@ PERIOD_S = 1.0
 
 
 class Sample(NamedTuple):
-    """The machine at one moment, under the names of MLflow's own system metrics; None where there is no GPU."""
+    """The machine at one moment, under the names of MLflow's own system metrics; None where no GPU tells."""
 
     time_ms: int
     cpu_utilization_percentage: float | None
@@ -54,12 +54,13 @@ def watched(path: Path) -> Iterator[None]:
 
 
 def _now(gpu: Gpu | None) -> Sample:
+    used = gpu.used_bytes() if gpu else None
     return Sample(
         time_ms=int(time.time() * 1000),
         cpu_utilization_percentage=psutil.cpu_percent(),
         system_memory_usage_megabytes=psutil.virtual_memory().used / 1e6,
         gpu_0_utilization_percentage=gpu.utilization_percentage() if gpu else None,
-        gpu_0_memory_usage_megabytes=gpu.used_bytes() / 1e6 if gpu else None,
+        gpu_0_memory_usage_megabytes=None if used is None else used / 1e6,
         gpu_0_power_usage_watts=gpu.state().power_w if gpu else None,
     )
 

@@ -1,11 +1,21 @@
 """The result table that `make repro` prints and summary.md keeps."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from stages.common import variants
 from stages.common.latency import STEADY_CV
 
 Record = dict[str, Any]
+
+GPU_MEMORY = ("GPU memory MB", "GPU peak MB")
+
+
+class Proof(NamedTuple):
+    """A table of what TensorRT did: its header and a line a variant, of which the first columns are words."""
+
+    name: str
+    texts: int
+    cells: list[list[str]]
 
 
 def markdown(summary: Record) -> str:
@@ -17,7 +27,7 @@ def markdown(summary: Record) -> str:
     header += [f"p50 ms, batch {size}" for size in sizes] + [f"p90 ms, batch {size}" for size in sizes[:1]]
     header += [f"speed-up, batch {size}" for size in sizes[:1]] + ["size MB", "peak memory MB"]
     lines = grid([header] + [_cells(r, sizes, baseline) for r in rows], texts=2)
-    return "\n".join([title(summary), "", *lines, *_conversions(rows), *_engines(rows, sizes), *_notes(rows), ""])
+    return "\n".join([title(summary), "", *lines, *_proofs(rows), *_notes(rows), ""])
 
 
 def grid(cells: list[list[str]], texts: int) -> list[str]:
@@ -30,15 +40,23 @@ def grid(cells: list[list[str]], texts: int) -> list[str]:
 
 def title(summary: Record) -> str:
     """What was measured, on what."""
-    machine = summary["environment"]
-    place = machine["gpus"][0]["name"] if machine["gpus"] else f"{machine['cpu']}, {machine['threads']} threads"
-    return f"{summary['model']['name']} on {summary['evaluation']['images']} images ({place})"
+    images, place = summary["evaluation"]["images"], machine(summary["environment"])
+    return f"{summary['model']['name']} on {images} images ({place})"
+
+
+def machine(environment: Record) -> str:
+    """What the model ran on, in a few words: the first GPU, which is the one that is used."""
+    if environment["gpus"]:
+        return str(environment["gpus"][0]["name"])
+    return f"{environment['cpu']}, {environment['threads']} threads"
+
+
+def number(value: float | None, scale: float = 1, digits: int = 1) -> str:
+    """A cell of a table; empty for None."""
+    return "" if value is None else f"{value * scale:.{digits}f}"
 
 
 def _cells(r: Record, sizes: list[int], baseline: Record | None) -> list[str]:
-    def number(value: float | None, scale: float = 1, digits: int = 1) -> str:
-        return "" if value is None else f"{value * scale:.{digits}f}"
-
     def interval(ends: list[float] | None) -> str:
         return " [{:.1f}, {:.1f}]".format(*(100 * end for end in ends)) if ends else ""
 
@@ -76,39 +94,60 @@ def _line(cells: list[str], widths: list[int], texts: int) -> str:
     return "| " + " | ".join(aligned) + " |"
 
 
-def _conversions(rows: list[Record]) -> list[str]:
-    """What TensorRT took over and what it costs on disk, beside the SavedModel; nothing where no engine was built."""
-    done = [r for r in rows if r["status"] == "ok" and "graph_bytes" in r["details"]]
-    if not any("engine_ops" in r["details"] for r in done):
-        return []
-    header = ["variant", "TF32", "outside the engines", "engine ops", "nodes in engines %", "build s"]
-    header += ["variables MB", "graph MB", "engines MB", "GPU memory MB"]
-    return ["", *grid([header] + [_conversion(r["variant"], r["details"]) for r in done], texts=3)]
+def _proofs(rows: list[Record]) -> list[str]:
+    return [line for proof in proofs(rows) for line in ("", *grid(proof.cells, proof.texts))]
 
 
-def _conversion(name: str, details: Record) -> list[str]:
+def proofs(rows: list[Record]) -> list[Proof]:
+    """What TensorRT did, in TensorFlow's graphs and without TensorFlow; nothing where no engine was built."""
+    done = [r for r in rows if r["status"] == "ok"]
+    converted = [r for r in done if "graph_bytes" in r["details"]]
+    native = [r for r in done if "form" in r["details"]]
+    found = []
+    if any("engine_ops" in r["details"] for r in converted):
+        found.append(Proof("TensorFlow's graphs with TensorRT's engines in them", 5, _conversions(converted)))
+    return found + ([Proof("Engines without TensorFlow", 4, _engines(native))] if native else [])
+
+
+def _conversions(rows: list[Record]) -> list[list[str]]:
+    """What TensorRT took over and what it costs on disk, beside the SavedModel."""
+    header = ["variant", "TF32", "TensorRT linked", "TensorRT loaded", "outside the engines", "engine ops"]
+    header += ["nodes in engines %", "convert s", "build s", "variables MB", "graph MB", "engines MB", *GPU_MEMORY]
+    return [header] + [_conversion(r) for r in rows]
+
+
+def _conversion(r: Record) -> list[str]:
+    details = r["details"]
     engines = "engine_ops" in details
     outside = ", ".join(f"{count} {op}" for op, count in details["ops_outside"].items()) if engines else ""
     return [
-        name,
+        r["variant"],
         "on" if details["tf32"] else "off",
+        details.get("tensorrt_linked", ""),
+        details.get("tensorrt_loaded", ""),
         outside,
         str(details["engine_ops"]) if engines else "",
         f"{100 * details['share_in_engines']:.1f}" if engines else "",
+        number(r["convert_s"], digits=0),
         f"{sum(details['engine_build_s'].values()):.0f}" if engines else "",
         *(f"{details[f'{part}_bytes'] / 1e6:.1f}" for part in ("variables", "graph", "engine")),
-        f"{details['gpu']['process_memory_bytes'] / 1e6:.0f}" if details["gpu"] else "",
+        *_gpu_memory(details),
     ]
 
 
-def _engines(rows: list[Record], sizes: list[int]) -> list[str]:
+def _gpu_memory(details: Record) -> list[str]:
+    """Of the whole process, CUDA's own included, and the most that the runtime allocated."""
+    process = (details["gpu"] or {}).get("process_memory_bytes")
+    return [number(process, 1e-6, 0), number(details["gpu_peak_memory_bytes"], 1e-6, 0)]
+
+
+def _engines(rows: list[Record]) -> list[list[str]]:
     """What native engines compute in, and where the GPU's time goes at the largest batch size."""
-    done = [r for r in rows if r["status"] == "ok" and "form" in r["details"]]
-    if not done:
-        return []
-    header = ["variant", "TF32", "engines for batch", "layers INT8 / FP16 / FP32", "build s", "engines MB"]
-    header += [f"{part} ms, batch {sizes[-1]}" for part in ("copy in", "compute", "copy out")] + ["GPU memory MB"]
-    return ["", *grid([header] + [_engine(r, sizes[-1]) for r in done], texts=3)]
+    largest = max(int(size) for r in rows for size in r["latency"])
+    header = ["variant", "TF32", "built by", "engines for batch", "layers INT8 / FP16 / FP32"]
+    header += ["convert s", "build s", "engines MB"]
+    header += [f"{part} ms, batch {largest}" for part in ("copy in", "compute", "copy out")] + [*GPU_MEMORY]
+    return [header] + [_engine(r, largest) for r in rows]
 
 
 def layers(details: Record) -> str:
@@ -121,20 +160,31 @@ def _engine(r: Record, size: int) -> list[str]:
     return [
         r["variant"],
         "on" if details["tf32"] else "off",
+        details["tensorrt"],
         ", ".join(details["engines"]),
         layers(details),
+        number(r["convert_s"], digits=0),
         f"{sum(details['engine_build_s'].values()):.0f}",
         f"{details['engine_bytes'] / 1e6:.1f}",
         *(f"{parts[name]:.3f}" if parts else "" for name in ("input_copy", "compute", "output_copy")),
-        f"{details['gpu']['process_memory_bytes'] / 1e6:.0f}" if details["gpu"] else "",
+        *_gpu_memory(details),
     ]
 
 
 def status(r: Record) -> str:
     """The status, with what makes a measurement doubtful."""
+    return ", ".join([r["status"], *doubts(r)])
+
+
+def doubts(r: Record) -> list[str]:
+    """What makes a measurement doubtful, in a word each."""
     gpu = r["details"]["gpu"] or {}
-    doubts = ["throttled"] * bool(gpu.get("throttled_states")) + ["shared GPU"] * bool(gpu.get("other_processes"))
-    return ", ".join([r["status"], *doubts, *["unsteady"] * bool(_unsteady(r))])
+    found = {
+        "throttled": gpu.get("throttled_states"),
+        "shared GPU": gpu.get("other_processes"),
+        "unsteady": _unsteady(r),
+    }
+    return [doubt for doubt, cause in found.items() if cause]
 
 
 def _kept_in_fp32(r: Record) -> list[str]:

@@ -46,7 +46,7 @@ FORMS = {
 
 
 def unavailable(precision: str, environment: dict[str, Any]) -> str | None:
-    """The first thing that is missing, from the GPU upwards."""
+    """The first thing that is missing; which GPU will do depends on the TensorRT that is installed."""
     if not environment["gpus"]:
         return f"no NVIDIA GPU ({environment['gpu_missing']})"
     found = environment["tensorrt_python"]

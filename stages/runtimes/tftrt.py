@@ -30,16 +30,16 @@ def unavailable(precision: str, environment: dict[str, Any]) -> str | None:
     """The first thing that is missing, from the GPU upwards."""
     if not environment["gpus"]:
         return f"no NVIDIA GPU ({environment['gpu_missing']})"
+    if reason := gpu_support.too_old(environment["driver"], gpu_support.CUDA_11_DRIVER, "CUDA 11"):
+        return reason
     gpu = environment["gpus"][0]
-    if (missing := _no_tensorrt(environment)) is None and gpu_support.capability(gpu) > NEWEST_CAPABILITY:
-        missing = f"{gpu_support.described(gpu)} is newer than TensorRT 8, whose last is {NEWEST_CAPABILITY}"
-    return missing or gpu_support.no_units(precision, gpu)
+    if gpu_support.capability(gpu) > NEWEST_CAPABILITY:
+        return f"{gpu_support.described(gpu)} is newer than TensorRT 8, whose last is {NEWEST_CAPABILITY}"
+    return gpu_support.no_units(precision, gpu) or _no_tensorrt(environment)
 
 
 def _no_tensorrt(environment: dict[str, Any]) -> str | None:
     tensorflow, tensorrt = environment["tensorflow"], environment["tensorrt"]
-    if reason := gpu_support.too_old(environment["driver"], gpu_support.CUDA_11_DRIVER, "CUDA 11"):
-        return reason
     if gpu_support.numbers(tensorflow["version"] or "0")[:2] > LAST_TENSORFLOW:
         return f"TensorFlow {tensorflow['version']} has no TF-TRT, which left with 2.18: install the extra `gpu`"
     if not tensorflow["built_with_tensorrt"]:
@@ -50,18 +50,19 @@ def _no_tensorrt(environment: dict[str, Any]) -> str | None:
         return f"TF-TRT needs TensorRT 8.5, and this environment has {found}: `make repro` alone brings 8.5"
     if tensorrt["loaded"] is None:
         hint = " (its wheel exists for Python 3.10, not for 3.11)" if environment["python"] == "3.11" else ""
-        return f"the TensorRT library was not found{hint}: {tensorrt['missing']}"
+        return f"the TensorRT library does not load{hint}: {tensorrt['missing']}"
     return None
 
 
 def convert(job: Job) -> dict[str, Any]:
     """Convert, build one engine for each batch size, save both, and prove it from the saved files."""
     tf = tensorflow(tf32=job.options["tf32"])
+    versions = proof.tensorrt_versions()
     converter = _converter(job)
     seconds = _build(tf, converter, job)
     converter.save(str(job.target), save_gpu_specific_engines=True)
     files.write_json(job.target / BATCH_SIZES, job.batch_sizes)
-    return {"tf32": job.options["tf32"]} | seconds | proof.of(converter, job) | part_sizes(job.target)
+    return {"tf32": job.options["tf32"]} | versions | seconds | proof.of(converter, job) | part_sizes(job.target)
 
 
 def _converter(job: Job) -> Any:

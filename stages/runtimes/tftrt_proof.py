@@ -16,10 +16,25 @@ FALLBACKS = {"TRTEngineOp::ExecuteNativeSegment", "TRTEngineOp::BuildEngine"}
 Engine = dict[str, Any]
 
 
-def of(converter: Any, job: Job) -> dict[str, Any]:
-    """What TensorRT took over, from the converted graph and the saved engines."""
+def tensorrt_versions() -> dict[str, str]:
+    """The TensorRT that TensorFlow was linked with and the one it loads; PipelineError where TF-TRT would refuse that.
+
+    TF-TRT itself says "Incompatible TensorRT major version", even of an older minor one.
+    """
     from tensorflow.compiler.tf2tensorrt import _pywrap_py_utils
 
+    linked, loaded = _pywrap_py_utils.get_linked_tensorrt_version(), _pywrap_py_utils.get_loaded_tensorrt_version()
+    told = {"tensorrt_linked": ".".join(map(str, linked)), "tensorrt_loaded": ".".join(map(str, loaded))}
+    if loaded[0] != linked[0] or loaded < linked:
+        raise PipelineError(
+            f"TensorFlow was linked with TensorRT {told['tensorrt_linked']} and finds {told['tensorrt_loaded']}, but "
+            "needs the same major version and none older: install the extra `gpu`"
+        )
+    return told
+
+
+def of(converter: Any, job: Job) -> dict[str, Any]:
+    """What TensorRT took over, from the converted graph and the saved engines."""
     graph = converter._converted_func.graph.as_graph_def()
     ops = [node for node in graph.node if node.op == "TRTEngineOp"]
     engines = {path.name: saved_engines(path) for path in sorted(job.target.glob("assets/trt-serialized-engine.*"))}
@@ -33,8 +48,6 @@ def of(converter: Any, job: Job) -> dict[str, Any]:
         "nodes_in_engines": inside,
         "share_in_engines": inside / (inside + sum(outside.values())),
         "ops_outside": dict(sorted(outside.items())),
-        "tensorrt_linked": ".".join(map(str, _pywrap_py_utils.get_linked_tensorrt_version())),
-        "tensorrt_loaded": ".".join(map(str, _pywrap_py_utils.get_loaded_tensorrt_version())),
     }
 
 

@@ -118,6 +118,16 @@ def test_a_worker_killed_in_the_middle_of_its_answer_is_a_sentence() -> None:
         worker.ask()
 
 
+def test_a_closed_worker_is_gone_at_once_and_may_be_closed_again() -> None:
+    with Worker(count, 0) as worker:
+        pid = worker._process.pid
+        assert pid
+        worker.ask(0)
+        worker.close()
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
 def test_a_worker_ends_with_its_block() -> None:
     start = time.monotonic()
     with Worker(count, 0) as worker:

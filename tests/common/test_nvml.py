@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -10,7 +11,7 @@ from stages.common.nvml import State
 
 @pytest.fixture
 def driver(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A driver with two GPUs, of which handles are their UUIDs."""
+    """A driver with two GPUs, of which one has a slice, and handles are their UUIDs."""
     uuids = ["GPU-aa", "GPU-bb"]
 
     def by_index(index: int) -> str:
@@ -19,7 +20,7 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> None:
         return uuids[index]
 
     def by_uuid(uuid: str) -> str:
-        if uuid not in uuids:
+        if uuid not in (*uuids, "MIG-cc"):
             raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_FOUND)
         return uuid
 
@@ -29,6 +30,7 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> None:
         "nvmlDeviceGetCount": lambda: len(uuids),
         "nvmlDeviceGetHandleByIndex": by_index,
         "nvmlDeviceGetHandleByUUID": by_uuid,
+        "nvmlDeviceGetUUID": lambda handle: handle,
         "nvmlDeviceGetName": lambda handle: handle,
         "nvmlDeviceGetCudaComputeCapability": lambda handle: (9, 0),
         "nvmlDeviceGetMemoryInfo": lambda handle: type("Memory", (), {"total": 80, "used": 5}),
@@ -47,6 +49,12 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> None:
         ("-1", []),
         ("", []),
         ("GPU-cc", []),
+        ("GPU-b,GPU-aa", ["GPU-bb", "GPU-aa"]),  # a prefix will do
+        ("GPU-", []),  # unless it is that of two
+        ("0,GPU-", ["GPU-aa"]),
+        ("G", []),
+        ("MIG-cc", ["MIG-cc"]),
+        ("MIG-c", []),
     ],
 )
 def test_the_gpus_are_those_that_cuda_shows(
@@ -61,6 +69,58 @@ def test_the_gpus_are_those_that_cuda_shows(
         assert (gpu and gpu.describe()["name"]) == (found[0] if found else None)
 
 
+REFUSALS = {"not supported": pynvml.NVML_ERROR_NOT_SUPPORTED, "no permission": pynvml.NVML_ERROR_NO_PERMISSION}
+
+
+def refuse(code: int) -> Callable[..., None]:
+    def answer(*_: Any) -> None:
+        raise pynvml.NVMLError(code)
+
+    return answer
+
+
+def lost(working: Callable[[Any], Any], code: int) -> Callable[[Any], Any]:
+    """The query, but of the first GPU."""
+    return lambda which: refuse(code)() if which in (0, "GPU-aa") else working(which)
+
+
+@pytest.mark.parametrize("code", REFUSALS.values(), ids=REFUSALS)
+def test_a_gpu_that_keeps_its_memory_to_itself_is_still_one(
+    driver: None, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetMemoryInfo", refuse(code))
+    with nvml.session() as gpus:
+        first = {"name": "GPU-aa", "compute_capability": "9.0", "memory_bytes": None}
+        assert [gpu.describe() for gpu in gpus] == [first, first | {"name": "GPU-bb"}]
+        assert gpus[0].used_bytes() is None
+
+
+@pytest.mark.parametrize("visible", [None, "0,1", "GPU-aa,GPU-bb"])
+@pytest.mark.parametrize("query", ["nvmlDeviceGetHandleBy", "nvmlDeviceGetName"])
+@pytest.mark.parametrize("code", [pynvml.NVML_ERROR_GPU_IS_LOST, pynvml.NVML_ERROR_NO_PERMISSION])
+def test_a_gpu_that_is_lost_or_kept_from_us_does_not_hide_the_other(
+    driver: None, monkeypatch: pytest.MonkeyPatch, visible: str | None, query: str, code: int
+) -> None:
+    for name in ("nvmlDeviceGetHandleByIndex", "nvmlDeviceGetHandleByUUID", "nvmlDeviceGetName"):
+        if name.startswith(query):
+            monkeypatch.setattr(pynvml, name, lost(getattr(pynvml, name), code))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    with nvml.session() as gpus:
+        assert [gpu.describe()["name"] for gpu in gpus] == ["GPU-bb"]
+
+
+def test_a_gpu_that_is_lost_while_it_is_watched_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    lost = refuse(pynvml.NVML_ERROR_GPU_IS_LOST)
+    for name in (name for name in vars(pynvml) if name.startswith("nvmlDeviceGet")):
+        monkeypatch.setattr(pynvml, name, lost)
+    gpu = nvml.Gpu("handle")
+    assert gpu.state() == State(None, None, None, None, ())
+    assert (gpu.used_bytes(), gpu.processes(), gpu.utilization_percentage()) == (None, None, None)
+
+
 def test_without_a_driver_there_is_no_first_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing() -> None:
         raise pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
@@ -71,9 +131,6 @@ def test_without_a_driver_there_is_no_first_gpu(monkeypatch: pytest.MonkeyPatch)
 
 
 def state(monkeypatch: pytest.MonkeyPatch, reasons: int, **unsupported: Any) -> State:
-    def refuse(*_: Any) -> None:
-        raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
-
     answers = {
         "nvmlDeviceGetPowerUsage": lambda handle: 250_000,
         "nvmlDeviceGetCurrentClocksThrottleReasons": lambda handle: reasons,
@@ -81,7 +138,7 @@ def state(monkeypatch: pytest.MonkeyPatch, reasons: int, **unsupported: Any) -> 
         "nvmlDeviceGetTemperature": lambda handle, kind: 41,
     }
     for name, answer in answers.items():
-        monkeypatch.setattr(pynvml, name, refuse if name in unsupported else answer)
+        monkeypatch.setattr(pynvml, name, refuse(pynvml.NVML_ERROR_NOT_SUPPORTED) if name in unsupported else answer)
     return nvml.Gpu("handle").state()
 
 
@@ -103,12 +160,9 @@ def test_what_the_driver_does_not_tell_is_none(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_utilization_is_known_or_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(_: Any) -> None:
-        raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
-
     monkeypatch.setattr(pynvml, "nvmlDeviceGetUtilizationRates", lambda handle: type("Rates", (), {"gpu": 71}))
     assert nvml.Gpu("handle").utilization_percentage() == 71
-    monkeypatch.setattr(pynvml, "nvmlDeviceGetUtilizationRates", refuse)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetUtilizationRates", refuse(pynvml.NVML_ERROR_NOT_SUPPORTED))
     assert nvml.Gpu("handle").utilization_percentage() is None
 
 

@@ -1,8 +1,7 @@
 import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -61,18 +60,26 @@ def test_ctrl_c_is_left_to_the_main_thread(tmp_path: Path) -> None:
 
 
 def test_a_gpu_is_watched_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    @contextmanager
-    def first_gpu() -> Iterator[SimpleNamespace]:
-        yield SimpleNamespace(
-            utilization_percentage=lambda: 71, used_bytes=lambda: 2_500_000, state=lambda: SimpleNamespace(power_w=None)
-        )
-
-    monkeypatch.setattr(nvml, "first_gpu", first_gpu)
+    gpu = SimpleNamespace(
+        utilization_percentage=lambda: 71, used_bytes=lambda: 2_500_000, state=lambda: SimpleNamespace(power_w=None)
+    )
+    monkeypatch.setattr(nvml, "first_gpu", lambda: nullcontext(gpu))
     with system.watched(tmp_path / "found.csv"):
         pass
     (sample,) = system.read(tmp_path / "found.csv")
     assert (sample.gpu_0_utilization_percentage, sample.gpu_0_memory_usage_megabytes) == (71, 2.5)
     assert sample.gpu_0_power_usage_watts is None
+
+
+def test_gpu_memory_that_nvml_does_not_tell_is_an_empty_cell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    silent = SimpleNamespace(
+        utilization_percentage=lambda: 71, used_bytes=lambda: None, state=lambda: SimpleNamespace(power_w=9.0)
+    )
+    monkeypatch.setattr(nvml, "first_gpu", lambda: nullcontext(silent))
+    with system.watched(tmp_path / "found.csv"):
+        pass
+    (sample,) = system.read(tmp_path / "found.csv")
+    assert (sample.gpu_0_memory_usage_megabytes, sample.gpu_0_power_usage_watts) == (None, 9)
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:

@@ -65,7 +65,8 @@ def test_a_table_of_failures_only_still_reads(results: Any) -> None:
 CONVERSION = {
     "tf32": False, "engine_ops": 2, "share_in_engines": 0.994, "ops_outside": {"Identity": 1, "Placeholder": 1},
     "engine_build_s": {"1": 26.0, "8": 30.4}, "variables_bytes": 0, "graph_bytes": 14_000_000,
-    "engine_bytes": 31_100_000, "gpu": None,
+    "engine_bytes": 31_100_000, "gpu": None, "tensorrt_linked": "8.4.3", "tensorrt_loaded": "8.5.3",
+    "gpu_peak_memory_bytes": 201_400_000,
 }  # fmt: skip
 GPU = {"process_memory_bytes": 700_000_000, "other_processes": 0, "states": 20, "throttled_states": {}}
 
@@ -77,6 +78,7 @@ def on_gpu(mixed: tuple[str, ...]) -> dict[str, Any]:
     parts = {"variables_bytes": 14_500_000, "graph_bytes": 2_700_000, "engine_bytes": 0}
     summary["rows"][0]["details"] |= {"tf32": True, "gpu": GPU} | parts
     summary["rows"][-1]["details"] |= CONVERSION | {"gpu": GPU}
+    summary["rows"][-1]["convert_s"] = 419.5
     return summary
 
 
@@ -85,14 +87,15 @@ def test_what_tensorrt_took_over_stands_below_with_each_part_of_the_size(on_gpu:
     _, second = text.split("\n\n", 1)[1].split("\n\n", 1)
     assert cells(second) == {
         "savedmodel-fp32": {
-            "variant": "savedmodel-fp32", "TF32": "on", "outside the engines": "", "engine ops": "",
-            "nodes in engines %": "", "build s": "", "variables MB": "14.5", "graph MB": "2.7", "engines MB": "0.0",
-            "GPU memory MB": "700",
+            "variant": "savedmodel-fp32", "TF32": "on", "TensorRT linked": "", "TensorRT loaded": "",
+            "outside the engines": "", "engine ops": "", "nodes in engines %": "", "convert s": "2", "build s": "",
+            "variables MB": "14.5", "graph MB": "2.7", "engines MB": "0.0", "GPU memory MB": "700", "GPU peak MB": "",
         },
         "tflite-int8": {
-            "variant": "tflite-int8", "TF32": "off", "outside the engines": "1 Identity, 1 Placeholder",
-            "engine ops": "2", "nodes in engines %": "99.4", "build s": "56", "variables MB": "0.0",
-            "graph MB": "14.0", "engines MB": "31.1", "GPU memory MB": "700",
+            "variant": "tflite-int8", "TF32": "off", "TensorRT linked": "8.4.3", "TensorRT loaded": "8.5.3",
+            "outside the engines": "1 Identity, 1 Placeholder", "engine ops": "2", "nodes in engines %": "99.4",
+            "convert s": "420", "build s": "56", "variables MB": "0.0", "graph MB": "14.0", "engines MB": "31.1",
+            "GPU memory MB": "700", "GPU peak MB": "201",
         },
     }  # fmt: skip
     assert "throttled" not in text
@@ -107,7 +110,7 @@ NATIVE = {
     "tf32": True, "form": "each", "because": "one engine for each batch size: separate engines run 1.10 times as fast",
     "engines": {"1": {"fp32_weights": []}, "8": {"fp32_weights": ["conv1", "fc"]}},
     "engine_build_s": {"1": 26.0, "8": 30.4}, "int8_layers": 104, "fp16_layers": 2, "fp32_layers": 2,
-    "engine_bytes": 9_100_000, "gpu": GPU,
+    "engine_bytes": 9_100_000, "gpu": GPU, "tensorrt": "TensorRT 8.5.3.1", "gpu_peak_memory_bytes": 12_600_000,
 }  # fmt: skip
 
 
@@ -115,21 +118,30 @@ def test_native_engines_stand_in_a_table_of_their_own(mixed: tuple[str, ...]) ->
     summary = report.summarise(mixed)
     row = summary["rows"][-1]
     row["details"] |= NATIVE
+    row["convert_s"] = 419.5
     row["parts_ms"] = {"8": {"input_copy": 0.1, "compute": 0.25, "output_copy": 0.0061}}
     text = table.markdown(summary)
     _, second = text.split("\n\n", 1)[1].split("\n\n", 1)
     assert cells(second) == {
         "tflite-int8": {
-            "variant": "tflite-int8", "TF32": "on", "engines for batch": "1, 8",
-            "layers INT8 / FP16 / FP32": "104 / 2 / 2", "build s": "56", "engines MB": "9.1",
+            "variant": "tflite-int8", "TF32": "on", "built by": "TensorRT 8.5.3.1", "engines for batch": "1, 8",
+            "layers INT8 / FP16 / FP32": "104 / 2 / 2", "convert s": "420", "build s": "56", "engines MB": "9.1",
             "copy in ms, batch 8": "0.100", "compute ms, batch 8": "0.250", "copy out ms, batch 8": "0.006",
-            "GPU memory MB": "700",
+            "GPU memory MB": "700", "GPU peak MB": "13",
         },
     }  # fmt: skip
     assert (
         "- tflite-int8 has one engine for each batch size: separate engines run 1.10 times as fast\n"
         "- tflite-int8 keeps FP32 weights in the engine for batch 8: conv1, fc\n"
     ) in text
+
+
+def test_gpu_memory_that_nvml_does_not_tell_is_an_empty_cell(on_gpu: dict[str, Any]) -> None:
+    for row in on_gpu["rows"]:
+        row["details"]["gpu"] = row["details"]["gpu"] and GPU | {"process_memory_bytes": None}
+    on_gpu["rows"][0]["details"] |= NATIVE | {"gpu": GPU | {"process_memory_bytes": None}}
+    tables = [part for part in table.markdown(on_gpu).split("\n\n") if "GPU memory MB" in part]
+    assert [line["GPU memory MB"] for part in tables for line in cells(part).values()] == [""] * 3
 
 
 def test_a_throttled_or_shared_measurement_is_marked_and_told(on_gpu: dict[str, Any]) -> None:

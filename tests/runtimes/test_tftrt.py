@@ -17,8 +17,20 @@ def test_nothing_is_missing_on_a_machine_that_has_all(machine: Machine, precisio
 
 
 def test_no_gpu_is_the_first_reason(no_gpu: Machine) -> None:
-    nothing = no_gpu | {"tensorrt": {"linked": None, "loaded": None, "missing": "libnvinfer.so.8"}}
+    nothing = no_gpu | {"tensorrt": {"required": None, "loaded": None, "missing": "libnvinfer.so.8"}}
     assert tftrt.unavailable("int8", nothing) == "no NVIDIA GPU (no NVIDIA driver answers on this machine)"
+
+
+@pytest.mark.parametrize("missing", ["tensorrt", "tensorflow"])
+def test_a_gpu_that_will_not_do_is_named_before_what_could_be_installed(machine: Machine, missing: str) -> None:
+    lacks = {
+        "tensorrt": {"required": None, "loaded": None, "missing": "libnvinfer.so.8"},
+        "tensorflow": {"version": "2.18.0", "built_with_tensorrt": False, "built_for_cuda": None},
+    }[missing]
+    newest, oldest = (with_gpu(machine | {missing: lacks}, capability) for capability in ("12.0", "5.0"))
+    assert "newer than TensorRT 8" in str(tftrt.unavailable("fp32", newest))
+    assert "no INT8 units" in str(tftrt.unavailable("int8", oldest))
+    assert "driver 418.67 is too old" in str(tftrt.unavailable("int8", newest | {"driver": "418.67"}))
 
 
 def test_a_tensorflow_without_tensorrt_is_named(machine: Machine) -> None:
@@ -32,14 +44,14 @@ def test_a_tensorflow_without_tensorrt_is_named(machine: Machine) -> None:
     ("python", "hint"), [("3.10", ""), ("3.11", " (its wheel exists for Python 3.10, not for 3.11)")]
 )
 def test_a_missing_library_is_named_with_the_python_that_has_it(machine: Machine, python: str, hint: str) -> None:
-    tensorrt = {"linked": "8.5.3.1", "loaded": None, "missing": "libnvinfer.so.8: cannot open shared object file"}
+    tensorrt = {"required": "8.5.3.1", "loaded": None, "missing": "libnvinfer.so.8: cannot open shared object file"}
     assert tftrt.unavailable("fp32", machine | {"tensorrt": tensorrt, "python": python}) == (
-        f"the TensorRT library was not found{hint}: libnvinfer.so.8: cannot open shared object file"
+        f"the TensorRT library does not load{hint}: libnvinfer.so.8: cannot open shared object file"
     )
 
 
 def test_a_newer_tensorrt_is_another_environments(machine: Machine) -> None:
-    tensorrt = {"linked": None, "loaded": None, "missing": "libnvinfer.so.8: cannot open shared object file"}
+    tensorrt = {"required": None, "loaded": None, "missing": "libnvinfer.so.8: cannot open shared object file"}
     for version, rtx, told in (("11.4.0.106", False, "11.4.0.106"), ("1.7.1", True, "TensorRT-RTX 1.7.1")):
         newer = {"tensorrt": tensorrt, "tensorrt_python": {"version": version, "rtx": rtx}}
         assert tftrt.unavailable("fp16", machine | newer) == (
@@ -47,10 +59,12 @@ def test_a_newer_tensorrt_is_another_environments(machine: Machine) -> None:
         )
 
 
-# NVIDIA's support matrix of TensorRT 8.5, section "hardware and precision".
+# NVIDIA's support matrix of TensorRT 8.5, section "hardware and precision"; Kepler's GPUs have neither.
 @pytest.mark.parametrize(
     ("capability", "fp16", "int8"),
     [
+        ("3.5", False, False),
+        ("3.7", False, False),
         ("5.0", False, False),
         ("5.2", False, False),
         ("5.3", True, False),

@@ -1,3 +1,4 @@
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -5,7 +6,7 @@ from typing import Any
 import pytest
 
 from stages.common.errors import PipelineError
-from stages.runtimes import tftrt_proof
+from stages.runtimes import tftrt, tftrt_proof
 from stages.runtimes.protocol import Job
 
 
@@ -50,6 +51,36 @@ def test_engines_for_all_batch_sizes_pass() -> None:
 def test_what_tensorrt_left_undone_is_told(ops: list[Op], engines: Any, wanted: Job, reason: str) -> None:
     with pytest.raises(PipelineError, match=reason):
         tftrt_proof.check_engines(ops, engines, wanted)
+
+
+def linked(monkeypatch: pytest.MonkeyPatch, linked: tuple[int, ...], loaded: tuple[int, ...]) -> None:
+    """A TensorFlow linked with one TensorRT that loads another."""
+    told = {"get_linked_tensorrt_version": lambda: linked, "get_loaded_tensorrt_version": lambda: loaded}
+    package = SimpleNamespace(_pywrap_py_utils=SimpleNamespace(**told))
+    monkeypatch.setitem(sys.modules, "tensorflow.compiler.tf2tensorrt", package)
+
+
+@pytest.mark.parametrize("loaded", [(8, 4, 3), (8, 5, 3), (8, 10, 0)])
+def test_the_same_tensorrt_or_a_newer_minor_one_will_do(
+    monkeypatch: pytest.MonkeyPatch, loaded: tuple[int, ...]
+) -> None:
+    linked(monkeypatch, (8, 4, 3), loaded)
+    found = tftrt_proof.tensorrt_versions()
+    assert found == {"tensorrt_linked": "8.4.3", "tensorrt_loaded": ".".join(map(str, loaded))}
+
+
+@pytest.mark.parametrize("loaded", [(8, 4, 2), (8, 2, 5), (7, 2, 3), (10, 0, 1)])
+def test_a_tensorrt_that_tf_trt_does_not_take_is_named_before_it_is_tried(
+    monkeypatch: pytest.MonkeyPatch, loaded: tuple[int, ...]
+) -> None:
+    linked(monkeypatch, (8, 4, 3), loaded)
+    monkeypatch.setattr(tftrt, "tensorflow", lambda tf32: None)
+    with pytest.raises(PipelineError) as caught:
+        tftrt.convert(job())
+    assert str(caught.value) == (
+        f"TensorFlow was linked with TensorRT 8.4.3 and finds {'.'.join(map(str, loaded))}, but needs the same major "
+        "version and none older: install the extra `gpu`"
+    )
 
 
 def test_engines_are_read_from_the_file_that_tf_trt_writes(tmp_path: Path) -> None:
