@@ -208,9 +208,7 @@ def classes(summary: Record, known: Labels) -> list[Record]:
         {
             "variant": row["variant"],
             "told": _told(row["change"]),
-            "rows": [
-                change | {"name": gallery.class_name(known, change["label"])} for change in row["change"]["classes"]
-            ],
+            "rows": [change | {"name": known.name(change["label"])} for change in row["change"]["classes"]],
         }
         for row in changed
     ]

@@ -285,10 +285,6 @@ def test_a_single_variant_needs_no_baseline(ready: Any) -> None:
     assert "There are no others." in shown.texts("p")
 
 
-def test_a_class_without_a_name_goes_by_its_number() -> None:
-    assert gallery.class_name(Labels(("tench",), ("n01440764",)), 7) == "class 7"
-
-
 def test_numbers_and_intervals() -> None:
     assert page.number(-1234.567, 1) == "\N{MINUS SIGN}1,234.6"
     assert page.number(None, 1) == ""

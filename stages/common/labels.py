@@ -24,6 +24,10 @@ class Labels:
             return int(text) if int(text) < len(self) else None
         return self._known.get(text)
 
+    def name(self, index: int) -> str:
+        """A class by name; by number where it has none."""
+        return self.names[index] if index < len(self) else f"class {index}"
+
     @cached_property
     def _known(self) -> dict[str, int]:
         unique = {name: index for index, name in enumerate(self.names) if self.names.count(name) == 1}
