@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from stages.common import errors, files, gallery, labels, paths, svg, table, variants
+from stages.common import errors, files, gallery, heatmap, labels, paths, per_class, svg, table, variants
 from stages.common.labels import Labels
 from stages.common.latency import STEADY_CV, calls_needed
+from stages.common.per_class import ClassReport, ClassScore
 from stages.common.revision import git
 
 Record = dict[str, Any]
@@ -35,6 +36,11 @@ DOUBTS = {
     "shared GPU": "shared GPU: other processes computed on it during the run.",
     "unsteady": f"unsteady: p50 varies by more than {STEADY_CV:.1%} between repeats.",
 }
+AVERAGES = {
+    "macro_precision": "Macro precision", "macro_recall": "Macro recall", "macro_f1": "Macro F1",
+    "weighted_precision": "Weighted precision", "weighted_recall": "Weighted recall", "weighted_f1": "Weighted F1",
+    "ece": "ECE",
+}  # fmt: skip
 MARKS = {"lost": ("bad", "✕", "lost"), "gained": ("good", "✓", "gained"), "other": ("unsure", "≠", "wrong still")}
 
 
@@ -208,9 +214,7 @@ def classes(summary: Record, known: Labels) -> list[Record]:
         {
             "variant": row["variant"],
             "told": _told(row["change"]),
-            "rows": [
-                change | {"name": gallery.class_name(known, change["label"])} for change in row["change"]["classes"]
-            ],
+            "rows": [change | {"name": known.name(change["label"])} for change in row["change"]["classes"]],
         }
         for row in changed
     ]
@@ -221,6 +225,108 @@ def _told(change: Record) -> str:
     raw, adjusted = ("< 0.001" if p < 0.001 else f"{p:.2g}" for p in (change["mcnemar_p"], change["mcnemar_p_holm"]))
     flips = f"{change['lost']} lost, {change['gained']} gained of {change['images']:,} images"
     return f"{flips}; McNemar's p {raw}, after Holm {adjusted}"
+
+
+def guess(summary: Record) -> str | None:
+    """That the baseline is at chance, where it is; else None."""
+    baseline = _find(summary, variants.BASELINE)
+    if not baseline or not baseline["at_chance"]:
+        return None
+    return (
+        f"{variants.BASELINE} {table.guessing(baseline['at_chance'])}. Until that is mended, no comparison means much."
+    )
+
+
+def compared(value: float | None, before: float | None, less_is_better: bool = False) -> Record:
+    """A share in percent, and its difference in points from the baseline's where there is one."""
+    # Adding 0 makes a plain one of a negative one.
+    points = None if value is None or before is None else round(100 * (value - before), 2) + 0
+    tone = "" if not points else "bad" if (points > 0) == less_is_better else "good"
+    return {
+        "text": number(value, 1, 100),
+        "difference": "" if points is None else f"{'+' * (points > 0)}{number(points, 2)}",
+        "tone": tone,
+        "word": {"bad": "worse", "good": "better"}.get(tone, "the same"),
+    }
+
+
+def averages(summary: Record) -> list[Record]:
+    """The averages over classes of every evaluated variant, beside the baseline's."""
+    baseline = _find(summary, variants.BASELINE) or {}
+    return [
+        {
+            "variant": row["variant"],
+            "cells": [
+                compared(row[key], None if row is baseline else baseline.get(key), key == "ece") for key in AVERAGES
+            ],
+        }
+        for row in summary["rows"]
+        if row["macro_f1"] is not None
+    ]
+
+
+def class_notes(summary: Record) -> list[str]:
+    """What a reader must know of the averages."""
+    images, classes = summary["evaluation"]["images"], summary["evaluation"]["classes"]
+    found = [
+        f"Macro: the mean over the {classes:,} class{'es' * (classes != 1)} that have images. Weighted: each class "
+        "counts as often as it has images, which makes the recall top-1.",
+        "A class that is never predicted has no precision; it counts as 0 in the averages, as scikit-learn has it.",
+        f"ECE, the expected calibration error: how far confidence and accuracy lie apart, over {per_class.BINS} bins "
+        "of equal width (Guo et al. 2017); less is better, and few images make it larger than it is.",
+    ]
+    if images < classes * table.FEWEST_IMAGES_PER_CLASS:
+        found.append(f"With {images / classes:.1f} images of each class, figures of single classes say little.")
+    return found
+
+
+def class_section(summary: Record, reports: dict[str, ClassReport], known: Labels) -> Record:
+    """The averages, and class by class the baseline and what every variant that predicts otherwise changes."""
+    rows = {row["variant"]: row for row in summary["rows"] if row["variant"] in reports}
+    unchanged = [name for name, row in rows.items() if row["change"] and row["change"]["changed"] == 0]
+    details = {}
+    for name, row in rows.items():
+        before = reports[variants.BASELINE] if row["change"] else None
+        if name not in unchanged:
+            details[name] = _details(row, before, reports[name], known)
+    return {
+        "averages": averages(summary),
+        "average_names": AVERAGES.values(),
+        "class_notes": class_notes(summary),
+        "unchanged": unchanged,
+        "details": details,
+    }
+
+
+def _details(row: Record, before: ClassReport | None, after: ClassReport, known: Labels) -> Record:
+    """One variant's classes and matrices; beside the baseline's where both answered the same images."""
+    pairs = per_class.most_lost(before, after) if before else [(None, score) for score in per_class.lowest(after)]
+    return {
+        "macro_f1": number(row["macro_f1"], 1, 100),
+        "compared": before is not None,
+        "scores": [_score(old, new, known) for old, new in pairs],
+        "matrices": _matrices(row["variant"], before, after, known),
+        "confused": [
+            pair._asdict() | {"label": known.name(pair.label), "predicted": known.name(pair.predicted)}
+            for pair in per_class.most_confused(before or after, after)
+        ],
+    }
+
+
+def _matrices(name: str, before: ClassReport | None, after: ClassReport, known: Labels) -> dict[str, str]:
+    """The confusion matrices that can be read, by what they are of."""
+    sides = {f"before, {variants.BASELINE}": before, f"after, {name}": after} if before else {name: after}
+    return {
+        of: heatmap.confusion(report, known, f"confusion-{name}-{place}", f"Confusion matrix {of}")
+        for place, (of, report) in enumerate(sides.items())
+        if report.drawable
+    }
+
+
+def _score(old: ClassScore | None, new: ClassScore, known: Labels) -> Record:
+    keys = ("precision", "recall", "f1")
+    shares = [compared(getattr(new, key), getattr(old, key) if old else None) for key in keys]
+    return {"name": known.name(new.label), "support": new.support, "cells": shares}
 
 
 def facts(value: Any, key: str = "") -> list[tuple[str, str]]:
@@ -255,7 +361,13 @@ def read_calls(path: Path, batch_size: str) -> dict[str, svg.Floats]:
     return {variant: np.array(calls, dtype=np.float64) for variant, calls in found.items()}
 
 
-def content(summary: Record, selection: Record, calls: dict[str, svg.Floats], known: Labels) -> Record:
+def content(
+    summary: Record,
+    selection: Record,
+    calls: dict[str, svg.Floats],
+    known: Labels,
+    reports: dict[str, ClassReport],
+) -> Record:
     """All that the template shows but the parameters."""
     size = str(selection["batch_size"])
     rows, chosen = summary["rows"], "chosen" if selection["outcome"] == "selected" else "within budget"
@@ -268,6 +380,7 @@ def content(summary: Record, selection: Record, calls: dict[str, svg.Floats], kn
         "summary": summary,
         "budget": budget(selection),
         "machine": table.machine(summary["environment"]),
+        "guess": guess(summary),
         "best": best(summary, selection, size),
         "chosen": chosen,
         "columns": columns(),
@@ -282,9 +395,11 @@ def content(summary: Record, selection: Record, calls: dict[str, svg.Floats], kn
             "latency": svg.latency_by_batch(rows),
             "throughput": svg.throughput_by_batch(rows),
             "size": svg.size_by_part(rows),
+            "reliability": svg.reliability(reports),
         },
         "size": size,
         "classes": classes(summary, known),
+        **class_section(summary, reports, known),
         "galleries": shown,
         "opened": opened,
         "kinds": gallery.KINDS,
@@ -319,7 +434,9 @@ def main() -> None:
     """Read what the stages before found, and write the page."""
     summary, selection = files.read_json(paths.SUMMARY), files.read_json(paths.SELECTION)
     calls = read_calls(paths.SAMPLES, str(selection["batch_size"]))
-    shown = content(summary, selection, calls, labels.read())
+    evaluated = [row["variant"] for row in summary["rows"] if row["macro_f1"] is not None]
+    reports = {name: ClassReport.read(name) for name in evaluated}
+    shown = content(summary, selection, calls, labels.read(), reports)
     shown["params"] = paths.PARAMS.read_text(encoding="utf-8")
     shown |= code_version()
     files.write_text(paths.PAGE, render(shown))

@@ -4,8 +4,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from stages.common import charts, errors, files, metrics, nvml, params, paths, predictions, table, variants
+from stages.common import charts, errors, files, labels, metrics, nvml, params, paths, predictions, table, variants
+from stages.common.chance import at_chance
+from stages.common.labels import Labels
 from stages.common.paired import Change, holm
+from stages.common.per_class import DRAWING, FIGURES, ClassReport
+from stages.common.predictions import Prediction
 
 Record = dict[str, Any]
 
@@ -31,6 +35,8 @@ def row(name: str, timing: Record | None) -> Record:
         **_share(evaluated, "top5"),
         "agreement": None,
         "change": None,
+        **dict.fromkeys(FIGURES),
+        "at_chance": None,
         "latency": {size: batch["latency"] for size, batch in batches.items()} or None,
         "latency_host": {size: batch["latency_host"] for size, batch in batches.items()} or None,
         "parts_ms": {size: batch["parts_ms"] for size, batch in batches.items() if batch["parts_ms"]} or None,
@@ -74,24 +80,34 @@ def _verdict(steps: dict[str, Record]) -> tuple[str, str | None]:
     return "ok", None
 
 
-def add_changes(rows: list[Record]) -> None:
+def answers(rows: list[Record]) -> dict[str, list[Prediction]]:
+    """The predictions of every variant that was evaluated; what an earlier run left of another is not read."""
+    evaluated = [r["variant"] for r in rows if r["top1"] is not None]
+    return {name: predictions.read(paths.record(name, "predictions.csv")) for name in evaluated}
+
+
+def add_changes(rows: list[Record], found: dict[str, list[Prediction]]) -> None:
     """What each variant answers otherwise than the baseline, on the same images; nulls without the baseline."""
-    found = {
-        r["variant"]: predictions.read(paths.record(r["variant"], "predictions.csv"))
-        for r in rows
-        if r["top1"] is not None
-    }
-    baseline = found.pop(variants.BASELINE, None)
+    baseline = found.get(variants.BASELINE)
     for r in rows:
         own = found.get(r["variant"])
-        if own and baseline and [p.file for p in own] == [p.file for p in baseline]:
+        if baseline and r["variant"] == variants.BASELINE:
+            r["agreement"] = 1.0
+        elif own and baseline and [p.file for p in own] == [p.file for p in baseline]:
             change = Change.between(baseline, own)
             r["agreement"], r["change"] = (change.images - change.changed) / change.images, asdict(change)
-        elif baseline and r["variant"] == variants.BASELINE:
-            r["agreement"] = 1.0
     changed = [r["change"] for r in rows if r["change"]]
     for change, p_value in zip(changed, holm([change["mcnemar_p"] for change in changed]), strict=True):
         change["mcnemar_p_holm"] = p_value
+
+
+def add_class_figures(rows: list[Record], found: dict[str, list[Prediction]]) -> None:
+    """The averages over classes and the ECE of each variant, and whether the baseline only guesses."""
+    for r in rows:
+        own = found.get(r["variant"], [])
+        r.update(ClassReport.from_predictions(own).figures())
+        if r["variant"] == variants.BASELINE and (guess := at_chance(own)):
+            r["at_chance"] = asdict(guess)
 
 
 def summarise(names: tuple[str, ...]) -> Record:
@@ -99,7 +115,9 @@ def summarise(names: tuple[str, ...]) -> Record:
     timings = files.read_json(paths.BENCHMARK)["variants"]
     images = files.read_json(paths.IMAGES)
     rows = [row(name, timings.get(name)) for name in names]
-    add_changes(rows)
+    found = answers(rows)
+    add_changes(rows, found)
+    add_class_figures(rows, found)
     return {
         "model": files.read_json(paths.MODEL),
         "environment": files.read_json(paths.ENVIRONMENT),
@@ -133,12 +151,23 @@ def write_plot_data(rows: list[Record], folder: Path) -> None:
     files.write_csv(folder / "latency.csv", ("variant", "batch_size", "p50_ms", "throughput_ips"), latencies)
 
 
+def write_classes(rows: list[Record], known: Labels, folder: Path) -> None:
+    """Class by class what each evaluated variant gets right, as CSV and, where it can be read, as a picture."""
+    for name, own in answers(rows).items():
+        report = ClassReport.from_predictions(own)
+        report.write(folder, name, known)
+        if report.drawable:
+            charts.draw_confusion(report, known, name, folder / f"{name}{DRAWING}")
+
+
 def main() -> None:
-    """Read params and all records, and write the summary, its table, the metrics and the plots."""
+    """Read params and all records, and write the summary, its table, the metrics, the plots and the classes."""
     summary = summarise(params.load().variants)
     with files.new_directory(paths.PLOTS) as folder:
         write_plot_data(summary["rows"], folder)
         charts.draw(summary, folder)
+    with files.new_directory(paths.CLASSES) as folder:
+        write_classes(summary["rows"], labels.read(), folder)
     files.write_json(paths.METRICS, flat_metrics(summary["rows"]))
     files.write_text(paths.SUMMARY_TABLE, table.markdown(summary))
     files.write_json(paths.SUMMARY, summary)

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from stages.common import errors, files, metrics, params, paths, system
+from stages.common import errors, files, metrics, params, paths, per_class, system
 from stages.common.errors import PipelineError
 from stages.common.params import Params
 from stages.common.store import cause, connect, digest, holds, one_at_a_time, recorded, tracking_uri
@@ -109,11 +109,15 @@ class Store:
         self._client.log_batch(run, params=[Param(key, str(value)) for key, value in values.items()])
         for start in range(0, len(found), MOST_METRICS):
             self._client.log_batch(run, metrics=found[start : start + MOST_METRICS])
+        self.attach(run, artifacts)
+
+    def attach(self, run: str, artifacts: list[Path], folder: str | None = None) -> None:
+        """Files that exist, in a folder of the run's artifacts or beside the others; a folder keeps its name."""
         for path in artifacts:
             if path.is_dir():
                 self._client.log_artifacts(run, str(path), path.name)
             elif path.exists():
-                self._client.log_artifact(run, str(path))
+                self._client.log_artifact(run, str(path), folder)
 
 
 def finished(run: Any) -> bool:
@@ -215,6 +219,7 @@ def log_variant(
         child_metrics(row) + system_metrics(name),
         [paths.record(name, file) for file in RECORDS],
     )
+    store.attach(run_id, [paths.CLASSES / f"{name}{kind}" for kind in per_class.FILES], paths.CLASSES.name)
     store.finish(run_id)
 
 

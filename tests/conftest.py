@@ -235,11 +235,11 @@ class Results:
         record = {"variant": name, "runtime": runtime, "precision": precision, "status": status, "reason": reason}
         files.write_json(paths.record(name, "convert.json"), record | (done if status == "ok" else none) | more)
 
-    def evaluated(self, name: str, classes: list[int]) -> None:
-        """Predictions on four images of class 0, of which the first class is given."""
+    def evaluated(self, name: str, classes: list[int], labels: list[int] | None = None) -> None:
+        """Predictions of which the first class is given, on images of class 0 or of the labels."""
         found = [
-            predictions.Prediction(f"{i}.jpg", 0, [best, 9, 8, 7, 6], [0.5, 0.2, 0.1, 0.1, 0.1])
-            for i, best in enumerate(classes)
+            predictions.Prediction(f"{i}.jpg", label, [best, 9, 8, 7, 6], [0.5, 0.2, 0.1, 0.1, 0.1])
+            for i, (best, label) in enumerate(zip(classes, labels or [0] * len(classes), strict=True))
         ]
         predictions.write(found, paths.record(name, "predictions.csv"))
         record = {"status": "ok", "reason": None} | evaluate.count(found)
@@ -249,9 +249,9 @@ class Results:
         self.timings[name] = timing(p50) | more
         self.write_timings()
 
-    def ok(self, name: str, classes: list[int], p50: float) -> None:
+    def ok(self, name: str, classes: list[int], p50: float, labels: list[int] | None = None) -> None:
         self.converted(name)
-        self.evaluated(name, classes)
+        self.evaluated(name, classes, labels)
         self.timed(name, p50)
 
     def stopped(self, name: str, status: str, reason: str) -> None:

@@ -71,8 +71,10 @@ def select(**changes: Any) -> dict[str, Any]:
 
 
 def write(names: tuple[str, ...], **changes: Any) -> Reader:
-    """Run the stages `report` (its summary) and `page`."""
-    files.write_json(paths.SUMMARY, report.summarise(names))
+    """Run the stages `report` (its summary and classes) and `page`."""
+    summary = report.summarise(names)
+    files.write_json(paths.SUMMARY, summary)
+    report.write_classes(summary["rows"], labels.read(), paths.CLASSES)
     files.write_json(paths.SELECTION, select(**changes))
     page.main()
     return Reader(paths.PAGE.read_text(encoding="utf-8"))
@@ -218,7 +220,7 @@ def test_a_screen_reader_finds_its_way(shown: Reader) -> None:
     assert all("scope" in head for head in shown.all("th"))
     scrolling = [given for _, given, _ in shown.elements if "scroll" in given.get("class", "").split()]
     assert scrolling and all(given["tabindex"] == "0" and given["aria-label"] for given in scrolling)
-    assert len(shown.all("svg", role="img")) == len(shown.all("svg")) == 5
+    assert len(shown.all("svg", role="img")) == len(shown.all("svg")) == 6
     assert all(image["alt"] for image in shown.all("img"))
 
 
@@ -301,7 +303,8 @@ def test_a_page_can_be_written_when_nothing_ran(ready: Any) -> None:
         files.write_text(paths.SAMPLES, samples)
         shown = write(("tftrt-fp32",), **NOBODY)
         assert not shown.all("svg")
-        assert len(shown.texts("p", **{"class": "nothing"})) == 5
+        assert len(shown.texts("p", **{"class": "nothing"})) == 6
+        assert "No variant was evaluated." in shown.texts("p")
         assert "savedmodel-fp32 was not measured, so there is no drop and no speed-up." in shown.texts("li")
     assert "No variant is listed in params.yaml." in write((), **NOBODY).texts("td")
 
@@ -309,12 +312,101 @@ def test_a_page_can_be_written_when_nothing_ran(ready: Any) -> None:
 def test_a_single_variant_needs_no_baseline(ready: Any) -> None:
     ready.ok("tflite-int8", [0, 0, 1, 1], 2.0)
     shown = write(("tflite-int8",))
-    assert shown.texts("h1") == ["Ship tflite-int8"] and len(shown.all("svg")) == 5
+    assert shown.texts("h1") == ["Ship tflite-int8"] and len(shown.all("svg")) == 6
     assert "There are no others." in shown.texts("p")
 
 
-def test_a_class_without_a_name_goes_by_its_number() -> None:
-    assert gallery.class_name(Labels(("tench",), ("n01440764",)), 7) == "class 7"
+# Classes.
+
+TRUTH = [0, 0, 0, 1, 1, 1, 2, 2, 2, 2]
+
+
+@pytest.fixture
+def several(ready: Any) -> Reader:
+    """The page of three classes: INT8 loses two images of the first to the second, and FP16 changes nothing."""
+    images = files.read_json(paths.IMAGES)
+    files.write_json(paths.IMAGES, images | {"evaluation": images["evaluation"] | {"images": 10, "classes": 3}})
+    ready.ok("savedmodel-fp32", [0, 0, 0, 1, 1, 0, 2, 2, 2, 9], 4.0, TRUTH)
+    ready.ok("tflite-fp16", [0, 0, 0, 1, 1, 0, 2, 2, 2, 9], 3.0, TRUTH)
+    ready.ok("tflite-int8", [0, 1, 1, 1, 1, 1, 2, 2, 2, 9], 2.0, TRUTH)
+    return write(("savedmodel-fp32", "tflite-fp16", "tflite-int8"))
+
+
+def test_averages_stand_beside_the_baselines(several: Reader) -> None:
+    averages = next(text for text in several.texts("table") if text.startswith("Averages over the classes"))
+    _, fp16, int8 = re.split("tflite-", averages)
+    # Recall 1, 2/3 and 3/4 becomes 1/3, 1 and 3/4.
+    assert "80.60.00 the same" in fp16 and "69.4\N{MINUS SIGN}11.11 worse" in int8
+    # Every confidence is 0.5: a top-1 of 0.8 lies 30 points off, one of 0.7 only 20.
+    assert int8.endswith("20.0\N{MINUS SIGN}10.00 better")
+
+
+def test_what_averages_mean_is_told(several: Reader) -> None:
+    notes = several.texts("li")
+    assert any(note.startswith("Macro: the mean over the 3 classes that have images.") for note in notes)
+    assert "With 3.3 images of each class, figures of single classes say little." in notes
+
+
+def test_the_largest_losses_and_the_most_confused_pairs_are_named(several: Reader) -> None:
+    tables = several.texts("table")
+    losses = next(text for text in tables if text.startswith("Largest losses of F1"))
+    # F1 of class 0 was 6/7 and is 1/2, that of class 1 was 4/5 and is 3/4, that of class 2 stays.
+    assert "tench3100.0+25.00 better33.3\N{MINUS SIGN}66.67 worse50.0\N{MINUS SIGN}35.71 worse" in losses
+    assert losses.index("tench") < losses.index("cats & <dogs>") and "crane" not in losses
+    confused = [text for text in tables if text.startswith("Most confused classes")]
+    assert confused[1].endswith("tenchcats & <dogs>02 cranebee11 cats & <dogs>tench10")
+    lowest = next(text for text in tables if text.startswith("Lowest F1"))
+    assert lowest.index("cats & <dogs>") < lowest.index("crane")
+
+
+def test_matrices_before_and_after_are_drawn_and_unchanged_variants_named(several: Reader) -> None:
+    titles = [text for text in several.texts("title") if text.startswith("Confusion matrix")]
+    assert titles == [
+        "Confusion matrix savedmodel-fp32",
+        "Confusion matrix before, savedmodel-fp32",
+        "Confusion matrix after, tflite-int8",
+    ]
+    assert "tflite-fp16: every best class is that of savedmodel-fp32." in several.texts("p")
+    assert len(several.all("svg", role="img")) == len(several.all("svg")) == 9
+    opened = [given for given in several.all("details") if "open" in given]
+    assert len(opened) == 2
+
+
+def test_a_never_predicted_class_has_no_precision(ready: Any) -> None:
+    ready.ok("savedmodel-fp32", [0, 0, 0, 0], 4.0, [0, 0, 1, 1])
+    lowest = next(text for text in write(("savedmodel-fp32",)).texts("table") if text.startswith("Lowest F1"))
+    assert "cats & <dogs>2\N{EN DASH}none0.00.0" in lowest
+
+
+def test_predictions_on_other_images_are_not_compared(ready: Any) -> None:
+    ready.ok("savedmodel-fp32", [0, 1, 1], 4.0, [0, 1, 0])
+    ready.ok("tflite-int8", [0, 1], 2.0, [0, 1])
+    shown = write(("savedmodel-fp32", "tflite-int8"))
+    assert not [text for text in shown.texts("table") if text.startswith("Largest losses")]
+    assert len([text for text in shown.texts("table") if text.startswith("Lowest F1")]) == 2
+
+
+def test_a_baseline_at_chance_is_told_first(ready: Any) -> None:
+    truth = [0, 1] * 10
+    ready.ok("savedmodel-fp32", [1, 0] * 10, 4.0, truth)
+    (warning,) = write(("savedmodel-fp32",)).texts("p", **{"class": "warning"})
+    assert "savedmodel-fp32 is no better than chance: its top-1 is 0.0 % of 20 images" in warning
+    assert "preprocessing (scale, mean, channel order)" in warning
+    ready.ok("savedmodel-fp32", truth, 4.0, truth)
+    assert not write(("savedmodel-fp32",)).texts("p", **{"class": "warning"})
+
+
+def test_20000_classes_make_a_page_no_larger_than_twelve_do(ready: Any) -> None:
+    names = tuple(f"class number {i}" for i in range(20_000))
+    labels.write(Labels(names, names))
+    truth = [i % 20_000 for i in range(40_000)]
+    ready.ok("savedmodel-fp32", [(label * 7) % 20_000 if label % 5 else label for label in truth], 4.0, truth)
+    ready.ok("tflite-int8", [(label * 3) % 20_000 if label % 3 else label for label in truth], 2.0, truth)
+    shown = write(("savedmodel-fp32", "tflite-int8"))
+    assert not [text for text in shown.texts("title") if text.startswith("Confusion")]
+    bodies = [text for text in shown.texts("table") if text.startswith(("Largest", "Lowest", "Most confused"))]
+    assert len(bodies) == 4 and all(len(text) < 2000 for text in bodies)
+    assert paths.PAGE.stat().st_size < 500_000
 
 
 def test_numbers_and_intervals() -> None:
@@ -372,7 +464,7 @@ onload = () => {{
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1280])
 def test_a_browser_shows_the_page_at_phone_and_desktop_width(
-    shown: Reader, server: Any, tmp_path: Path, width: int, scheme: str
+    several: Reader, server: Any, tmp_path: Path, width: int, scheme: str
 ) -> None:
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     if chromium is None:
@@ -393,6 +485,6 @@ def test_a_browser_shows_the_page_at_phone_and_desktop_width(
     told = re.search(r"<title>(.+?)</title>", done.stdout)
     assert told, done.stdout[-500:]
     dark = str(scheme == "dark").lower()
-    assert told[1] == f'{{"scrolls":false,"wide":[],"dark":{dark},"charts":5,"blind":0}}'
+    assert told[1] == f'{{"scrolls":false,"wide":[],"dark":{dark},"charts":9,"blind":0}}'
     assert "CONSOLE" not in done.stderr, done.stderr
     assert shot.stat().st_size > 20_000

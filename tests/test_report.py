@@ -7,9 +7,12 @@ from typing import Any
 import pytest
 
 from stages import report
-from stages.common import files, paths, predictions, table
+from stages.common import files, labels, paths, predictions, table
 from stages.common.errors import PipelineError
+from stages.common.labels import Labels
+from stages.common.per_class import FIGURES, FILES
 
+NAMED = Labels(("tench", "a, b"), ("n1", "n2"))
 ENDED = "the stage left no result: it was ended, or what it needs is missing"
 NO_GPU = "no NVIDIA GPU (no NVIDIA driver answers on this machine)"
 MEASURED = (
@@ -213,6 +216,7 @@ def read(path: Path) -> list[dict[str, str]]:
 
 def test_main_writes_summary_table_metrics_and_plots(mixed: tuple[str, ...], edit: Callable[..., None]) -> None:
     edit(("variants", list(mixed)))
+    labels.write(NAMED)
     report.main()
     summary = files.read_json(paths.SUMMARY)
     assert [row["variant"] for row in summary["rows"]] == list(mixed)
@@ -230,7 +234,62 @@ def test_main_writes_summary_table_metrics_and_plots(mixed: tuple[str, ...], edi
 def test_main_works_when_no_variant_ran(results: Any, edit: Callable[..., None]) -> None:
     edit(("variants", ["tftrt-fp32"]))
     results.stopped("tftrt-fp32", "skipped", NO_GPU)
+    labels.write(NAMED)
     report.main()
     assert files.read_json(paths.METRICS) == {}
     assert read(paths.PLOTS / "variants.csv") == []
     assert (paths.PLOTS / "accuracy.png").exists()
+    assert list(paths.CLASSES.iterdir()) == []
+
+
+# Classes.
+
+
+def test_every_evaluated_variant_has_its_averages_and_calibration_error(results: Any) -> None:
+    # Class 0 is always known, class 1 in one image of two; each answer has a confidence of 0.5.
+    results.ok("savedmodel-fp32", [0, 0, 1, 0], 4.0, [0, 0, 1, 1])
+    results.stopped("tflite-int8", "failed", "no memory")
+    row, failed = rows("savedmodel-fp32", "tflite-int8")
+    assert {name: row[name] for name in FIGURES} == {
+        "macro_precision": pytest.approx((2 / 3 + 1) / 2), "macro_recall": 0.75,
+        "macro_f1": pytest.approx((4 / 5 + 2 / 3) / 2), "weighted_precision": pytest.approx((2 / 3 + 1) / 2),
+        "weighted_recall": 0.75, "weighted_f1": pytest.approx((4 / 5 + 2 / 3) / 2), "ece": 0.25,
+    }  # fmt: skip
+    assert {failed[name] for name in FIGURES} == {None}
+    flat = report.flat_metrics([row])["savedmodel-fp32"]
+    assert (flat["macro_f1"], flat["ece"]) == (row["macro_f1"], 0.25)
+
+
+def test_only_a_baseline_is_said_to_be_at_chance(results: Any) -> None:
+    truth = [0, 1] * 10
+    results.ok("savedmodel-fp32", [1, 0] * 10, 4.0, truth)
+    results.ok("tflite-int8", [1, 0] * 10, 2.0, truth)
+    baseline, int8 = rows("savedmodel-fp32", "tflite-int8")
+    assert (baseline["at_chance"], int8["at_chance"]) == ({"correct": 0, "images": 20, "chance": 0.5}, None)
+    results.ok("savedmodel-fp32", truth, 4.0, truth)
+    assert rows("savedmodel-fp32")[0]["at_chance"] is None
+
+
+def test_main_writes_the_classes_of_every_evaluated_variant(results: Any, edit: Callable[..., None]) -> None:
+    edit(("variants", ["savedmodel-fp32", "tftrt-fp32"]))
+    labels.write(NAMED)
+    results.ok("savedmodel-fp32", [0, 0, 1, 0], 4.0, [0, 0, 1, 1])
+    results.stopped("tftrt-fp32", "skipped", NO_GPU)
+    report.main()
+    assert {path.name for path in paths.CLASSES.iterdir()} == {f"savedmodel-fp32{kind}" for kind in FILES}
+    assert read(paths.CLASSES / "savedmodel-fp32.csv")[1] == {
+        "class": "1", "name": "a, b", "precision": "1.0", "recall": "0.5", "f1": "0.6666666666666666", "support": "2",
+    }  # fmt: skip
+    assert read(paths.CLASSES / "savedmodel-fp32_confusion.csv")[1] == {"label": "1", "predicted": "0", "images": "1"}
+    assert (paths.CLASSES / "savedmodel-fp32_confusion_matrix.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_classes_of_a_removed_variant_go(mixed: tuple[str, ...], edit: Callable[..., None]) -> None:
+    labels.write(NAMED)
+    for names in (list(mixed), ["tflite-int8"]):
+        edit(("variants", names))
+        report.main()
+    # A single class makes no matrix.
+    assert {path.name for path in paths.CLASSES.iterdir()} == {
+        "tflite-int8.csv", "tflite-int8_confusion.csv", "tflite-int8_calibration.csv",
+    }  # fmt: skip

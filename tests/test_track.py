@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from stages import report, select, track
-from stages.common import errors, files, params, paths, store, system, table
+from stages.common import errors, files, params, paths, per_class, store, system, table
 from stages.common.errors import PipelineError
+from stages.common.labels import Labels
 from stages.common.system import Sample
 
 Main = Callable[..., None]
@@ -169,6 +170,25 @@ def test_every_variant_is_a_child_with_its_status(main: Main, main_checkout: Pat
     assert (skipped.data.tags["status"], skipped.data.tags["reason"]) == ("skipped", "no NVIDIA GPU")
     assert skipped.data.metrics == {}
     assert "reason" not in children["tflite-int8"].data.tags
+
+
+def test_what_a_variant_does_to_the_classes_is_logged(
+    main: Main, main_checkout: Path, results: Any, tiny_labels: Labels
+) -> None:
+    results.ok("tflite-int8", [0, 0, 1, 0], 2.0, [0, 0, 1, 1])
+    summarise()
+    report.write_classes(files.read_json(paths.SUMMARY)["rows"], tiny_labels, paths.CLASSES)
+    main()
+    store = Logged(main_checkout)
+    children = store.children(store.parents[0])
+    int8 = children["tflite-int8"]
+    names = {item.path for item in store.client.list_artifacts(int8.info.run_id, "classes")}
+    assert names == {f"classes/tflite-int8{kind}" for kind in per_class.FILES}
+    assert "classes" not in store.artifacts(children["tftrt-fp32"])
+    # Two of the three answers that say class 0 are right, and one of the two images of class 1 is known.
+    assert int8.data.metrics["macro_f1"] == pytest.approx((4 / 5 + 2 / 3) / 2)
+    assert (int8.data.metrics["weighted_recall"], int8.data.metrics["ece"]) == (0.75, 0.25)
+    assert set(per_class.FIGURES) <= int8.data.metrics.keys()
 
 
 def test_metrics_have_the_batch_size_as_their_step(main: Main, main_checkout: Path) -> None:

@@ -4,10 +4,18 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from stages.common.labels import Labels
+from stages.common.per_class import ClassReport
+
 # Okabe and Ito's palette: told apart with every kind of colour vision. Their numbers have no common divisor, so that
 # colour and marker together repeat after 56 variants.
 COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#0072B2", "#D55E00", "#999999")
 MARKERS = "osD^vPX"
+# In larger confusion matrices and beside more classes, numbers and whole names do not fit.
+MOST_NUMBERED = 15
+NAME_LENGTH = 18
 
 
 def draw(summary: dict[str, Any], folder: Path) -> None:
@@ -26,6 +34,36 @@ def draw(summary: dict[str, Any], folder: Path) -> None:
         axes.spines[["top", "right"]].set_visible(False)
         figure.savefig(folder / f"{name}.png", dpi=130)
         pyplot.close(figure)
+
+
+def draw_confusion(report: ClassReport, known: Labels, variant: str, path: Path) -> None:
+    """Write the confusion matrix of a variant as PNG, its rows as shares of each label's images."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    counts, names = report.matrix(), confusion_names(report, known)
+    side = 3.5 + 0.3 * len(names)
+    figure, axes = pyplot.subplots(figsize=(side, side), layout="constrained")
+    shares = counts / counts.sum(axis=1, keepdims=True)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    if len(names) <= MOST_NUMBERED:
+        for row, column in zip(*np.nonzero(counts), strict=True):
+            colour = "white" if shares[row, column] > 0.5 else "black"
+            axes.text(column, row, f"{counts[row, column]:,}", ha="center", va="center", color=colour)
+    # A name may have dollar signs and be no formula.
+    axes.set_xticks(range(len(names)), names, rotation=90, parse_math=False)
+    axes.set_yticks(range(len(counts)), names[:-1], parse_math=False)
+    axes.set(title=f"{variant}, {counts.sum():,} images", xlabel="predicted", ylabel="label")
+    figure.savefig(path, dpi=130)
+    pyplot.close(figure)
+
+
+def confusion_names(report: ClassReport, known: Labels) -> list[str]:
+    """What stands beside the columns of a confusion matrix; without the last one, beside its rows."""
+    names = [known.name(score.label) for score in report.known]
+    return [name if len(name) <= NAME_LENGTH else f"{name[: NAME_LENGTH - 1]}…" for name in names] + ["other"]
 
 
 def _accuracy(axes: Any, rows: list[dict[str, Any]]) -> None:

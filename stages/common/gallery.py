@@ -67,15 +67,10 @@ def _first_lost(pair: tuple[Prediction, Prediction]) -> tuple[int, float, str]:
 
 def _changed(before: Prediction, after: Prediction, known: Labels, picture: Callable[[str], str | None]) -> Changed:
     old, new = (
-        f"{class_name(known, one.classes[0])}, {100 * one.scores[0]:.1f}\N{NO-BREAK SPACE}%" for one in (before, after)
+        f"{known.name(one.classes[0])}, {100 * one.scores[0]:.1f}\N{NO-BREAK SPACE}%" for one in (before, after)
     )
-    label = class_name(known, after.label)
+    label = known.name(after.label)
     return Changed(after.file, _kind(before, after), label, old, new, picture(after.file))
-
-
-def class_name(known: Labels, index: int) -> str:
-    """A class by name; by number where it has none."""
-    return known.names[index] if index < len(known) else f"class {index}"
 
 
 @cache

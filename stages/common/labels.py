@@ -42,6 +42,10 @@ class Labels:
         """What to say of a label that `index` does not know."""
         return f"unknown label {text!r} (allowed: 0 to {len(self) - 1}, a WordNet id, or a class name that is unique)"
 
+    def name(self, index: int) -> str:
+        """A class by name; by number where it has none."""
+        return self.names[index] if index < len(self) else f"class {index}"
+
     @cached_property
     def _known(self) -> dict[str, int | None]:
         """Names and WordNet ids; None for a name that several classes have."""

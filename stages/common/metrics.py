@@ -10,6 +10,8 @@ NUMBERS = (
     "top1",
     "top5",
     "agreement",
+    "macro_f1",
+    "ece",
     "first_inference_ms",
     "load_ms",
     "convert_s",

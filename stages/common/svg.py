@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from stages.common import table
 from stages.common.charts import MARKERS
+from stages.common.per_class import ClassReport
 
 Record = dict[str, Any]
 Floats = npt.NDArray[np.float64]
@@ -57,6 +58,10 @@ PARTS = {
 BAR = 0.55
 TICKS = 3
 PARETO = "Pareto line"
+# Panels of small multiples side by side, and the area of a dot that stands for all images, in square points.
+PANELS = 3
+PANEL = 130
+LARGEST_DOT = 220
 
 
 def accuracy(rows: Sequence[Record], batch_size: int, pareto: Sequence[str], words: Mapping[str, str]) -> str | None:
@@ -198,6 +203,52 @@ def size_by_part(rows: Sequence[Record]) -> str | None:
     return _draw("size", "Size on disk by part", told, 90 + 34 * len(bars), plot)
 
 
+def reliability(reports: Mapping[str, ClassReport]) -> str | None:
+    """Accuracy against confidence by bins, a panel for each variant; None where none was evaluated.
+
+    The reliability diagram of Guo et al. 2017, On Calibration of Modern Neural Networks, with areas for images.
+    """
+    if not reports:
+        return None
+    lines = -(-len(reports) // PANELS)
+
+    def plot(grid: Any) -> None:
+        panels = list(np.ravel(grid))
+        for axes, (name, report) in zip(panels, reports.items(), strict=False):
+            _calibration(axes, report)
+            axes.set_title(f"{name}\nECE {100 * report.ece:.1f} %", fontsize=10)
+        for place in range(len(reports), len(panels)):
+            panels[place].set_axis_off()
+            if place >= PANELS:
+                panels[place - PANELS].tick_params(labelbottom=True)
+        panels[0].figure.supxlabel("confidence (%)", color=MUTED, fontsize=12)
+        panels[0].figure.supylabel("accuracy (%)", color=MUTED, fontsize=12)
+
+    told = [f"{name}: ECE {100 * report.ece:.1f} %; " + _bins_told(report) for name, report in reports.items()]
+    title = "Accuracy against confidence of the best class, by variant"
+    return _draw("reliability", title, told, 50 + PANEL * lines, plot, (lines, min(PANELS, len(reports))))
+
+
+def _calibration(axes: Any, report: ClassReport) -> None:
+    """The diagonal of a calibrated model, and each bin's distance from it."""
+    axes.plot((0, 100), (0, 100), color=MUTED, linestyle="--", linewidth=1)
+    confidence, accuracy, images = (
+        np.array([getattr(bin_, name) for bin_ in report.bins], float) for name in ("confidence", "accuracy", "images")
+    )
+    axes.vlines(100 * confidence, 100 * confidence, 100 * accuracy, color=SERIES[6], linewidth=1.5)
+    areas = 8 + LARGEST_DOT * images / images.sum()
+    axes.scatter(100 * confidence, 100 * accuracy, areas, SERIES[5], edgecolors=PAPER, clip_on=False, zorder=3)
+    axes.set(xlim=(0, 100), ylim=(0, 100), xticks=(0, 50, 100), yticks=(0, 50, 100))
+
+
+def _bins_told(report: ClassReport) -> str:
+    return "; ".join(
+        f"{bin_.images:,} image{'s' * (bin_.images != 1)} with confidence {100 * bin_.confidence:.1f} %, "
+        f"{100 * bin_.accuracy:.1f} % right"
+        for bin_ in report.bins
+    )
+
+
 def parts(row: Record) -> dict[str, int]:
     """Bytes of a variant by part: a SavedModel's and engines are known, another model is one."""
     details, size = row["details"], int(row["size_bytes"])
@@ -308,14 +359,21 @@ def _legend_height(entries: Mapping[str, Any]) -> int:
     return 18 * (len(entries) // 3 + 1)
 
 
-def _draw(name: str, title: str, told: Sequence[str], height: int, plot: Callable[[Any], None]) -> str:
-    """One chart; `told` has its figures in words, for those who cannot see it."""
+def _draw(
+    name: str,
+    title: str,
+    told: Sequence[str],
+    height: int,
+    plot: Callable[[Any], None],
+    panels: tuple[int, int] = (1, 1),
+) -> str:
+    """One chart of one panel or more, down and across; `told` has its figures in words, for who cannot see it."""
     from matplotlib import style
     from matplotlib.figure import Figure
 
     with style.context(["default", STYLE | {"svg.hashsalt": name}]):
         figure = Figure(figsize=(WIDTH / 72, height / 72), layout="constrained")
-        plot(figure.subplots())
+        plot(figure.subplots(*panels, sharex=True, sharey=True))
         drawn = io.StringIO()
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         figure.savefig(drawn, format="svg", transparent=True, metadata=nothing)

@@ -7,6 +7,9 @@ from stages.common.latency import STEADY_CV
 
 Record = dict[str, Any]
 
+# Below these, averages over classes are more of a lottery than of a measurement.
+FEWEST_CLASSES = 2
+FEWEST_IMAGES_PER_CLASS = 5
 GPU_MEMORY = ("GPU memory MB", "GPU peak MB")
 
 
@@ -27,7 +30,8 @@ def markdown(summary: Record) -> str:
     header += [f"p50 ms, batch {size}" for size in sizes] + [f"p90 ms, batch {size}" for size in sizes[:1]]
     header += [f"speed-up, batch {size}" for size in sizes[:1]] + ["size MB", "peak memory MB"]
     lines = grid([header] + [_cells(r, sizes, baseline) for r in rows], texts=2)
-    return "\n".join([title(summary), "", *lines, *_proofs(rows), *_notes(rows), ""])
+    more = [*_averages(summary), *_proofs(rows), *_notes(rows)]
+    return "\n".join([title(summary), "", *lines, *more, ""])
 
 
 def grid(cells: list[list[str]], texts: int) -> list[str]:
@@ -92,6 +96,17 @@ def _line(cells: list[str], widths: list[int], texts: int) -> str:
         for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
     ]
     return "| " + " | ".join(aligned) + " |"
+
+
+def _averages(summary: Record) -> list[str]:
+    """Precision, recall and F1 over the classes; nothing where there are too few images of each."""
+    images, classes = summary["evaluation"]["images"], summary["evaluation"]["classes"]
+    done = [r for r in summary["rows"] if r["macro_f1"] is not None]
+    if not done or classes < FEWEST_CLASSES or images < classes * FEWEST_IMAGES_PER_CLASS:
+        return []
+    keys = ("top1", "macro_precision", "macro_recall", "macro_f1", "weighted_f1", "ece")
+    header = ["variant", "top-1 %", "macro precision %", "macro recall %", "macro F1 %", "weighted F1 %", "ECE %"]
+    return ["", *grid([header] + [[r["variant"], *(f"{100 * r[key]:.1f}" for key in keys)] for r in done], texts=1)]
 
 
 def _proofs(rows: list[Record]) -> list[str]:
@@ -187,6 +202,16 @@ def doubts(r: Record) -> list[str]:
     return [doubt for doubt, cause in found.items() if cause]
 
 
+def guessing(found: Record) -> str:
+    """What is wrong with a model at chance, as the rest of a sentence that starts with its name."""
+    scored, chance = found["correct"] / found["images"], found["chance"]
+    return (
+        f"is no better than chance: its top-1 is {100 * scored:.1f} % of {found['images']:,} images, and always "
+        f"answering the most frequent label gets {100 * chance:.1f} %; "
+        "the usual causes are preprocessing (scale, mean, channel order), labels in another order and random weights"
+    )
+
+
 def _kept_in_fp32(r: Record) -> list[str]:
     """Layers whose weights are larger than the variant's precision says, by engine."""
     if r["precision"] == "fp32":
@@ -213,6 +238,7 @@ def _notes(rows: list[Record]) -> list[str]:
 def _reasons(r: Record) -> list[str]:
     gpu = r["details"]["gpu"] or {}
     found = [f"{r['status']}: {r['reason']}"] if r["reason"] else []
+    found += [guessing(r["at_chance"])] if r["at_chance"] else []
     if r["status"] == "ok" and "form" in r["details"]:
         found += [f"has {r['details']['because']}", *_kept_in_fp32(r)]
     for cause, states in gpu.get("throttled_states", {}).items():

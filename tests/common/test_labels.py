@@ -27,6 +27,10 @@ def test_a_class_is_found_by_number_wnid_or_unique_name(tiny_labels: Labels, tex
     assert tiny_labels.index(text) == index
 
 
+def test_a_class_without_a_name_goes_by_its_number(tiny_labels: Labels) -> None:
+    assert [tiny_labels.name(index) for index in (1, 7)] == ["cock", "class 7"]
+
+
 def test_an_ambiguous_name_is_still_reached_by_its_wnids(tiny_labels: Labels) -> None:
     assert [tiny_labels.index(wnid) for wnid in ("n02012849", "n03126707")] == [2, 3]
 

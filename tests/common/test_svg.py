@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from stages.common import svg
+from stages.common.per_class import Bin, ClassReport
 
 
 def row(name: str, p50: float = 4.0, **more: Any) -> dict[str, Any]:
@@ -17,6 +18,8 @@ def row(name: str, p50: float = 4.0, **more: Any) -> dict[str, Any]:
 ROWS = [row("savedmodel-fp32"), row("tflite-int8", 2.0, top1=0.7, size_bytes=2_000_000)]
 SAVED = {"variables_bytes": 3_000_000, "graph_bytes": 400_000, "engine_bytes": 1_500_000}
 CALLS = {name: np.random.default_rng(0).gamma(9, 1, 300) for name in ("savedmodel-fp32", "tflite-int8")}
+BINS = (Bin(0.6, 2 / 3, 3, 0.65, 1 / 3), Bin(14 / 15, 1.0, 1, 0.99, 1.0))
+REPORTS = {name: ClassReport((), {}, BINS) for name in ("savedmodel-fp32", "tflite-int8")}
 
 DRAWN = {
     "accuracy": lambda: svg.accuracy(ROWS, 1, ["tflite-int8"], {"tflite-int8": "chosen"}),
@@ -24,6 +27,7 @@ DRAWN = {
     "latency": lambda: svg.latency_by_batch(ROWS),
     "throughput": lambda: svg.throughput_by_batch(ROWS),
     "size": lambda: svg.size_by_part(ROWS),
+    "reliability": lambda: svg.reliability(REPORTS),
 }
 
 
@@ -78,6 +82,10 @@ def test_the_same_figures_give_the_same_bytes(name: str) -> None:
 def test_figures_in_words_have_units_and_open_ends() -> None:
     assert "savedmodel-fp32: top-1 75.0 % (60.0 to 85.0), p50 4.00 ms (3.90 to open)" in (DRAWN["accuracy"]() or "")
     assert "tflite-int8: 500.0 images/s at batch 1, 500.0 images/s at batch 8" in (DRAWN["throughput"]() or "")
+    assert (
+        "tflite-int8: ECE 24.0 %; 3 images with confidence 65.0 %, 33.3 % right; "
+        "1 image with confidence 99.0 %, 100.0 % right"
+    ) in (DRAWN["reliability"]() or "")
     assert "tflite-int8: 2.0 MB, of which model 2.0 MB" in (DRAWN["size"]() or "")
 
 
@@ -102,7 +110,18 @@ def test_without_figures_there_is_no_chart() -> None:
     for rows in ([], none):
         assert svg.accuracy(rows, 1, [], {}) is None
         assert svg.distributions(rows, {}, 1) is None
+        assert svg.reliability({}) is None
         assert svg.latency_by_batch(rows) is svg.throughput_by_batch(rows) is svg.size_by_part(rows) is None
+
+
+@pytest.mark.parametrize("variants", [1, 2, 3, 4, 7])
+def test_every_variant_has_its_panel_and_every_column_its_numbers(variants: int) -> None:
+    names = [f"v{i}" for i in range(variants)]
+    texts = Reader(svg.reliability(dict.fromkeys(names, REPORTS["tflite-int8"])) or "").texts
+    assert [text for text in texts if text in names] == names and texts.count("ECE 24.0 %") == variants
+    columns, lines = min(3, variants), -(-variants // 3)
+    # The middle of each axis, once for each column and each line.
+    assert texts.count("50") == columns + lines
 
 
 def test_one_variant_one_batch_size_and_equal_calls_can_be_drawn() -> None:

@@ -171,3 +171,45 @@ def test_builds_are_told_with_their_spread(mixed: tuple[str, ...]) -> None:
     ]
     told = "- tflite-int8 built 2 times: p50 0.73 to 0.78 ms, 30.90 to 31.00 MB, 2 different"
     assert told in table.markdown(summary)
+
+
+def test_averages_over_classes_stand_in_a_table_of_their_own(mixed: tuple[str, ...]) -> None:
+    summary = report.summarise(mixed)
+    summary["evaluation"] |= {"images": 10, "classes": 2}
+    _, second = table.markdown(summary).split("\n\n", 1)[1].split("\n\n", 1)
+    assert cells(second) == {
+        "savedmodel-fp32": {
+            "variant": "savedmodel-fp32", "top-1 %": "75.0", "macro precision %": "100.0", "macro recall %": "75.0",
+            "macro F1 %": "85.7", "weighted F1 %": "85.7", "ECE %": "25.0",
+        },
+        "tflite-int8": {
+            "variant": "tflite-int8", "top-1 %": "50.0", "macro precision %": "100.0", "macro recall %": "50.0",
+            "macro F1 %": "66.7", "weighted F1 %": "66.7", "ECE %": "0.0",
+        },
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("images", "classes"), [(9, 2), (400, 1000), (50, 1)])
+def test_one_class_or_too_few_images_of_each_make_no_averages(
+    mixed: tuple[str, ...], images: int, classes: int
+) -> None:
+    summary = report.summarise(mixed)
+    summary["evaluation"] |= {"images": images, "classes": classes}
+    assert "macro" not in table.markdown(summary)
+
+
+def test_averages_need_an_evaluated_variant(results: Any) -> None:
+    results.stopped("tflite-fp32", "failed", "no memory")
+    summary = report.summarise(("tflite-fp32",))
+    summary["evaluation"] |= {"images": 100, "classes": 2}
+    assert "macro" not in table.markdown(summary)
+
+
+def test_a_baseline_at_chance_is_told_with_the_usual_causes(mixed: tuple[str, ...]) -> None:
+    summary = report.summarise(mixed)
+    summary["rows"][0]["at_chance"] = {"correct": 2, "images": 20, "chance": 0.5}
+    assert (
+        "- savedmodel-fp32 is no better than chance: its top-1 is 10.0 % of 20 images, and always answering the most "
+        "frequent label gets 50.0 %; the usual causes are preprocessing (scale, mean, channel order), labels in "
+        "another order and random weights\n"
+    ) in table.markdown(summary)
