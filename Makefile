@@ -1,6 +1,6 @@
 # `make repro` and `make test` install what they need into .venv and run it; `make help` lists the rest.
 .DEFAULT_GOAL := help
-.PHONY: help repro check test test-gpu ui predict export clean bench-pipeline bench-gpu lock
+.PHONY: help repro check test test-gpu demo-custom ui predict export clean bench-pipeline bench-gpu lock
 
 # TENSORRT=11 or rtx: environments of their own, since TF-TRT needs TensorRT 8.5, which is one package with 11.
 $(if $(findstring |$(TENSORRT)|,|| |11| |rtx|),,$(error TENSORRT is $(TENSORRT): leave it out for TensorRT 8.5, or set it to 11 or rtx))
@@ -39,6 +39,17 @@ test-gpu: $(VENV)/tests  ## run the tests that need an NVIDIA GPU; without one t
 
 check: $(VENV)/runs  ## say which variant to ship, and fail if none is: make check [AGAINST=REV]
 	@$(BIN)/python -m stages check $(if $(filter undefined,$(origin AGAINST)),,--against "$(AGAINST)")
+
+# A model of one's own from nothing: docs/your-own-model.md has the same keys.
+DEMO := model.name=custom model.path=trained split.source=digits evaluation.source=split calibration.source=split \
+	custom.size=[28,28] custom.channels=gray custom.crop_fraction=1.0 train.epochs=12 evaluation.batch_size=50
+OVERRIDE = import sys; from dvc.utils.hydra import apply_overrides; apply_overrides("params.yaml", sys.argv[1:])
+
+demo-custom: $(VENV)/runs  ## train on 5,000 digits in the folder demo, and sweep all variants of the model
+	@rm -rf demo && git clone -q . demo
+	@cd demo && $(CURDIR)/$(BIN)/python -c '$(OVERRIDE)' $(DEMO) && \
+	MLFLOW_TRACKING_URI="$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}" $(CURDIR)/$(BIN)/python -m stages run dvc repro --ignore-errors
+	@echo "All of it is in the folder demo: open demo/reports/report.html, read demo/params.yaml."
 
 ui: $(VENV)/runs  ## open the MLflow UI on http://127.0.0.1:5000
 	@store="$$($(BIN)/python -m stages store)" || exit 1; case "$$store" in \

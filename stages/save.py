@@ -98,6 +98,7 @@ def main() -> None:
         "input_shape": model.preprocessing.shape,
         "classes": model.classes,
         "preprocessing": asdict(model.preprocessing),
+        "training": files.read_json(paths.TRAIN) if setting.trains else None,
         "save_difference": gap,
         "size_bytes": sum(files.sizes(paths.SAVED_MODEL).values()),
     }

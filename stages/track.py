@@ -174,6 +174,8 @@ def log_pipeline(store: Store, setting: Params, summary: Record, chosen: Record,
     if found and finished(found[0]):
         return parent
     datasets = {name: summary[name] for name in ("evaluation", "calibration")}
+    if trained := summary["model"]["training"]:
+        log_training(store, setting, trained, parent, tags)
     for row in summary["rows"]:
         log_variant(store, setting, row, parent, tags | choice(chosen, row["variant"]), datasets)
     digests = {f"{name}.digest": found["digest"] for name, found in datasets.items()}
@@ -184,6 +186,38 @@ def log_pipeline(store: Store, setting: Params, summary: Record, chosen: Record,
     store.log(parent, values, winner, list(PARENT_FILES))
     store.finish(parent)
     return parent
+
+
+def logged(store: Store, tags: dict[str, str]) -> bool:
+    """Whether the store has a run with these tags that was logged to its end; what was interrupted is removed."""
+    found = store.search(tags)
+    if any(finished(run) for run in found):
+        return True
+    for run in found:
+        store.delete(run.info.run_id)
+    return False
+
+
+def log_training(store: Store, setting: Params, trained: Record, parent: str, tags: dict[str, str]) -> None:
+    """Log a child run for each seed that was trained, with its curves: the step is the epoch."""
+    curves = list(files.read_csv(paths.CURVES, "seed", "epoch"))
+    for run in trained["runs"]:
+        seed = str(run["seed"])
+        own = {"mlflow.parentRunId": parent, "level": "training", "seed": seed}
+        if logged(store, own):
+            continue
+        run_id = store.create(f"train-seed{seed}", tags | own | {"kept": str(run["seed"] == trained["seed"]).lower()})
+        epochs = [row for _, row in curves if row["seed"] == seed]
+        points = [Point(name, value, 0) for name, value in metrics.plain(run).items() if name != "seed"]
+        points += [
+            Point(name, float(value), int(row["epoch"]))
+            for row in epochs
+            for name, value in row.items()
+            if name not in ("seed", "epoch")
+        ]
+        values = flat(asdict(setting.train), "train")
+        store.log(run_id, values, points, [paths.TRAIN, paths.CURVES])
+        store.finish(run_id)
 
 
 def choice(chosen: Record, variant: str) -> dict[str, str]:
@@ -199,11 +233,8 @@ def log_variant(
 ) -> None:
     """Log one child run, tagged as cached if an earlier run holds the very same results."""
     name = row["variant"]
-    found = store.search({"mlflow.parentRunId": parent, "variant": name})
-    if any(finished(run) for run in found):
+    if logged(store, {"mlflow.parentRunId": parent, "variant": name}):
         return
-    for run in found:
-        store.delete(run.info.run_id)
     result = digest(row)  # equal only if nothing was converted, evaluated or timed again
     earlier = [run for run in store.search({"result": result}) if finished(run)]
     own = {"mlflow.parentRunId": parent, "level": "variant", "variant": name, "status": row["status"], "result": result}

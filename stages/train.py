@@ -124,7 +124,6 @@ def learn(setting: Params, seed: int, target: Path) -> dict[str, Any]:
         "val_loss": best["val_loss"],
         "val_accuracy": best["val_accuracy"],
         "seconds": time.perf_counter() - start,
-        "parameters": network.count_params(),
         "train_images": len(sets.train),
         "validation_images": len(sets.validation),
         "preprocessing": asdict(prepared),
@@ -191,7 +190,7 @@ def train(setting: Params, folder: Path) -> dict[str, Any]:
         stale.unlink()
     rows = [[row.get(name, "") for name in COLUMNS] for run in found for row in run.pop("curve")]
     files.write_csv(paths.CURVES, COLUMNS, rows)
-    common = ("parameters", "train_images", "validation_images", "preprocessing")
+    common = ("train_images", "validation_images", "preprocessing")
     own = {name: best[name] for name in common}
     runs = [{name: value for name, value in run.items() if name not in common} for run in found]
     return {"backbone": setting.train.backbone, "seed": best["seed"]} | own | {"runs": runs}
