@@ -43,6 +43,7 @@ SHARED = {
     "environment": paths.ENVIRONMENT,
     "download": paths.DOWNLOAD,
     "images": paths.IMAGES,
+    "train": paths.TRAIN,
     "save": paths.MODEL,
     "to_onnx": paths.ONNX_RECORD,
     "benchmark": paths.BENCHMARK,

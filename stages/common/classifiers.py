@@ -198,7 +198,8 @@ def _refuse_other_kind(found: Any, result: str, answers: str) -> None:
         told = f"adds up to {sums[0]:.3g} for an image" if found.shape[1] > 1 else f"is {found[0, 0]:.3g}"
         raise PipelineError(
             f"the model's output {result} {told} and ranges from {found.min():.3g} to {found.max():.3g}, which are "
-            "no probabilities of one class in several: for scores before softmax or sigmoid set custom.answers to logits"
+            "no probabilities of one class among several: for scores before softmax or sigmoid set custom.answers to "
+            "logits"
         )
     if answers == "logits" and alike and found.shape[1] > 1:
         raise PipelineError(
