@@ -27,7 +27,7 @@ from stages.runtimes.protocol import infer
 from stages.runtimes.tflite import TFLiteSession
 
 ROOT = Path(__file__).parent.parent
-PREPROCESSING = Preprocessing(224, 224, 0.875, (1 / 128,) * 3, (-127 / 128,) * 3, "rgb")
+PREPROCESSING = Preprocessing(224, 224, "crop", 0.875, (1 / 128,) * 3, (-127 / 128,) * 3, "rgb")
 CORES = len(os.sched_getaffinity(0))
 ENVIRONMENT = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 

@@ -184,7 +184,7 @@ def no_gpu(machine: dict[str, Any]) -> dict[str, Any]:
 def model_record() -> dict[str, Any]:
     """A model.json of a model that takes images of 4 x 4 pixels."""
     preprocessing = {
-        "height": 4, "width": 4, "crop_fraction": 1.0,
+        "height": 4, "width": 4, "resize": "crop", "crop_fraction": 1.0,
         "scale": [1 / 255] * 3, "offset": [0.0] * 3, "channels": "rgb",
     }  # fmt: skip
     return {"name": "tiny", "input_shape": [4, 4, 3], "classes": 6, "preprocessing": preprocessing}

@@ -108,8 +108,8 @@ def test_main_writes_weights_labels_and_a_record(
     assert files.read_json(paths.DOWNLOAD) == {
         "model": "efficientnet_lite0",
         "weights": "mine.pth",
+        "path": None,
         "file": "weights.pth",
-        "bytes": 7,
         "sha256": files.sha256(tmp_path / "main/mine.pth"),
     }
     assert sorted(files.sizes(paths.WEIGHTS)) == ["labels.csv", "weights.pth"]

@@ -18,11 +18,6 @@ def prediction(label: int, *classes: int) -> Prediction:
     return Prediction("a.jpg", label, list(classes), [0.5, 0.2, 0.1, 0.05, 0.01])
 
 
-def test_labels_are_read_with_their_files(tmp_path: Path) -> None:
-    (tmp_path / "labels.csv").write_text('file,label\n"a, b.jpg",7\nsub/ö.png,0\n', encoding="utf-8")
-    assert evaluate.read_labels(tmp_path / "labels.csv") == (["a, b.jpg", "sub/ö.png"], [7, 0])
-
-
 def test_the_first_and_the_first_five_classes_count() -> None:
     found = evaluate.count(
         [

@@ -152,7 +152,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     (folder / ".git/info/exclude").write_text("/photos\n/weights.h5\n")
 
     def small(values: dict[str, Any]) -> None:
-        values["model"] = {"name": "mobilenet_v2", "weights": "weights.h5"}
+        values["model"] |= {"name": "mobilenet_v2", "weights": "weights.h5"}
         values["evaluation"] = {"source": "photos", "batch_size": 4}
         values["calibration"]["images"] = 8
         values["variants"] = VARIANTS

@@ -57,7 +57,7 @@ print(json.dumps(answers))
 
 def preprocessing() -> dict[str, Any]:
     return {
-        "height": 8, "width": 8, "crop_fraction": 0.875,
+        "height": 8, "width": 8, "resize": "crop", "crop_fraction": 0.875,
         "scale": [1 / 128] * 3, "offset": [-127 / 128] * 3, "channels": "rgb",
     }  # fmt: skip
 

@@ -298,7 +298,7 @@ def readme(chosen: Choice, interface: Record, sizes: list[int]) -> str:
     """What a person who has nothing but the export must know."""
     parts = [
         f"{chosen.name}, {chosen.manifest.variant}\n\n{chosen.sentence}\n{measured(chosen)}",
-        _what_goes_in(interface),
+        _what_goes_in(interface, chosen.model["preprocessing"]["resize"]),
         ENGINES[chosen.runtime](chosen, sizes) if chosen.runtime in ENGINES else "",
         f"TensorFlow Serving, on port 8501\n\n{_serving_command(chosen)}" if chosen.for_serving else NO_SERVING,
         f"Triton, on port 8000\n\n{_triton_command(chosen)}" if chosen.for_triton else NO_TRITON,
@@ -314,14 +314,23 @@ def measured(chosen: Choice) -> str:
     return f"Measured: top-1 {row['top1']:.1%}, p50 {p50s} ({device}); {row['size_bytes'] / 1e6:.1f} MB."
 
 
-def _what_goes_in(interface: Record) -> str:
+# What comes before the resize, by the name that preprocessing.json has for it.
+FITTED = {
+    "crop": "the centre in the proportions of `height` x `width`, `crop_fraction` of the largest that fits",
+    "stretch": "the whole image",
+    "pad": "the whole image in its own proportions, in the middle of black",
+}
+
+
+def _what_goes_in(interface: Record, resize: str) -> str:
     source, result = interface["input"], interface["output"]
     quantised = f"\n{_quantisation(source, result)}" if "scale" in source else ""
     return f"""\
 What goes in
 
-Images of shape {source["shape"]} in float32, prepared as preprocessing.json says: a central square crop of
-`crop_fraction` of the short side, a bicubic resize to `height` x `width`, `channels` in that order, then
+Images of shape {source["shape"]} in float32, prepared as preprocessing.json says:
+{FITTED[resize]},
+a bicubic resize to `height` x `width`, `channels` in that order (gray: the luma of ITU-R 601), then
 x * `scale` + `offset` for each channel. The servers do none of this, and answer uint8 pixels with nonsense.{quantised}
 Out comes a probability for each line of labels.txt."""
 

@@ -18,7 +18,7 @@ from stages.common.images import Preprocessing
 Photo = Callable[..., Path]
 ROOT = Path(__file__).parents[2]
 ORIENTATION = 0x0112
-PLAIN = Preprocessing(8, 8, 1.0, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), "rgb")
+PLAIN = Preprocessing(8, 8, "crop", 1.0, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), "rgb")
 
 
 def exif(orientation: int) -> Image.Exif:
@@ -73,10 +73,10 @@ def test_another_exif_tag_that_is_odd_does_not_keep_an_image_from_being_turned(
 
 
 def test_noise_is_the_same_each_time_and_as_the_model_takes_it() -> None:
-    found = Preprocessing(4, 6, 1.0, (2 / 255,) * 3, (-1.0,) * 3, "rgb").noise(3)
+    found = Preprocessing(4, 6, "crop", 1.0, (2 / 255,) * 3, (-1.0,) * 3, "rgb").noise(3)
     assert (found.shape, found.dtype) == ((3, 4, 6, 3), np.float32)
     assert -1 <= found.min() < -0.9 < 0.9 < found.max() <= 1
-    np.testing.assert_array_equal(found, Preprocessing(4, 6, 1.0, (2 / 255,) * 3, (-1.0,) * 3, "rgb").noise(3))
+    np.testing.assert_array_equal(found, Preprocessing(4, 6, "crop", 1.0, (2 / 255,) * 3, (-1.0,) * 3, "rgb").noise(3))
 
 
 def segment(content: bytes, marker: int) -> bytes:
@@ -281,20 +281,33 @@ def test_the_crop_is_central_and_square(size: tuple[int, int]) -> None:
 @pytest.mark.parametrize("size", [(33, 21), (21, 33), (8, 9), (1, 7), (3, 2)])
 def test_a_crop_of_any_size_lies_inside_the_image(size: tuple[int, int]) -> None:
     image = Image.new("RGB", size, (10, 20, 30))
-    found = Preprocessing(8, 8, 0.875, (1.0,) * 3, (0.0,) * 3, "rgb").apply(image)
+    found = Preprocessing(8, 8, "crop", 0.875, (1.0,) * 3, (0.0,) * 3, "rgb").apply(image)
     np.testing.assert_array_equal(found, np.broadcast_to(np.float32([10, 20, 30]), (8, 8, 3)))
+
+
+@pytest.mark.parametrize("fraction", [0.875, 0.9, 1.0, 1 / 3])
+def test_a_square_crop_is_what_it_always_was(fraction: float) -> None:
+    prepared = Preprocessing(16, 16, "crop", fraction, (1.0,) * 3, (0.0,) * 3, "rgb")
+    for width, height in ((33, 21), (21, 33), (40, 40), (17, 16), (101, 64), (8, 9)):
+        pixels = np.random.default_rng(width).integers(0, 256, (height, width, 3), np.uint8)
+        image = Image.fromarray(pixels)
+        side = round(min(image.size) * fraction)
+        left, top = (width - side + 1) // 2, (height - side + 1) // 2
+        box = image.crop((left, top, left + side, top + side))
+        expected = box if side == 16 else box.resize((16, 16), Image.Resampling.BICUBIC)
+        np.testing.assert_array_equal(prepared.pixels(image), np.asarray(expected))
 
 
 def test_the_crop_fraction_leaves_the_border_out() -> None:
     image = Image.new("RGB", (32, 32), (255, 0, 0))
     image.paste((0, 255, 0), (8, 8, 24, 24))
-    half = Preprocessing(8, 8, 0.5, (1.0,) * 3, (0.0,) * 3, "rgb")
+    half = Preprocessing(8, 8, "crop", 0.5, (1.0,) * 3, (0.0,) * 3, "rgb")
     assert half.apply(image)[..., 0].max() == 0
     assert PLAIN.apply(image)[0, 0].tolist() == [255, 0, 0]
 
 
 def test_height_and_width_are_not_mixed_up() -> None:
-    assert Preprocessing(4, 6, 1.0, (1.0,) * 3, (0.0,) * 3, "rgb").apply(gradient()).shape == (4, 6, 3)
+    assert Preprocessing(4, 6, "crop", 1.0, (1.0,) * 3, (0.0,) * 3, "rgb").apply(gradient()).shape == (4, 6, 3)
 
 
 def test_an_image_of_one_pixel_works() -> None:
@@ -304,8 +317,8 @@ def test_an_image_of_one_pixel_works() -> None:
 
 def test_scale_and_offset_are_per_channel_and_in_the_order_of_the_output() -> None:
     pixels = np.array([[[10, 20, 30]]], np.uint8)
-    rgb = Preprocessing(1, 1, 1.0, (1.0, 2.0, 3.0), (0.5, 0.0, -1.0), "rgb")
-    bgr = Preprocessing(1, 1, 1.0, (1.0, 2.0, 3.0), (0.5, 0.0, -1.0), "bgr")
+    rgb = Preprocessing(1, 1, "crop", 1.0, (1.0, 2.0, 3.0), (0.5, 0.0, -1.0), "rgb")
+    bgr = Preprocessing(1, 1, "crop", 1.0, (1.0, 2.0, 3.0), (0.5, 0.0, -1.0), "bgr")
     np.testing.assert_allclose(rgb.normalise(pixels)[0, 0], [10.5, 40, 89])
     np.testing.assert_allclose(bgr.normalise(pixels)[0, 0], [30.5, 40, 29])
     assert bgr.normalise(pixels).flags.c_contiguous
@@ -313,7 +326,7 @@ def test_scale_and_offset_are_per_channel_and_in_the_order_of_the_output() -> No
 
 
 def test_preprocessing_survives_json() -> None:
-    before = Preprocessing(3, 4, 0.875, (1 / 127.5, 0.1, 0.2), (-1.0, 0.0, 1.0), "bgr")
+    before = Preprocessing(3, 4, "crop", 0.875, (1 / 127.5, 0.1, 0.2), (-1.0, 0.0, 1.0), "bgr")
     assert Preprocessing.from_json(json.loads(json.dumps(asdict(before)))) == before
 
 

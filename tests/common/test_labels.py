@@ -73,6 +73,11 @@ def test_twenty_thousand_classes_are_looked_up_in_no_time() -> None:
     assert time.perf_counter() - start < 1  # 10 ms; counting each name anew took 6 s
 
 
+def test_the_table_of_a_set_is_read_with_its_classes(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text('file,label\n"a, b.jpg",7\nsub/ö.png,0\n', encoding="utf-8")
+    assert labels.read_table(tmp_path / "labels.csv") == [("a, b.jpg", 7), ("sub/ö.png", 0)]
+
+
 def test_reading_gives_back_what_was_written(tmp_path: Path) -> None:
     before = Labels(("hen, the bird", 'a "quoted" name', "café"), ("n1", "n2", "n3"))
     labels.write(before, tmp_path / "labels.csv")

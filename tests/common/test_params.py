@@ -122,7 +122,7 @@ def test_an_unknown_model_suggests_and_lists_the_valid_names(edit: Edit) -> None
     edit(("model.name", "resnet50"))
     message = refusal()
     assert "`model.name` is \"resnet50\": unknown model 'resnet50'; did you mean ResNet50 or " in message
-    assert message.endswith(f"valid names are {', '.join(zoo.NAMES)}")
+    assert message.endswith(f"valid names are {', '.join(zoo.NAMES)}, custom")
 
 
 def test_an_unknown_variant_lists_the_valid_names_and_says_nothing_else(edit: Edit) -> None:

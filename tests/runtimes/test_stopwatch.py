@@ -15,7 +15,7 @@ from stages.runtimes import Manifest, stopwatch
 from stages.runtimes.protocol import PARTS, Session
 from stages.runtimes.stopwatch import Stopwatch
 
-PREPROCESSING = Preprocessing(4, 6, 1.0, (1.0,) * 3, (0.0,) * 3, "rgb")
+PREPROCESSING = Preprocessing(4, 6, "crop", 1.0, (1.0,) * 3, (0.0,) * 3, "rgb")
 PUT_MS, RUN_MS, AFTER_MS = 4, 8, 2
 
 

@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ import pytest
 
 from stages import environment, save
 from stages.common import isolate
+from stages.common.classifiers import Classifier
 from stages.common.errors import PipelineError
-from stages.common.images import Floats
+from stages.common.images import Floats, Preprocessing
 from stages.common.tf import tensorflow
 from stages.runtimes import savedmodel, tftrt
 from stages.runtimes.protocol import Job, infer
@@ -52,7 +54,9 @@ def build_model(folder: Path) -> None:
             layers.Dense(10, "softmax"),
         ]
     )
-    save.save(tf, model, SHAPE, folder)
+    preprocessing = Preprocessing(*SHAPE[:2], "crop", 1.0, (1.0,) * 3, (0.0,) * 3, "rgb")
+    call = partial(model, training=False)
+    save.save(tf, Classifier(call, model.variables, preprocessing, 10, model.count_params()), folder)
 
 
 def answers(folder: Path, sizes: tuple[int, ...], runtime: str = "tftrt", verify: bool = True) -> list[Floats]:
