@@ -21,6 +21,7 @@ from stages.common import (
     paths,
     zoo,
 )
+from stages.common.errors import PipelineError
 from stages.common.images import Preprocessing
 from stages.common.params import SMALL, Params, TrainParams
 from stages.common.photos import Photo
@@ -40,13 +41,20 @@ class Sets(NamedTuple):
     validation: list[Photo]
 
 
-def photographs(setting: TrainParams, seed: int) -> Sets:
-    """The training images, a share of each class set apart; near duplicates are on one side."""
+def photographs(setting: Params) -> Sets:
+    """The training images, a share of each class set apart; near duplicates are on one side.
+
+    What is set apart is the same for each of train.seeds: their losses are compared.
+    """
     from stages.common import splits  # takes a second to import, and most pipelines train nothing
 
     rows = [row for _, row in files.read_csv(paths.TRAINING / "labels.csv", "file", "label", "group")]
     found = [Photo(paths.TRAINING / row["file"], row["file"], int(row["label"])) for row in rows]
-    return Sets(*splits.divide(found, [int(row["group"]) for row in rows], setting.validation, seed))
+    groups = [int(row["group"]) for row in rows]
+    try:
+        return Sets(*splits.divide(found, groups, setting.train.validation, setting.split.seed))
+    except PipelineError as error:
+        raise PipelineError(f"train.validation: {error}") from None
 
 
 def network_for(tf: Any, setting: Params, classes: int) -> tuple[Any, Preprocessing]:
@@ -103,31 +111,61 @@ def phases(setting: TrainParams) -> list[tuple[bool, int, float]]:
     return [phase for phase in found if phase[1]]
 
 
+class Best:
+    """The curve of a training, and the weights after its best epoch.
+
+    Keras's EarlyStopping would restore them only where it stops, and of the last phase alone.
+    """
+
+    def __init__(self, variables: list[Any]) -> None:
+        """Keep these variables."""
+        self.curve: list[dict[str, float]] = []
+        self._variables, self._values = variables, list[Any]()
+
+    @property
+    def row(self) -> dict[str, float]:
+        """The best epoch, by the loss on the validation images."""
+        return min(self.curve, key=lambda row: row["val_loss"])
+
+    def note(self, row: dict[str, float]) -> None:
+        """The end of an epoch; PipelineError if it learned nothing that is a number."""
+        if not np.isfinite([row["loss"], row["val_loss"]]).all():
+            raise PipelineError(f"the loss of epoch {row['epoch']} is not finite: lower train.learning_rate")
+        self.curve.append(row)
+        if row is self.row:
+            self._values = [variable.numpy() for variable in self._variables]
+
+    def restore(self) -> None:
+        """Give the variables the values of the best epoch."""
+        for variable, value in zip(self._variables, self._values, strict=True):
+            variable.assign(value)
+
+
 def learn(setting: Params, seed: int, target: Path) -> dict[str, Any]:
     """Train once, in this process: saves the best epoch in `target`, and returns its record and the curve."""
     tf = tensorflow(setting.benchmark.threads)
     tf.keras.utils.set_random_seed(seed)
-    sets, classes = photographs(setting.train, seed), len(labels.read())
+    sets, classes = photographs(setting), len(labels.read())
     network, prepared = network_for(tf, setting, classes)
     model = trainer(tf, network, prepared, setting.train)
-    curve: list[dict[str, float]] = []
+    best = Best(network.variables)
     start = time.perf_counter()
     for learns, epochs, rate in phases(setting.train):
         for layer in network.layers:
             layer.trainable = learns or layer.name != "backbone"
-        fit(tf, model, sets, prepared, setting.train, epochs, rate, curve)
+        fit(tf, model, sets, prepared, setting.train, epochs, rate, best)
+    best.restore()
     network.save(target)
-    best = min(curve, key=lambda row: row["val_loss"])
     return {
         "seed": seed,
-        "best_epoch": int(best["epoch"]),
-        "val_loss": best["val_loss"],
-        "val_accuracy": best["val_accuracy"],
+        "best_epoch": int(best.row["epoch"]),
+        "val_loss": best.row["val_loss"],
+        "val_accuracy": best.row["val_accuracy"],
         "seconds": time.perf_counter() - start,
         "train_images": len(sets.train),
         "validation_images": len(sets.validation),
         "preprocessing": asdict(prepared),
-        "curve": [row | {"seed": seed} for row in curve],
+        "curve": [row | {"seed": seed} for row in best.curve],
     }
 
 
@@ -139,9 +177,9 @@ def fit(
     setting: TrainParams,
     epochs: int,
     rate: float,
-    curve: list[dict[str, float]],
+    best: Best,
 ) -> None:
-    """One phase; the model is left with the weights of its best epoch, and the curve has its rows."""
+    """One phase, of which `best` keeps the curve and the weights."""
     from tqdm.keras import TqdmCallback
 
     lessons = dataset(tf, sets.train, prepared, setting.batch_size, shuffled=True)
@@ -154,17 +192,17 @@ def fit(
 
     def note(epoch: int, logs: dict[str, float]) -> None:
         start.append(time.perf_counter())
-        own = {"epoch": len(curve) + 1, "learning_rate": float(schedule((epoch + 1) * len(lessons)))}
+        own = {"epoch": len(best.curve) + 1, "learning_rate": float(schedule((epoch + 1) * len(lessons)))}
         own["seconds"] = start[-1] - start[-2]
-        curve.append(own | {name: float(logs[name]) for name in COLUMNS if name in logs})
+        best.note(own | {name: float(logs[name]) for name in COLUMNS if name in logs})
 
     model.fit(
         lessons,
         validation_data=dataset(tf, sets.validation, prepared, setting.batch_size, shuffled=False),
         epochs=epochs,
-        class_weight=weights_by_class(sets.train) if setting.class_weights else None,
+        class_weight=weights_by_class(sets.train, model.output_shape[-1]) if setting.class_weights else None,
         callbacks=[
-            tf.keras.callbacks.EarlyStopping("val_loss", patience=setting.patience, restore_best_weights=True),
+            tf.keras.callbacks.EarlyStopping("val_loss", patience=setting.patience),
             tf.keras.callbacks.LambdaCallback(on_epoch_end=note),
             TqdmCallback(verbose=0, leave=False, disable=None),
         ],
@@ -172,13 +210,14 @@ def fit(
     )
 
 
-def weights_by_class(photos: Sequence[Photo]) -> dict[int, float]:
+def weights_by_class(photos: Sequence[Photo], classes: int) -> dict[int, float]:
     """How much an image of each class counts, so that all classes count alike (scikit-learn's `balanced`)."""
     from sklearn.utils.class_weight import compute_class_weight
 
     found = np.array([photo.label for photo in photos])
-    classes = np.unique(found)
-    return dict(zip(classes.tolist(), compute_class_weight("balanced", classes=classes, y=found), strict=True))
+    present = np.unique(found)
+    weights = dict(zip(present.tolist(), compute_class_weight("balanced", classes=present, y=found), strict=True))
+    return {label: float(weights.get(label, 0)) for label in range(classes)}  # Keras wants one for each
 
 
 def train(setting: Params, folder: Path) -> dict[str, Any]:
