@@ -81,7 +81,7 @@ def own_labels(setting: params.Params, checkout: Path) -> Labels:
         names = sources.class_names(source, checkout, Path(work))
     if len(names) < 2:
         raise PipelineError(
-            f"{source} has images of {len(names)} classes ({', '.join(names) or 'none'}), but a model tells two apart "
+            f"{source} has images of {len(names)} classes ({', '.join(names) or 'none'}), but a model needs two "
             "or more: give each class a sub-folder with its name, or list them in a labels.csv (file,label)"
         )
     return Labels(names, ("",) * len(names))

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from stages import download
-from stages.common import files, labels, paths
+from stages.common import files, labels, params, paths
 from stages.common.errors import PipelineError
 from stages.common.labels import Labels
 
@@ -139,3 +139,150 @@ def test_labels_take_the_first_of_several_names(monkeypatch: pytest.MonkeyPatch,
         archive.writestr(f"{folder}/imagenet_synset_to_lemma.txt", "n01\ttench, Tinca tinca\nn02\tcafé\nn03\tother\n")
     monkeypatch.setattr(download.wheels, "fetch", lambda *_: [tmp_path / "timm.whl"])
     assert download.fetch_labels("imagenet") == Labels(("café", "tench"), ("n02", "n01"))
+
+
+OWN: tuple[tuple[str, Any], ...] = (("model.name", "custom"), ("model.path", "own.keras"), ("custom.labels", "names"))
+TRAINED: tuple[tuple[str, Any], ...] = (
+    ("model.name", "custom"), ("model.path", "trained"), ("split.source", "photos"), ("evaluation.source", "split"),
+    ("custom.size", [28, 28]),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("source", "name"), [("sub/mine.keras", "own.keras"), ("mine.onnx", "own.onnx"), ("mine.v2", "own.v2")]
+)
+def test_a_model_of_ones_own_is_copied_relative_to_the_main_checkout(
+    checkout: Path, into: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, source: str, name: str
+) -> None:
+    files.write_text(checkout / source, "a model")
+    monkeypatch.chdir(tmp_path)
+    assert download.fetch_own(source, checkout, into) == into / name
+    assert (into / name).read_text() == "a model"
+
+
+@pytest.mark.parametrize("source", ["mine", "mine.v2"])
+def test_a_savedmodel_is_copied_as_a_folder(checkout: Path, into: Path, source: str) -> None:
+    files.write_text(checkout / source / "saved_model.pb", "graph")
+    files.write_text(checkout / source / "variables/variables.index", "index")
+    found = download.fetch_own(source, checkout, into)
+    assert found == into / "own"
+    assert files.sizes(found) == {"saved_model.pb": 5, "variables/variables.index": 5}
+
+
+def test_a_missing_model_lists_the_kinds(checkout: Path, into: Path) -> None:
+    with pytest.raises(PipelineError) as caught:
+        download.fetch_own("mine.keras", checkout, into)
+    assert str(caught.value) == (
+        f"there is no {checkout}/mine.keras (model.path in params.yaml): it should be a SavedModel folder, a .keras, "
+        ".h5 or .onnx file"
+    )
+
+
+def run_main(command_line: Callable[..., None], checkout: Path) -> None:
+    command_line("--checkout", checkout)
+    download.main()
+
+
+def test_main_fetches_a_model_of_ones_own_with_the_names_of_its_classes(
+    checkout: Path, edit: Edit, command_line: Callable[..., None]
+) -> None:
+    edit(*OWN)
+    Path("own.keras").write_text("a model")
+    Path("names").write_text("cat\n hot dog \nöl\n", encoding="utf-8")
+    run_main(command_line, checkout)
+    assert labels.read() == Labels(("cat", "hot dog", "öl"), ("", "", ""))
+    record = files.read_json(paths.DOWNLOAD)
+    assert (record["model"], record["path"], record["file"]) == ("custom", "own.keras", "own.keras")
+    assert record["sha256"] == files.sha256(Path("own.keras"))
+    assert sorted(files.sizes(paths.WEIGHTS)) == ["labels.csv", "own.keras"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"cat\ndog", b"\xef\xbb\xbfcat\r\ndog\r\n", b"cat\ndog\n\n \n"],
+    ids=["no newline at the end", "Windows", "empty lines at the end"],
+)
+def test_names_of_classes_are_lines(checkout: Path, edit: Edit, content: bytes) -> None:
+    edit(*OWN)
+    Path("names").write_bytes(content)
+    assert download.own_labels(params.load(), checkout).names == ("cat", "dog")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"cat\n\ndog\n", "line 2 is empty, but each class is a line with its name"),
+        (b"\ncat\ndog\n", "line 1 is empty, but each class is a line with its name"),
+        (b"cat\n", "it has 1 lines, but each class is a line with its name"),
+        (b"", "it has 0 lines, but each class is a line with its name"),
+    ],
+)
+def test_a_list_of_names_that_is_wrong_tells_the_line(checkout: Path, edit: Edit, content: bytes, said: str) -> None:
+    edit(*OWN)
+    Path("names").write_bytes(content)
+    with pytest.raises(PipelineError) as caught:
+        download.own_labels(params.load(), checkout)
+    assert str(caught.value) == f"{checkout}/names (custom.labels): {said}"
+
+
+@pytest.mark.parametrize("kind", ["latin-1", "missing", "a folder"])
+def test_a_list_of_names_that_is_no_text_is_named(checkout: Path, edit: Edit, kind: str) -> None:
+    edit(*OWN)
+    if kind == "latin-1":
+        Path("names").write_bytes("öl\ncat\n".encode("latin-1"))
+    elif kind == "a folder":
+        Path("names").mkdir()
+    with pytest.raises(PipelineError) as caught:
+        download.own_labels(params.load(), checkout)
+    assert str(caught.value).startswith(f"{checkout}/names (custom.labels) is no text file in UTF-8 (")
+    assert str(caught.value).endswith("): write a name per line")
+
+
+@pytest.mark.parametrize(("split", "found"), [(None, ("a", "b")), ("whole", ("x", "y", "z"))])
+def test_without_a_list_the_labelled_images_name_the_classes(
+    checkout: Path, edit: Edit, photo: Callable[..., Path], split: str | None, found: tuple[str, ...]
+) -> None:
+    for name in ("exam/b/1.png", "exam/a/1.png", "whole/x/1.png", "whole/z/1.png", "whole/y/1.png"):
+        photo(checkout / name)
+    edit(*OWN, ("custom.labels", None), ("evaluation.source", "exam"), ("split.source", split))
+    assert download.own_labels(params.load(), checkout) == Labels(found, ("",) * len(found))
+
+
+@pytest.mark.parametrize(("names", "told"), [(["only/1.png", "empty/readme.txt"], "1 classes (only)"), (
+    ["1.png", "2.png"], "0 classes (none)")])  # fmt: skip
+def test_fewer_than_two_classes_are_refused(
+    checkout: Path, edit: Edit, photo: Callable[..., Path], names: list[str], told: str
+) -> None:
+    for name in names:
+        place = checkout / "photos" / name
+        photo(place) if place.suffix == ".png" else files.write_text(place, "no image")
+    edit(*TRAINED)
+    with pytest.raises(PipelineError) as caught:
+        download.own_labels(params.load(), checkout)
+    assert str(caught.value) == (
+        f"photos has images of {told}, but a model needs two or more: give each class a sub-folder with its "
+        "name, or list them in a labels.csv (file,label)"
+    )
+
+
+def test_what_is_trained_from_scratch_needs_no_weights(
+    checkout: Path, edit: Edit, photo: Callable[..., Path], command_line: Callable[..., None]
+) -> None:
+    for name in ("photos/b/1.png", "photos/a/1.png"):
+        photo(checkout / name)
+    edit(*TRAINED)
+    run_main(command_line, checkout)
+    assert sorted(files.sizes(paths.WEIGHTS)) == ["labels.csv"]
+    record = files.read_json(paths.DOWNLOAD)
+    assert (record["path"], record["file"], record["sha256"]) == ("trained", None, None)
+
+
+def test_a_backbone_comes_with_its_weights(checkout: Path, edit: Edit, into: Path) -> None:
+    edit(*TRAINED, ("train.backbone", "mobilenet_v2"), ("custom.size", None), ("model.weights", "mine.h5"))
+    with pytest.raises(PipelineError) as caught:
+        download.fetch(params.load(), checkout, into)
+    assert str(caught.value) == (
+        f"there is no file {checkout}/mine.h5 (model.weights in params.yaml): correct the path, or set imagenet"
+    )
+    Path("mine.h5").write_text("weights")
+    assert download.fetch(params.load(), checkout, into) == into / "weights.h5"

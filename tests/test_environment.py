@@ -190,3 +190,33 @@ def test_an_absolute_path_and_a_home_folder_are_found(
         edit(("calibration.source", source))
         found.append(fingerprint(tmp_path / "elsewhere")["calibration"])
     assert found[0] == found[1] != "not a local file"
+
+
+def test_a_model_of_ones_own_is_fingerprinted_with_what_names_its_classes(checkout: Path, edit: Edit) -> None:
+    files.write_text(checkout / "own/saved_model.pb", "graph")
+    files.write_text(checkout / "exam/cat/a.jpg", "pixels")
+    files.write_text(checkout / "whole/cat/a.jpg", "other pixels")
+    files.write_text(checkout / "names.txt", "cat")
+    edit(("model.name", "custom"), ("model.path", "own"), ("evaluation.source", "exam"))
+    found = fingerprint(checkout)
+    assert len(found["path"]) == 64
+    assert found["labels"] == found["evaluation"] and len(found["labels"]) == 64
+    assert found["train"] is found["split"] is None
+    edit(("split.source", "whole"))
+    assert fingerprint(checkout)["labels"] == fingerprint(checkout)["split"] != found["labels"]
+    edit(("custom.labels", "names.txt"))
+    named = fingerprint(checkout)["labels"]
+    assert named not in (found["labels"], "not a local file")
+    files.write_text(checkout / "names.txt", "a cat")
+    files.write_text(checkout / "own/saved_model.pb", "another graph")
+    assert fingerprint(checkout)["labels"] != named
+    assert fingerprint(checkout)["path"] != found["path"]
+
+
+def test_images_to_train_with_are_fingerprinted_where_something_is_trained(checkout: Path, edit: Edit) -> None:
+    files.write_text(checkout / "lessons/cat/a.jpg", "pixels")
+    edit(("train.source", "lessons"))
+    assert fingerprint(checkout)["train"] is None
+    edit(("model.name", "custom"), ("model.path", "trained"), ("custom.size", [8, 8]))
+    assert len(fingerprint(checkout)["train"]) == 64
+    assert fingerprint(checkout)["path"] == "not a local file"

@@ -1,5 +1,6 @@
 import hashlib
 import io
+import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -269,3 +270,116 @@ def test_crops_are_seeded_squares_of_one_size(tmp_path: Path, photo: Photos) -> 
     assert [path.name for path in found] == [f"crop_{i:05d}.png" for i in range(5)]
     assert {images.decode(path).size for path in found} == {(stage.CROP_SIDE, stage.CROP_SIDE)}
     assert len({path.read_bytes() for path in found}) == 5
+
+
+@pytest.fixture
+def whole(checkout: Path, edit: Edit, photo: Photos) -> None:
+    """Two classes of ten images, a third of one, for training and evaluation; five more for calibration."""
+    names = ("cat", "dog", "rare")
+    labels.write(Labels(names, ("",) * 3))
+    for seed in range(21):
+        photo(checkout / "whole" / names[seed // 10] / f"{seed}.png", seed)
+    for seed in range(5):
+        photo(checkout / f"tune/{seed}.png", 100 + seed)
+    edit(
+        ("model.name", "custom"), ("model.path", "trained"), ("custom.size", [8, 8]), ("split.source", "whole"),
+        ("evaluation.source", "split"), ("calibration.source", "tune"), ("calibration.images", 4),
+    )  # fmt: skip
+
+
+def table_of(folder: Path) -> list[tuple[str, ...]]:
+    lines = (folder / "labels.csv").read_text().splitlines()
+    return [tuple(line.split(",")) for line in lines[1:]]
+
+
+def test_one_source_is_split_into_what_trains_and_what_judges(whole: None, run: Run) -> None:
+    run()
+    exam, lessons = table_of(paths.EVALUATION), table_of(paths.TRAINING)
+    assert len(exam) == 4 and len(lessons) == 17
+    assert {name for name, _ in exam} | {name for name, *_ in lessons} == {
+        path.relative_to("whole").as_posix() for path in images.files(Path("whole"))
+    }
+    assert sorted(label for _, label in exam) == ["0", "0", "1", "1"]
+    assert (paths.TRAINING / "labels.csv").read_text().startswith("file,label,group\n")
+    assert (paths.EVALUATION / "labels.csv").read_text().startswith("file,label\n")
+    for folder, rows in ((paths.EVALUATION, exam), (paths.TRAINING, lessons)):
+        assert sorted(files.sizes(folder)) == sorted([row[0] for row in rows] + ["labels.csv"])
+    record = files.read_json(paths.IMAGES)
+    assert record["split"] == {"source": "whole", "evaluation": 0.2, "seed": 0, "images": 21, "near_duplicates": 0}
+    assert (record["train"]["source"], record["train"]["images"], record["train"]["classes"]) == ("split", 17, 3)
+    assert (record["evaluation"]["source"], record["evaluation"]["images"]) == ("split", 4)
+
+
+def test_another_seed_and_share_split_otherwise(whole: None, run: Run, edit: Edit) -> None:
+    found = []
+    for seed, share in ((0, 0.2), (0, 0.2), (1, 0.2), (0, 0.5)):
+        edit(("split.seed", seed), ("split.evaluation", share))
+        run()
+        found.append(table_of(paths.EVALUATION))
+    assert found[0] == found[1] != found[2]
+    assert [len(rows) for rows in found] == [4, 4, 4, 10]
+
+
+def test_a_copy_is_on_the_same_side_and_has_the_number_of_its_original(whole: None, run: Run) -> None:
+    for path in images.files(Path("whole")):
+        with Image.open(path) as image:
+            image.resize((48, 32)).save(path.with_name(f"copy of {path.name}"))
+    run()
+    assert files.read_json(paths.IMAGES)["split"]["near_duplicates"] == 21
+    exam = {name for name, _ in table_of(paths.EVALUATION)}
+    groups = {name: group for name, _, group in table_of(paths.TRAINING)}
+    for path in images.files(Path("whole")):
+        original = path.relative_to("whole").as_posix().replace("copy of ", "")
+        copy = original.replace("/", "/copy of ")
+        assert (original in exam) == (copy in exam)
+        assert groups.get(original) == groups.get(copy)
+    assert len(set(groups.values())) == len(groups) / 2
+
+
+def test_what_trains_also_calibrates_if_it_is_asked_to(whole: None, run: Run, edit: Edit) -> None:
+    edit(("calibration.source", "split"), ("calibration.images", 6))
+    run()
+    tune = set(files.sizes(paths.CALIBRATION))
+    assert len(tune) == 6
+    assert tune <= {name for name, *_ in table_of(paths.TRAINING)}
+    edit(("calibration.images", 18))
+    assert refusal(run) == "calibration.images asks for 18, but split holds 17 images"
+
+
+def test_training_images_may_be_a_source_of_their_own(whole: None, run: Run, edit: Edit, photo: Photos) -> None:
+    for seed, name in enumerate(("cat/x.png", "dog/y.png")):
+        photo(Path("exam") / name, 300 + seed)
+    edit(("train.source", "whole"), ("evaluation.source", "exam"), ("split.source", None))
+    run()
+    assert len(table_of(paths.TRAINING)) == 21
+    assert [name for name, _ in table_of(paths.EVALUATION)] == ["cat/x.png", "dog/y.png"]
+    record = files.read_json(paths.IMAGES)
+    assert record["split"] is None
+    assert record["train"]["source"] == "whole"
+    shutil.copy("exam/cat/x.png", "whole/cat/same.png")
+    lines = refusal(run).splitlines()
+    assert lines[0].startswith(
+        "photographs that are in the evaluation set and in the train set (1); point train.source"
+    )
+    assert lines[1] == "  exam/cat/x.png is whole/cat/same.png"
+
+
+def test_a_model_that_is_not_trained_has_no_training_images(sets: None, run: Run) -> None:
+    files.write_text(paths.TRAINING / "old.png", "of an earlier run")
+    run()
+    assert files.sizes(paths.TRAINING) == {"labels.csv": len("file,label,group\n")}
+    record = files.read_json(paths.IMAGES)
+    assert record["train"] is record["split"] is None
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_too_few_images_to_split_are_refused(
+    checkout: Path, edit: Edit, photo: Photos, run: Run, whole: None, count: int
+) -> None:
+    for seed in range(count):
+        photo(checkout / f"few/{'cat' if seed else 'dog'}/{seed}.png", seed)
+    edit(("split.source", "few"))
+    assert refusal(run) == (
+        f"{count} images in {count} groups of near duplicates cannot be divided with 0.2 of them on one side: add "
+        "other images, or name two sources"
+    )

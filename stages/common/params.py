@@ -78,7 +78,7 @@ def _fraction(value: Any) -> Any:
 
 def _no_zero(values: tuple[float, ...]) -> tuple[float, ...]:
     if 0 in values:
-        raise ValueError("it should not be 0: pixels are divided by it")
+        raise ValueError("it should not be 0: all images would look alike")
     return values
 
 
@@ -424,22 +424,26 @@ def check(values: Any, name: str = str(paths.PARAMS)) -> Params:
         # By way of JSON, since pydantic's strict mode takes a list for a tuple there but no "8" for an 8.
         return TypeAdapter(Params).validate_json(json.dumps(values, default=str))
     except ValidationError as error:
-        raise PipelineError("; ".join(_sentence(name, item) for item in error.errors() if not _echo(item))) from None
+        found = error.errors()
+        raise PipelineError("; ".join(_sentence(name, item) for item in found if not _echo(item, found))) from None
     except (TypeError, ValueError, RecursionError) as error:
         raise PipelineError(
             f"{name} holds something that is no plain value ({error}): use text, numbers and lists"
         ) from None
 
 
-def _echo(error: ErrorDetails) -> bool:
+def _echo(error: ErrorDetails, errors: list[ErrorDetails]) -> bool:
     """A list of bad values counts as empty to pydantic, which the errors of its values say better."""
-    return error["type"] == "too_short" and bool(error["input"])
+    place = error["loc"]
+    below = any(other["loc"][: len(place)] == place != other["loc"] for other in errors)
+    return error["type"] == "too_short" and below
 
 
 # Where pydantic's words would be another language's.
 PLAIN_WORDS = {
     "tuple_type": "it should be a list, such as [a, b]",
-    "too_short": "it should list at least one value",
+    "too_short": "it lists too few values",
+    "dict_type": "it should be a block of keys",
     "too_long": "it lists too many values",
     "string_too_short": "it should not be empty",
     "dataclass_type": "it should be a block of keys",
@@ -454,10 +458,12 @@ def _sentence(name: str, error: ErrorDetails) -> str:
         return f"{name}: the key `{key}` is missing"
     if error["type"] == "unexpected_keyword_argument":
         return f"{name}: `{key}` is not a known key; {_siblings(error['loc'])}"
+    if error["type"] == "too_short" and not error["input"]:
+        return f"{name}: `{key}` is {json.dumps(error['input'])}: it should list at least one value"
     allowed = PLAIN_WORDS.get(error["type"]) or error["msg"].removeprefix("Value error, ")
     allowed = allowed.replace("Input should be", "it should be")
-    if re.fullmatch(r"[\d.]+[eE]\d+", str(error["input"])):
-        allowed += "; YAML takes 1e7 for text: write all its digits"
+    if re.fullmatch(r"[\d.]+[eE]-?\d+", str(error["input"])):
+        allowed += f"; YAML takes {error['input']} for text: write all its digits"
     return f"{name}: `{key or 'the file'}` is {json.dumps(error['input'])}: {allowed}"
 
 

@@ -362,3 +362,47 @@ def test_a_bad_image_among_many_is_named(photo: Photo, tmp_path: Path) -> None:
     paths[3].write_bytes(b"no image")
     with pytest.raises(PipelineError, match=r"3\.png cannot be read as an image"):
         list(images.batches(paths, PLAIN, 2))
+
+
+@pytest.mark.parametrize(
+    ("size", "box"),
+    [((40, 20), (0, 2, 8, 6)), ((20, 40), (2, 0, 6, 8)), ((8, 8), (0, 0, 8, 8)), ((1000, 1), (0, 3, 8, 4))],
+)
+def test_padding_shows_the_whole_image_on_black(size: tuple[int, int], box: tuple[int, int, int, int]) -> None:
+    prepared = Preprocessing(8, 8, "pad", 0.5, (1.0,) * 3, (0.0,) * 3, "rgb")
+    found = prepared.pixels(Image.new("RGB", size, (10, 20, 30)))
+    expected = Image.new("RGB", (8, 8))
+    expected.paste((10, 20, 30), box)
+    np.testing.assert_array_equal(found, np.asarray(expected))
+
+
+def test_stretching_shows_the_whole_image() -> None:
+    prepared = Preprocessing(8, 6, "stretch", 0.5, (1.0,) * 3, (0.0,) * 3, "rgb")
+    expected = gradient().resize((6, 8), Image.Resampling.BICUBIC)
+    np.testing.assert_array_equal(prepared.pixels(gradient()), np.asarray(expected))
+
+
+@pytest.mark.parametrize(
+    ("shape", "box"),
+    [((8, 8), (8, 0, 40, 32)), ((4, 12), (0, 8, 48, 24)), ((16, 4), (20, 0, 28, 32)), ((2, 3), (0, 0, 48, 32))],
+)
+def test_a_crop_has_the_proportions_of_the_input(shape: tuple[int, int], box: tuple[int, int, int, int]) -> None:
+    prepared = Preprocessing(*shape, "crop", 1.0, (1.0,) * 3, (0.0,) * 3, "rgb")
+    expected = gradient().crop(box).resize((shape[1], shape[0]), Image.Resampling.BICUBIC)
+    np.testing.assert_array_equal(prepared.pixels(gradient()), np.asarray(expected))
+
+
+@pytest.mark.parametrize("resize", ["crop", "stretch", "pad"])
+@pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1), (7, 3)])
+def test_an_image_of_any_size_fits_an_input_of_any_shape(resize: str, size: tuple[int, int]) -> None:
+    for shape in ((1, 1), (5, 90), (90, 5)):
+        prepared = Preprocessing(*shape, resize, 0.3, (1.0,) * 3, (0.0,) * 3, "rgb")
+        assert prepared.apply(Image.new("RGB", size)).shape == (*shape, 3)
+
+
+def test_gray_is_one_channel_of_luminance() -> None:
+    prepared = Preprocessing(4, 6, "stretch", 1.0, (0.5,), (-1.0,), "gray")
+    found = prepared.apply(Image.new("RGB", (6, 4), (200, 100, 50)))
+    assert found.shape == prepared.shape == (4, 6, 1)
+    np.testing.assert_allclose(found, (0.299 * 200 + 0.587 * 100 + 0.114 * 50) / 2 - 1, atol=0.5)
+    assert prepared.noise(2).shape == (2, 4, 6, 1)

@@ -237,6 +237,160 @@ def test_fewer_cached_engines_than_batch_sizes_are_refused(checkout: Path, edit:
     assert params.load().engine_batch_sizes() == (1, 8, 32)
 
 
+OWN: tuple[tuple[str, Any], ...] = (("model.name", "custom"), ("model.path", "own.keras"))
+TRAINED: tuple[tuple[str, Any], ...] = (
+    ("model.name", "custom"), ("model.path", "trained"), ("split.source", "photos"), ("evaluation.source", "split"),
+    ("custom.size", [28, 20]),
+)  # fmt: skip
+
+
+def test_a_model_of_ones_own_is_a_path_and_what_is_trained_a_word(edit: Edit) -> None:
+    edit(*OWN)
+    assert not params.load().trains
+    assert params.load().image_sources() == {"evaluation": "sample", "calibration": "sample"}
+    edit(*TRAINED)
+    assert params.load().trains
+    assert params.load().image_sources() == {"evaluation": "split", "calibration": "sample", "train": "split"}
+    edit(("model.path", "./trained"))
+    assert not params.load().trains
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        ("1/255", (1 / 255,)),
+        ("1 / 127.5", (1 / 127.5,)),
+        (2, (2.0,)),
+        (["1/255", 0.5, -1], (1 / 255, 0.5, -1.0)),
+        (None, None),
+    ],
+)
+def test_a_scale_is_one_number_or_several_and_may_be_a_fraction(
+    edit: Edit, value: Any, found: tuple[float, ...] | None
+) -> None:
+    edit(("custom.scale", value))
+    assert params.load().custom.scale == found
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("custom.size", [0, 28], "`custom.size[0]` is 0: it should be greater than or equal to 1"),
+        ("custom.size", [28], "`custom.size` is [28]: it lists too few values"),
+        ("custom.size", [], "`custom.size` is []: it should list at least one value"),
+        ("custom.size", [28, 28, 3], "`custom.size` is [28, 28, 3]: it lists too many values"),
+        ("custom.size", 28, "`custom.size` is 28: it should be a list, such as [a, b]"),
+        ("custom.size", ["a"], '`custom.size[0]` is "a": it should be a valid integer'),
+        ("custom.scale", "1/0", '`custom.scale[0]` is "1/0": it should be a valid number'),
+        ("custom.scale", 0, "`custom.scale` is 0: it should not be 0: all images would look alike"),
+        ("custom.std", [1, 0, 1], "`custom.std` is [1, 0, 1]: it should not be 0: all images would look alike"),
+        ("custom.std", [], "`custom.std` is []: it should list at least one value"),
+        ("custom.mean", [1, 2, 3, 4], "`custom.mean` is [1, 2, 3, 4]: it lists too many values"),
+        ("custom.mean", "gray", '`custom.mean[0]` is "gray": it should be a valid number'),
+        ("custom.mean", float("nan"), "`custom.mean[0]` is NaN: it should be a finite number"),
+        ("custom.mean", True, "`custom.mean[0]` is true: it should be a valid number"),
+        ("custom.channels", "BGR", "`custom.channels` is \"BGR\": it should be 'rgb', 'bgr' or 'gray'"),
+        ("custom.answers", "softmax", "`custom.answers` is \"softmax\": it should be 'probabilities' or 'logits'"),
+        ("custom.resize", "fit", "`custom.resize` is \"fit\": it should be 'crop', 'stretch' or 'pad'"),
+        ("custom.crop_fraction", 0, "`custom.crop_fraction` is 0: it should be greater than 0"),
+        ("custom.other_inputs", None, "`custom.other_inputs` is null: it should be a block of keys"),
+        ("custom.other_inputs", [1], "`custom.other_inputs` is [1]: it should be a block of keys"),
+        ("custom.input", 3, "`custom.input` is 3: it should be a valid string"),
+        ("split.evaluation", 1.0, "`split.evaluation` is 1.0: it should be less than 1"),
+        ("train.validation", 0, "`train.validation` is 0: it should be greater than 0"),
+        ("train.seeds", [], "`train.seeds` is []: it should list at least one value"),
+        ("train.seeds", [1, 1], "`train.seeds` is [1, 1]: 1 stands there more than once; list each value once"),
+        (
+            "train.learning_rate",
+            "3e-3",
+            '`train.learning_rate` is "3e-3": it should be a valid number; YAML takes 3e-3 for text: write all its '
+            "digits",
+        ),
+        ("train.learning_rate", 0, "`train.learning_rate` is 0: it should be greater than 0"),
+        (
+            "train.augment.zoom",
+            1.0,
+            "`train.augment.zoom` is 1.0: it should be a share from 0 to below 1: 0.01 is one percentage point",
+        ),
+        (
+            "train.augment.shft",
+            1.0,
+            "`train.augment.shft` is not a known key; did you mean `shift`? known keys there: "
+            "flip, rotate_degrees, shift, zoom",
+        ),
+    ],
+)
+def test_a_wrong_value_for_a_model_of_ones_own_is_said_in_one_sentence(
+    edit: Edit, key: str, value: Any, said: str
+) -> None:
+    edit(*OWN, (key, value))
+    assert refusal() == f"params.yaml: {said}"
+
+
+def test_a_backbone_is_a_model_of_the_zoo_or_small(edit: Edit) -> None:
+    edit(("train.backbone", "ResNet"))
+    message = refusal()
+    assert message.startswith("params.yaml: `train.backbone` is \"ResNet\": unknown model 'ResNet'; did you mean Res")
+    assert message.endswith(f"valid names are small, {', '.join(zoo.NAMES)}")
+
+
+@pytest.mark.parametrize("path", ["models/trained/model.keras", "models", "data/model/own.h5", "data/train", "reports"])
+def test_a_model_where_the_pipeline_writes_is_refused(edit: Edit, path: str) -> None:
+    edit(("model.name", "custom"), ("model.path", path))
+    message = refusal()
+    assert message.startswith(f'params.yaml: `model.path` is "{path}": the pipeline writes ')
+    assert message.endswith(" itself and clears it first; keep your own files elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            (*OWN, ("model.path", None)),
+            "`model.name` is custom, but `model.path` is null; set it to a SavedModel folder, a .keras, .h5 or .onnx "
+            "file, or to trained for what the stage `train` makes",
+        ),
+        (
+            (("model.path", "own.keras"),),
+            "`model.path` is own.keras, but `model.name` is efficientnet_lite0; set the name to custom, or the path "
+            "to null",
+        ),
+        (
+            (*TRAINED, ("split.source", None)),
+            "`evaluation.source` and `train.source` is split, but `split.source` is null; set it to labelled images",
+        ),
+        (
+            (("calibration.source", "split"),),
+            "`calibration.source` is split, but `split.source` is null; set it to labelled images",
+        ),
+        (
+            (*TRAINED, ("evaluation.source", "photos")),
+            "`train.source` is split, but `evaluation.source` is not, so that a part of the images would be used for "
+            "nothing; set evaluation.source to split, or train.source to the images",
+        ),
+        (
+            (*TRAINED, ("custom.size", None)),
+            "`model.path` is trained, but `custom.size` is null; set [height, width] to train for",
+        ),
+        *(
+            (
+                (*TRAINED, ("train.backbone", "mobilenet_v2"), ("custom.size", None), (f"custom.{key}", value)),
+                f"`custom.{key}` is set, but the backbone mobilenet_v2 takes images as it was pretrained; set null",
+            )
+            for key, value in (("size", [9, 9]), ("channels", "bgr"), ("scale", 1), ("mean", 0), ("std", 2))
+        ),
+    ],
+)
+def test_keys_that_contradict_each_other_are_named(edit: Edit, changes: tuple[tuple[str, Any], ...], said: str) -> None:
+    edit(*changes)
+    assert refusal() == f"params.yaml: {said}"
+
+
+def test_train_is_not_asked_of_a_model_that_is_there(edit: Edit) -> None:
+    edit(*OWN, ("train.source", "split"), ("train.backbone", "mobilenet_v2"), ("custom.size", [9, 9]))
+    assert params.load().custom.size == (9, 9)
+
+
 def test_batch_sizes_come_in_order(checkout: Path, edit: Edit) -> None:
     edit(("benchmark.batch_sizes", [4, 1]))
     assert params.load().benchmark.batch_sizes == (1, 4)

@@ -163,3 +163,59 @@ def test_unlabelled_images_come_from_every_depth(checkout: Path, photo: Photos, 
     found = sources.unlabelled("photos", checkout, work)
     assert [(photo.name, photo.label) for photo in found] == [("a/b/d.bmp", None), ("a/c.png", None), ("b.jpg", None)]
     assert all(photo.path.is_file() for photo in found)
+
+
+@pytest.fixture
+def classes(checkout: Path, work: Path) -> Callable[[str], tuple[str, ...]]:
+    return lambda source: sources.class_names(source, checkout, work)
+
+
+Classes = Callable[[str], tuple[str, ...]]
+
+
+def test_folders_name_classes_in_the_order_that_keras_numbers_them(
+    checkout: Path, photo: Photos, classes: Classes
+) -> None:
+    for name in ("dog/a.jpg", "Zebra/b.jpg", "cat/deep/c.jpg", "10/d.jpg", "9/e.jpg"):
+        photo(checkout / "photos" / name)
+    (checkout / "photos/empty").mkdir()
+    (checkout / "photos/notes").mkdir()
+    (checkout / "photos/notes/readme.txt").write_text("no image")
+    (checkout / "photos/a file").write_text("no folder")
+    assert classes("photos") == ("10", "9", "Zebra", "cat", "dog")
+
+
+@pytest.mark.parametrize(
+    ("written", "found"),
+    [
+        (("dog", "cat", " dog "), ("cat", "dog")),
+        (("10", "9", "0"), ("0", "9", "10")),
+        (("10", "9", "b"), ("10", "9", "b")),
+        (("dog", "", "cat"), ("cat", "dog")),
+    ],
+)
+def test_a_table_names_classes_too_and_numbers_in_their_order(
+    checkout: Path, photo: Photos, classes: Classes, written: tuple[str, ...], found: tuple[str, ...]
+) -> None:
+    names = [f"{index}.png" for index in range(len(written))]
+    rows = "".join(f"{name},{label}\n" for name, label in zip(names, written, strict=True))
+    table(checkout, photo, f"file,label\n{rows}", *names)
+    assert classes("photos") == found
+
+
+def test_digits_have_ten_classes(classes: Classes) -> None:
+    assert classes("digits") == tuple("0123456789")
+
+
+@pytest.mark.parametrize("source", ["sample", "tfds:mnist", "photos"])
+def test_a_source_that_names_no_classes_says_which_key_does(
+    checkout: Path, photo: Photos, classes: Classes, source: str
+) -> None:
+    photo(checkout / "photos/ILSVRC2012_val_00000001.JPEG", format="JPEG")
+    assert refusal(classes, source) == (
+        f"{source} does not say which classes a custom model has: name them in custom.labels"
+    )
+
+
+def test_a_missing_folder_of_classes_is_named(checkout: Path, classes: Classes) -> None:
+    assert refusal(classes, "photos").startswith(f"there is no folder {checkout}/photos (named in params.yaml")
