@@ -26,7 +26,7 @@ from stages.common.params import SMALL, Params, TrainParams
 from stages.common.photos import Photo
 from stages.common.tf import tensorflow
 
-COLUMNS = ("seed", "epoch", "learning_rate", "loss", "accuracy", "val_loss", "val_accuracy", "seconds")
+COLUMNS = ("seed", "epoch", "learning_rate", "loss", "accuracy", "val_loss", "val_accuracy", "epoch_s")
 # A decoded data set this large stays in memory from one epoch to the next.
 MOST_CACHED_BYTES = 2 << 30
 # Share of the steps in which the learning rate rises, and how much lower it is where pretrained layers learn too.
@@ -121,9 +121,9 @@ def learn(setting: Params, seed: int, target: Path) -> dict[str, Any]:
     return {
         "seed": seed,
         "best_epoch": int(best["epoch"]),
-        "val_loss": best["val_loss"],
-        "val_accuracy": best["val_accuracy"],
-        "seconds": time.perf_counter() - start,
+        "best_val_loss": best["val_loss"],
+        "best_val_accuracy": best["val_accuracy"],
+        "train_s": time.perf_counter() - start,
         "train_images": len(sets.train),
         "validation_images": len(sets.validation),
         "preprocessing": asdict(prepared),
@@ -155,7 +155,7 @@ def fit(
     def note(epoch: int, logs: dict[str, float]) -> None:
         start.append(time.perf_counter())
         own = {"epoch": len(curve) + 1, "learning_rate": float(schedule((epoch + 1) * len(lessons)))}
-        own["seconds"] = start[-1] - start[-2]
+        own["epoch_s"] = start[-1] - start[-2]
         curve.append(own | {name: float(logs[name]) for name in COLUMNS if name in logs})
 
     model.fit(
@@ -184,7 +184,7 @@ def weights_by_class(photos: Sequence[Photo]) -> dict[int, float]:
 def train(setting: Params, folder: Path) -> dict[str, Any]:
     """Train once for each seed, each in a process of its own, and keep the best model in `folder`."""
     found = [isolate.call(learn, setting, seed, folder / f"{seed}.keras") for seed in setting.train.seeds]
-    best = min(found, key=lambda run: run["val_loss"])
+    best = min(found, key=lambda run: run["best_val_loss"])
     (folder / f"{best['seed']}.keras").rename(folder / paths.TRAINED.name)
     for stale in folder.glob("[0-9]*.keras"):
         stale.unlink()

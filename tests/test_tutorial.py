@@ -33,9 +33,7 @@ def set_keys(values: dict[str, Any], changes: dict[str, Any]) -> None:
 
 
 def run(command: str, folder: Path) -> str:
-    done = subprocess.run(
-        ["bash", "-ec", command], cwd=folder, capture_output=True, text=True, timeout=LONGEST_SECONDS
-    )
+    done = subprocess.run(["bash", "-ec", command], cwd=folder, capture_output=True, text=True, timeout=LONGEST_SECONDS)
     assert done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     return done.stdout
 
