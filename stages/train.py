@@ -1,5 +1,6 @@
 """Train the user's model on labelled images, if model.path asks for it: a small network, or a model of the zoo."""
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -21,6 +22,7 @@ from stages.common import (
     paths,
     zoo,
 )
+from stages.common.errors import PipelineError
 from stages.common.images import Preprocessing
 from stages.common.params import SMALL, Params, TrainParams
 from stages.common.photos import Photo
@@ -115,9 +117,8 @@ def learn(setting: Params, seed: int, target: Path) -> dict[str, Any]:
     for learns, epochs, rate in phases(setting.train):
         for layer in network.layers:
             layer.trainable = learns or layer.name != "backbone"
-        fit(tf, model, sets, prepared, setting.train, epochs, rate, curve)
+        best = fit(tf, model, sets, prepared, setting.train, epochs, rate, curve)
     network.save(target)
-    best = min(curve, key=lambda row: row["val_loss"])
     return {
         "seed": seed,
         "best_epoch": int(best["epoch"]),
@@ -140,36 +141,42 @@ def fit(
     epochs: int,
     rate: float,
     curve: list[dict[str, float]],
-) -> None:
-    """One phase; the model is left with the weights of its best epoch, and the curve has its rows."""
+) -> dict[str, float]:
+    """One phase: adds its epochs to the curve, leaves the model with the weights of the best one, and returns that."""
     from tqdm.keras import TqdmCallback
 
     lessons = dataset(tf, sets.train, prepared, setting.batch_size, shuffled=True)
+    exam = dataset(tf, sets.validation, prepared, setting.batch_size, shuffled=False)
     steps = epochs * len(lessons)
     schedule = tf.keras.optimizers.schedules.CosineDecay(
         0.0, (1 - WARM_UP) * steps, warmup_target=rate, warmup_steps=WARM_UP * steps
     )
     model.compile(tf.keras.optimizers.Adam(schedule), "sparse_categorical_crossentropy", ["accuracy"])
-    start = [time.perf_counter()]
+    best: dict[str, float] = {"val_loss": math.inf}
+    weights, last = model.get_weights(), time.perf_counter()
 
     def note(epoch: int, logs: dict[str, float]) -> None:
-        start.append(time.perf_counter())
-        own = {"epoch": len(curve) + 1, "learning_rate": float(schedule((epoch + 1) * len(lessons)))}
-        own["epoch_s"] = start[-1] - start[-2]
-        curve.append(own | {name: float(logs[name]) for name in COLUMNS if name in logs})
+        nonlocal best, weights, last
+        now, learning_rate = time.perf_counter(), float(schedule((epoch + 1) * len(lessons)))
+        row = {"epoch": len(curve) + 1, "learning_rate": learning_rate, "epoch_s": now - last}
+        curve.append(row | {name: float(logs[name]) for name in COLUMNS if name in logs})
+        last = now
+        if curve[-1]["val_loss"] < best["val_loss"]:
+            best, weights = curve[-1], model.get_weights()
 
-    model.fit(
-        lessons,
-        validation_data=dataset(tf, sets.validation, prepared, setting.batch_size, shuffled=False),
-        epochs=epochs,
-        class_weight=weights_by_class(sets.train) if setting.class_weights else None,
-        callbacks=[
-            tf.keras.callbacks.EarlyStopping("val_loss", patience=setting.patience, restore_best_weights=True),
-            tf.keras.callbacks.LambdaCallback(on_epoch_end=note),
-            TqdmCallback(verbose=0, leave=False, disable=None),
-        ],
-        verbose=0,
-    )
+    # Its own way to restore the best weights does nothing where training runs to its last epoch.
+    patience = tf.keras.callbacks.EarlyStopping("val_loss", patience=setting.patience)
+    noting = tf.keras.callbacks.LambdaCallback(on_epoch_end=note)
+    balance = weights_by_class(sets.train) if setting.class_weights else None
+    callbacks = [patience, noting, TqdmCallback(verbose=0, leave=False, disable=None)]
+    model.fit(lessons, validation_data=exam, epochs=epochs, class_weight=balance, callbacks=callbacks, verbose=0)
+    if "epoch" not in best:
+        raise PipelineError(
+            f"training diverged: the loss is {curve[-1]['val_loss']} after {len(curve)} epochs; lower "
+            f"train.learning_rate, which is {setting.learning_rate:g}"
+        )
+    model.set_weights(weights)
+    return best
 
 
 def weights_by_class(photos: Sequence[Photo]) -> dict[int, float]:
