@@ -79,12 +79,17 @@ def own_labels(setting: params.Params, checkout: Path) -> Labels:
     with tempfile.TemporaryDirectory() as work:
         source = setting.split.source or setting.evaluation.source
         names = sources.class_names(source, checkout, Path(work))
+    if len(names) < 2:
+        raise PipelineError(
+            f"{source} has images of {len(names)} classes ({', '.join(names) or 'none'}), but a model tells two apart "
+            "or more: give each class a sub-folder with its name, or list them in a labels.csv (file,label)"
+        )
     return Labels(names, ("",) * len(names))
 
 
 def _from_list(path: Path) -> Labels:
     try:
-        names = tuple(line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines())
+        names = tuple(line.strip() for line in path.read_text(encoding="utf-8-sig").rstrip().splitlines())
     except (OSError, UnicodeDecodeError) as error:
         reason = errors.describe(error)
         raise PipelineError(

@@ -1,6 +1,5 @@
 """Train the user's model on labelled images, if model.path asks for it: a small network, or a model of the zoo."""
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -42,13 +41,20 @@ class Sets(NamedTuple):
     validation: list[Photo]
 
 
-def photographs(setting: TrainParams, seed: int) -> Sets:
-    """The training images, a share of each class set apart; near duplicates are on one side."""
+def photographs(setting: Params) -> Sets:
+    """The training images, a share of each class set apart; near duplicates are on one side.
+
+    What is set apart is the same for each of train.seeds: their losses are compared.
+    """
     from stages.common import splits  # takes a second to import, and most pipelines train nothing
 
     rows = [row for _, row in files.read_csv(paths.TRAINING / "labels.csv", "file", "label", "group")]
     found = [Photo(paths.TRAINING / row["file"], row["file"], int(row["label"])) for row in rows]
-    return Sets(*splits.divide(found, [int(row["group"]) for row in rows], setting.validation, seed))
+    groups = [int(row["group"]) for row in rows]
+    try:
+        return Sets(*splits.divide(found, groups, setting.train.validation, setting.split.seed))
+    except PipelineError as error:
+        raise PipelineError(f"train.validation: {error}") from None
 
 
 def network_for(tf: Any, setting: Params, classes: int) -> tuple[Any, Preprocessing]:
@@ -105,30 +111,61 @@ def phases(setting: TrainParams) -> list[tuple[bool, int, float]]:
     return [phase for phase in found if phase[1]]
 
 
+class Best:
+    """The curve of a training, and the weights after its best epoch.
+
+    Keras's EarlyStopping would restore them only where it stops, and of the last phase alone.
+    """
+
+    def __init__(self, variables: list[Any]) -> None:
+        """Keep these variables."""
+        self.curve: list[dict[str, float]] = []
+        self._variables, self._values = variables, list[Any]()
+
+    @property
+    def row(self) -> dict[str, float]:
+        """The best epoch, by the loss on the validation images."""
+        return min(self.curve, key=lambda row: row["val_loss"])
+
+    def note(self, row: dict[str, float]) -> None:
+        """The end of an epoch; PipelineError if it learned nothing that is a number."""
+        if not np.isfinite([row["loss"], row["val_loss"]]).all():
+            raise PipelineError(f"the loss of epoch {row['epoch']} is not finite: lower train.learning_rate")
+        self.curve.append(row)
+        if row is self.row:
+            self._values = [variable.numpy() for variable in self._variables]
+
+    def restore(self) -> None:
+        """Give the variables the values of the best epoch."""
+        for variable, value in zip(self._variables, self._values, strict=True):
+            variable.assign(value)
+
+
 def learn(setting: Params, seed: int, target: Path) -> dict[str, Any]:
     """Train once, in this process: saves the best epoch in `target`, and returns its record and the curve."""
     tf = tensorflow(setting.benchmark.threads)
     tf.keras.utils.set_random_seed(seed)
-    sets, classes = photographs(setting.train, seed), len(labels.read())
+    sets, classes = photographs(setting), len(labels.read())
     network, prepared = network_for(tf, setting, classes)
     model = trainer(tf, network, prepared, setting.train)
-    curve: list[dict[str, float]] = []
+    best = Best(network.variables)
     start = time.perf_counter()
     for learns, epochs, rate in phases(setting.train):
         for layer in network.layers:
             layer.trainable = learns or layer.name != "backbone"
-        best = fit(tf, model, sets, prepared, setting.train, epochs, rate, curve)
+        fit(tf, model, sets, prepared, setting.train, epochs, rate, best)
+    best.restore()
     network.save(target)
     return {
         "seed": seed,
-        "best_epoch": int(best["epoch"]),
-        "best_val_loss": best["val_loss"],
-        "best_val_accuracy": best["val_accuracy"],
+        "best_epoch": int(best.row["epoch"]),
+        "best_val_loss": best.row["val_loss"],
+        "best_val_accuracy": best.row["val_accuracy"],
         "train_s": time.perf_counter() - start,
         "train_images": len(sets.train),
         "validation_images": len(sets.validation),
         "preprocessing": asdict(prepared),
-        "curve": [row | {"seed": seed} for row in curve],
+        "curve": [row | {"seed": seed} for row in best.curve],
     }
 
 
@@ -140,52 +177,48 @@ def fit(
     setting: TrainParams,
     epochs: int,
     rate: float,
-    curve: list[dict[str, float]],
-) -> dict[str, float]:
-    """One phase: adds its epochs to the curve, leaves the model with the weights of the best one, and returns that."""
+    best: Best,
+) -> None:
+    """One phase, of which `best` keeps the curve and the weights."""
     from tqdm.keras import TqdmCallback
 
     lessons = dataset(tf, sets.train, prepared, setting.batch_size, shuffled=True)
-    exam = dataset(tf, sets.validation, prepared, setting.batch_size, shuffled=False)
     steps = epochs * len(lessons)
     schedule = tf.keras.optimizers.schedules.CosineDecay(
         0.0, (1 - WARM_UP) * steps, warmup_target=rate, warmup_steps=WARM_UP * steps
     )
     model.compile(tf.keras.optimizers.Adam(schedule), "sparse_categorical_crossentropy", ["accuracy"])
-    best: dict[str, float] = {"val_loss": math.inf}
-    weights, last = model.get_weights(), time.perf_counter()
+    start = [time.perf_counter()]
 
     def note(epoch: int, logs: dict[str, float]) -> None:
-        nonlocal best, weights, last
-        now, learning_rate = time.perf_counter(), float(schedule((epoch + 1) * len(lessons)))
-        row = {"epoch": len(curve) + 1, "learning_rate": learning_rate, "epoch_s": now - last}
-        curve.append(row | {name: float(logs[name]) for name in COLUMNS if name in logs})
-        last = now
-        if curve[-1]["val_loss"] < best["val_loss"]:
-            best, weights = curve[-1], model.get_weights()
+        start.append(time.perf_counter())
+        own = {"epoch": len(best.curve) + 1, "learning_rate": float(schedule((epoch + 1) * len(lessons)))}
+        own["epoch_s"] = start[-1] - start[-2]
+        best.note(own | {name: float(logs[name]) for name in COLUMNS if name in logs})
 
-    # Its own way to restore the best weights does nothing where training runs to its last epoch.
-    patience = tf.keras.callbacks.EarlyStopping("val_loss", patience=setting.patience)
-    noting = tf.keras.callbacks.LambdaCallback(on_epoch_end=note)
-    balance = weights_by_class(sets.train) if setting.class_weights else None
-    callbacks = [patience, noting, TqdmCallback(verbose=0, leave=False, disable=None)]
-    model.fit(lessons, validation_data=exam, epochs=epochs, class_weight=balance, callbacks=callbacks, verbose=0)
-    if "epoch" not in best:
-        raise PipelineError(
-            f"training diverged: the loss is {curve[-1]['val_loss']} after {len(curve)} epochs; lower "
-            f"train.learning_rate, which is {setting.learning_rate:g}"
-        )
-    model.set_weights(weights)
-    return best
+    model.fit(
+        lessons,
+        validation_data=dataset(tf, sets.validation, prepared, setting.batch_size, shuffled=False),
+        epochs=epochs,
+        class_weight=weights_by_class(sets.train, model.output_shape[-1]) if setting.class_weights else None,
+        callbacks=[
+            # Its own way to restore the best weights does nothing where training runs to its last epoch.
+            tf.keras.callbacks.EarlyStopping("val_loss", patience=setting.patience),
+            tf.keras.callbacks.LambdaCallback(on_epoch_end=note),
+            TqdmCallback(verbose=0, leave=False, disable=None),
+        ],
+        verbose=0,
+    )
 
 
-def weights_by_class(photos: Sequence[Photo]) -> dict[int, float]:
+def weights_by_class(photos: Sequence[Photo], classes: int) -> dict[int, float]:
     """How much an image of each class counts, so that all classes count alike (scikit-learn's `balanced`)."""
     from sklearn.utils.class_weight import compute_class_weight
 
     found = np.array([photo.label for photo in photos])
-    classes = np.unique(found)
-    return dict(zip(classes.tolist(), compute_class_weight("balanced", classes=classes, y=found), strict=True))
+    present = np.unique(found)
+    weights = dict(zip(present.tolist(), compute_class_weight("balanced", classes=present, y=found), strict=True))
+    return {label: float(weights.get(label, 0)) for label in range(classes)}  # Keras wants one for each
 
 
 def train(setting: Params, folder: Path) -> dict[str, Any]:

@@ -35,6 +35,11 @@ def classifier(tf: Any, model: Model, setting: CustomParams) -> Classifier:
     """The model as a function from images to probabilities; PipelineError for the first thing that does not fit."""
     source = _picked(model.inputs, setting.input, "input")
     result = _picked(model.outputs, setting.output, "output")
+    if not model.outputs[result].dtype.is_floating:
+        raise PipelineError(
+            f"the model's output {_described(result, model.outputs[result])} tells one class, but not how sure it is: "
+            "export the model with its probabilities or logits"
+        )
     others = _other_inputs(tf, model.inputs, source, setting.other_inputs)
     layout = _layout(source, model.inputs[source], setting)
     kind = model.inputs[source].dtype
@@ -91,6 +96,8 @@ def _constant(tf: Any, name: str, spec: Any, value: Any) -> Callable[[Any], Any]
     shape = [*spec.shape]
     by_image = bool(shape) and shape[0] is None
     try:
+        if value is None or (spec.dtype.is_integer and np.array(value).dtype.kind == "f"):
+            raise TypeError
         constant = np.broadcast_to(np.array(value, spec.dtype.as_numpy_dtype), [s or 1 for s in shape[by_image:]])
     except (TypeError, ValueError):
         raise PipelineError(

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image, ImageChops, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageChops, UnidentifiedImageError
 
 from stages.common.errors import PipelineError
 
@@ -74,9 +74,18 @@ class Preprocessing:
     def _fitted(self, image: Image.Image) -> Image.Image:
         size = (self.width, self.height)
         if self.resize == "pad":
-            return ImageOps.pad(image, size, Image.Resampling.BICUBIC)
+            return self._padded(image)
         box = self._crop(image) if self.resize == "crop" else image
         return box if box.size == size else box.resize(size, Image.Resampling.BICUBIC)
+
+    def _padded(self, image: Image.Image) -> Image.Image:
+        ratio = min(self.width / image.width, self.height / image.height)
+        # ImageOps.pad fails on an image so long that it would have no width.
+        inner = max(1, round(image.width * ratio)), max(1, round(image.height * ratio))
+        page = Image.new(image.mode, (self.width, self.height))
+        fitted = image if image.size == inner else image.resize(inner, Image.Resampling.BICUBIC)
+        page.paste(fitted, ((self.width - inner[0]) // 2, (self.height - inner[1]) // 2))
+        return page
 
     def _crop(self, image: Image.Image) -> Image.Image:
         if image.width * self.height <= image.height * self.width:

@@ -42,7 +42,7 @@ def class_names(source: str, checkout: Path, work: Path) -> tuple[str, ...]:
         raise PipelineError(f"{source} does not say which classes a custom model has: name them in custom.labels")
     table = place / "labels.csv"
     if table.exists():
-        found = {row["label"].strip() for _, row in files.read_csv(table, "file", "label")}
+        found = {row["label"].strip() for _, row in files.read_csv(table, "file", "label")} - {""}
         return tuple(sorted(found, key=int if all(map(str.isdecimal, found)) else None))
     folders = (folder for folder in place.iterdir() if folder.is_dir() and images.files(folder))
     return tuple(sorted(folder.name for folder in folders))
