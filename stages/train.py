@@ -129,11 +129,16 @@ class Best:
 
     def note(self, row: dict[str, float]) -> None:
         """The end of an epoch; PipelineError if it learned nothing that is a number."""
-        if not np.isfinite([row["loss"], row["val_loss"]]).all():
-            raise PipelineError(f"the loss of epoch {row['epoch']} is not finite: lower train.learning_rate")
+        values = [variable.numpy() for variable in self._variables]
+        # The loss alone does not tell: pooling passes over what is no number.
+        if not all(np.isfinite(value).all() for value in (row["loss"], row["val_loss"], *values)):
+            raise PipelineError(
+                f"after epoch {row['epoch']} the loss or a weight is not finite: lower train.learning_rate, or check "
+                "custom.scale, mean and std"
+            )
         self.curve.append(row)
         if row is self.row:
-            self._values = [variable.numpy() for variable in self._variables]
+            self._values = values
 
     def restore(self) -> None:
         """Give the variables the values of the best epoch."""
