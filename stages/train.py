@@ -27,7 +27,7 @@ from stages.common.params import SMALL, Params, TrainParams
 from stages.common.photos import Photo
 from stages.common.tf import tensorflow
 
-COLUMNS = ("seed", "epoch", "learning_rate", "loss", "accuracy", "val_loss", "val_accuracy", "seconds")
+COLUMNS = ("seed", "epoch", "learning_rate", "loss", "accuracy", "val_loss", "val_accuracy", "epoch_s")
 # A decoded data set this large stays in memory from one epoch to the next.
 MOST_CACHED_BYTES = 2 << 30
 # Share of the steps in which the learning rate rises, and how much lower it is where pretrained layers learn too.
@@ -164,9 +164,9 @@ def learn(setting: Params, seed: int, target: Path) -> dict[str, Any]:
     return {
         "seed": seed,
         "best_epoch": int(best.row["epoch"]),
-        "val_loss": best.row["val_loss"],
-        "val_accuracy": best.row["val_accuracy"],
-        "seconds": time.perf_counter() - start,
+        "best_val_loss": best.row["val_loss"],
+        "best_val_accuracy": best.row["val_accuracy"],
+        "train_s": time.perf_counter() - start,
         "train_images": len(sets.train),
         "validation_images": len(sets.validation),
         "preprocessing": asdict(prepared),
@@ -198,7 +198,7 @@ def fit(
     def note(epoch: int, logs: dict[str, float]) -> None:
         start.append(time.perf_counter())
         own = {"epoch": len(best.curve) + 1, "learning_rate": float(schedule((epoch + 1) * len(lessons)))}
-        own["seconds"] = start[-1] - start[-2]
+        own["epoch_s"] = start[-1] - start[-2]
         best.note(own | {name: float(logs[name]) for name in COLUMNS if name in logs})
 
     model.fit(
@@ -207,6 +207,7 @@ def fit(
         epochs=epochs,
         class_weight=weights_by_class(sets.train, model.output_shape[-1]) if setting.class_weights else None,
         callbacks=[
+            # Its own way to restore the best weights does nothing where training runs to its last epoch.
             tf.keras.callbacks.EarlyStopping("val_loss", patience=setting.patience),
             tf.keras.callbacks.LambdaCallback(on_epoch_end=note),
             TqdmCallback(verbose=0, leave=False, disable=None),
@@ -228,7 +229,7 @@ def weights_by_class(photos: Sequence[Photo], classes: int) -> dict[int, float]:
 def train(setting: Params, folder: Path) -> dict[str, Any]:
     """Train once for each seed, each in a process of its own, and keep the best model in `folder`."""
     found = [isolate.call(learn, setting, seed, folder / f"{seed}.keras") for seed in setting.train.seeds]
-    best = min(found, key=lambda run: run["val_loss"])
+    best = min(found, key=lambda run: run["best_val_loss"])
     (folder / f"{best['seed']}.keras").rename(folder / paths.TRAINED.name)
     for stale in folder.glob("[0-9]*.keras"):
         stale.unlink()

@@ -187,7 +187,9 @@ def model_record() -> dict[str, Any]:
         "height": 4, "width": 4, "resize": "crop", "crop_fraction": 1.0,
         "scale": [1 / 255] * 3, "offset": [0.0] * 3, "channels": "rgb",
     }  # fmt: skip
-    return {"name": "tiny", "input_shape": [4, 4, 3], "classes": 6, "preprocessing": preprocessing}
+    return {
+        "name": "tiny", "input_shape": [4, 4, 3], "classes": 6, "preprocessing": preprocessing, "training": None,
+    }  # fmt: skip
 
 
 def latency(p50: float) -> dict[str, Any]:

@@ -70,7 +70,11 @@ class Logged:
         self.parents = [run for run in self.runs if run.data.tags["level"] == "pipeline"]
 
     def children(self, parent: Any) -> dict[str, Any]:
-        found = [run for run in self.runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+        found = [
+            run
+            for run in self.runs
+            if run.data.tags["level"] == "variant" and run.data.tags["mlflow.parentRunId"] == parent.info.run_id
+        ]
         assert len({run.data.tags["variant"] for run in found}) == len(found)
         return {run.data.tags["variant"]: run for run in found}
 
@@ -100,6 +104,57 @@ def test_a_parent_holds_the_parameters_and_the_reports(main: Main, main_checkout
         "params.yaml", "summary.json", "summary.md", "selection.json", "environment.json", "images.json", "model.json",
         "benchmark.json", "samples.csv", "plots",
     }  # fmt: skip
+
+
+@pytest.fixture
+def trained(summary: Path) -> dict[str, Any]:
+    """What `train` leaves of two seeds, the second of which was kept."""
+    runs = [
+        {"seed": seed, "best_epoch": 2, "best_val_loss": loss, "best_val_accuracy": 0.9, "train_s": 7.5}
+        for seed, loss in ((0, 0.4), (3, 0.3))
+    ]
+    record = {"status": "ok", "backbone": "small", "seed": 3, "runs": runs}
+    files.write_json(paths.TRAIN, record)
+    rows = [(seed, epoch, 0.1, 1 / epoch, 0.5, seed + 1 / epoch, 0.9, 1.5) for seed in (0, 3) for epoch in (1, 2)]
+    header = ("seed", "epoch", "learning_rate", "loss", "accuracy", "val_loss", "val_accuracy", "epoch_s")
+    files.write_csv(paths.CURVES, header, rows)
+    model = files.read_json(paths.MODEL) | {"training": record}
+    files.write_json(paths.MODEL, model)
+    summarise()
+    return record
+
+
+def test_training_is_a_run_for_each_seed_with_its_curves(
+    trained: dict[str, Any], main: Main, main_checkout: Path
+) -> None:
+    main()
+    main()  # adds nothing
+    logged = Logged(main_checkout)
+    runs = {run.info.run_name: run for run in logged.runs if run.data.tags["level"] == "training"}
+    assert {name: run.data.tags["kept"] for name, run in runs.items()} == {
+        "train-seed0": "false",
+        "train-seed3": "true",
+    }
+    kept = runs["train-seed3"]
+    assert kept.data.tags["mlflow.parentRunId"] == logged.parents[0].info.run_id
+    assert logged.steps(kept, "val_loss") == {1: 4.0, 2: 3.5}
+    assert logged.steps(kept, "epoch_s") == {1: 1.5, 2: 1.5}
+    assert (kept.data.metrics["best_val_loss"], kept.data.metrics["train_s"]) == (0.3, 7.5)
+    assert kept.data.params["train.augment.flip"] == "False"
+    assert logged.artifacts(kept) == {"train.json", "training.csv"}
+
+
+def test_training_that_was_half_logged_is_logged_anew(
+    trained: dict[str, Any], main: Main, main_checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as broken:
+        broken.setattr(track.Store, "log", lambda *arguments: 1 / 0)
+        with suppress(PipelineError):
+            main()
+    main()
+    runs = [run for run in Logged(main_checkout).runs if run.data.tags["level"] == "training"]
+    assert sorted(run.info.run_name for run in runs) == ["train-seed0", "train-seed3"]
+    assert {run.info.status for run in runs} == {"FINISHED"}
 
 
 def test_a_parent_without_a_choice_has_no_metrics(main: Main, main_checkout: Path, edit: Callable[..., None]) -> None:

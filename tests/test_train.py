@@ -118,22 +118,22 @@ def test_the_record_tells_of_every_seed_and_the_curves_of_every_epoch(trained: d
     for run in trained["runs"]:
         own = [row for row in curves() if row["seed"] == str(run["seed"])]
         best = min(own, key=lambda row: float(row["val_loss"]))
-        assert (run["best_epoch"], run["val_loss"]) == (int(best["epoch"]), float(best["val_loss"]))
-        assert run["val_accuracy"] == float(best["val_accuracy"])
-    assert all(float(row["seconds"]) > 0 and float(row["learning_rate"]) >= 0 for row in curves())
+        assert (run["best_epoch"], run["best_val_loss"]) == (int(best["epoch"]), float(best["val_loss"]))
+        assert run["best_val_accuracy"] == float(best["val_accuracy"])
+    assert all(float(row["epoch_s"]) > 0 and float(row["learning_rate"]) >= 0 for row in curves())
 
 
 def test_the_kept_model_is_the_best_epoch_of_the_best_seed_with_the_recorded_preprocessing(
     trained: dict[str, Any], tf: Any
 ) -> None:
-    best = min(trained["runs"], key=lambda run: run["val_loss"])
+    best = min(trained["runs"], key=lambda run: run["best_val_loss"])
     assert trained["seed"] == best["seed"]
-    assert len({run["val_loss"] for run in trained["runs"]}) == 2
+    assert len({run["best_val_loss"] for run in trained["runs"]}) == 2
     assert sorted(files.sizes(paths.TRAINED.parent)) == ["model.keras"]
     network = tf.keras.models.load_model(paths.TRAINED)
     photos = train.photographs(params.load()).validation
     answers = network(prepared_batch(photos, trained)).numpy()
-    assert cross_entropy(answers, photos) == pytest.approx(best["val_loss"], rel=1e-3)
+    assert cross_entropy(answers, photos) == pytest.approx(best["best_val_loss"], rel=1e-3)
 
 
 @pytest.mark.parametrize("losses", [(0.1, 0.2, 0.3), (0.3, 0.1, 0.2), (0.2, 0.3, 0.1)])
@@ -144,14 +144,14 @@ def test_the_model_of_the_seed_with_the_lowest_loss_is_kept_and_no_other(
         target.write_text(f"weights of seed {seed}")
         curve = [dict.fromkeys(train.COLUMNS, 1) | {"seed": seed}]
         told = {"train_images": 8, "validation_images": 2, "preprocessing": {}}
-        return {"seed": seed, "val_loss": losses[own.train.seeds.index(seed)], "curve": curve} | told
+        return {"seed": seed, "best_val_loss": losses[own.train.seeds.index(seed)], "curve": curve} | told
 
     monkeypatch.setattr(train.isolate, "call", call)
     found = train.train(setting(("train.seeds", [7, 8, 9])), tmp_path)
     best = 7 + losses.index(0.1)
     assert found == {
         "backbone": "small", "seed": best, "train_images": 8, "validation_images": 2, "preprocessing": {},
-        "runs": [{"seed": seed, "val_loss": loss} for seed, loss in zip((7, 8, 9), losses, strict=True)],
+        "runs": [{"seed": seed, "best_val_loss": loss} for seed, loss in zip((7, 8, 9), losses, strict=True)],
     }  # fmt: skip
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir() if path.is_file()] == [
         ("model.keras", f"weights of seed {best}")
@@ -241,7 +241,7 @@ def test_class_weights_change_what_is_learned(setting: Setting, tmp_path: Path) 
 
 
 def test_the_same_seed_learns_the_same(setting: Setting, tmp_path: Path) -> None:
-    found = [train.learn(setting(), 1, tmp_path / "a.keras")["val_loss"] for _ in range(2)]
+    found = [train.learn(setting(), 1, tmp_path / "a.keras")["best_val_loss"] for _ in range(2)]
     assert found[0] == pytest.approx(found[1], rel=1e-3)
 
 
@@ -250,8 +250,8 @@ def test_colours_are_learned(setting: Setting, tmp_path: Path) -> None:
         "flip": True, "rotate_degrees": 5, "shift": 0.05, "zoom": 0.05
     }))  # fmt: skip
     found = train.learn(setting(*changes), 0, tmp_path / "a.keras")
-    assert found["val_accuracy"] == 1
-    assert found["val_loss"] == min(row["val_loss"] for row in found["curve"])
+    assert found["best_val_accuracy"] == 1
+    assert found["best_val_loss"] == min(row["val_loss"] for row in found["curve"])
 
 
 def test_training_ends_once_it_does_not_get_better(setting: Setting, tmp_path: Path) -> None:
