@@ -82,7 +82,6 @@ class Sets(NamedTuple):
 
 def gather(setting: params.Params, checkout: Path, work: Path) -> tuple[Sets, dict[str, Any] | None]:
     """Photographs of every set, and how a source was split; whatever is fetched lies below `work`."""
-    from stages.common import splits  # takes a second to import, and most pipelines split nothing
 
     def fetch(name: str, source: str) -> list[Photo]:
         (work / name).mkdir()
@@ -91,6 +90,8 @@ def gather(setting: params.Params, checkout: Path, work: Path) -> tuple[Sets, di
     exam, rest, lessons, told = list[Photo](), list[Photo](), list[Photo](), None
     groups: dict[Photo, int] = {}
     if setting.split.source and SPLIT in setting.image_sources().values():
+        from stages.common import splits  # takes a second to import, and most pipelines split nothing
+
         whole = fetch("split", setting.split.source)
         numbers = splits.near_duplicates(whole)
         rest, exam = splits.divide(whole, numbers, setting.split.evaluation, setting.split.seed)
@@ -101,6 +102,8 @@ def gather(setting: params.Params, checkout: Path, work: Path) -> tuple[Sets, di
     if setting.trains and setting.train.source == SPLIT:
         lessons = rest
     elif setting.trains:
+        from stages.common import splits
+
         lessons = fetch("train", setting.train.source)
         groups = dict(zip(lessons, splits.near_duplicates(lessons), strict=True))
     tune = _calibration(setting, rest, checkout, work)
