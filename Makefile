@@ -1,6 +1,6 @@
 # `make repro` and `make test` install what they need into .venv and run it; `make help` lists the rest.
 .DEFAULT_GOAL := help
-.PHONY: help repro check test test-gpu demo-custom ui predict export clean bench-pipeline bench-gpu lock
+.PHONY: help repro check test test-gpu test-tutorial demo-custom ui predict export clean bench-pipeline bench-gpu lock
 
 # TENSORRT=11 or rtx: environments of their own, since TF-TRT needs TensorRT 8.5, which is one package with 11.
 $(if $(findstring |$(TENSORRT)|,|| |11| |rtx|),,$(error TENSORRT is $(TENSORRT): leave it out for TensorRT 8.5, or set it to 11 or rtx))
@@ -36,6 +36,9 @@ test: $(VENV)/tests  ## lint, type-check and test
 
 test-gpu: $(VENV)/tests  ## run the tests that need an NVIDIA GPU; without one they are skipped with the reason
 	@$(BIN)/python -m pytest -m gpu
+
+test-tutorial: $(VENV)/tests  ## follow docs/your-own-model.md to the letter (5 minutes)
+	@$(BIN)/python -m pytest -m tutorial
 
 check: $(VENV)/runs  ## say which variant to ship, and fail if none is: make check [AGAINST=REV]
 	@$(BIN)/python -m stages check $(if $(filter undefined,$(origin AGAINST)),,--against "$(AGAINST)")

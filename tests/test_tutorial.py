@@ -64,7 +64,7 @@ def clone(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.slow
+@pytest.mark.tutorial
 def test_the_tutorial_works_as_it_is_written(clone: Path) -> None:
     tables = []
     for language, text in blocks():
