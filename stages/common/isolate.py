@@ -5,6 +5,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any
@@ -23,6 +24,8 @@ class Worker:
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=serve, args=(theirs, *args), daemon=True)
+        # Starts with the first process, and would unblock Ctrl-C again just before that is started.
+        resource_tracker.ensure_running()
         # Ctrl-C reaches every process of a terminal: the parent answers it, and ends this one. A process inherits what
         # is blocked, so that there is no moment at which it would answer for itself.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})

@@ -2,6 +2,7 @@ import itertools
 import os
 import signal
 import struct
+import subprocess
 import sys
 import time
 from functools import partial
@@ -134,3 +135,15 @@ def test_a_worker_ends_with_its_block() -> None:
         worker.ask(0)
     assert worker._process.exitcode == 0
     assert time.monotonic() - start < 9
+
+
+def test_ctrl_c_is_left_to_the_parent_from_the_first_worker_on() -> None:
+    """In a fresh process: with its first worker starts Python's resource tracker, which unblocks Ctrl-C."""
+    code = """
+import signal
+from stages.common import isolate
+if __name__ == "__main__":
+    print([signal.SIGINT in isolate.call(signal.pthread_sigmask, signal.SIG_BLOCK, ()) for _ in range(2)])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[True, True]\n"
