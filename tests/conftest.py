@@ -16,8 +16,9 @@ import yaml
 from PIL import Image
 
 from stages import evaluate
-from stages.common import files, paths, predictions
+from stages.common import files, paths, predictions, sources
 from stages.common.labels import Labels
+from tests.helpers import Named
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -76,6 +77,23 @@ def photo() -> Callable[..., Path]:
 def tiny_labels() -> Labels:
     """Four classes, of which two have the same name."""
     return Labels(("tench", "cock", "crane", "crane"), ("n01440764", "n01514668", "n02012849", "n03126707"))
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Path:
+    """An empty folder for what a source fetches or unpacks."""
+    (tmp_path / "work").mkdir()
+    return tmp_path / "work"
+
+
+@pytest.fixture
+def named(checkout: Path, work: Path, tiny_labels: Labels) -> Named:
+    """Names and classes of a labelled source."""
+
+    def read(source: str) -> list[tuple[str, int | None]]:
+        return [(photo.name, photo.label) for photo in sources.labelled(source, tiny_labels, checkout, work)]
+
+    return read
 
 
 class Server:

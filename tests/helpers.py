@@ -9,8 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
+from stages.common.errors import PipelineError
 from stages.common.images import Floats
+
+# Names and classes of what a source holds, as the fixture `named` reads them.
+Named = Callable[[str], list[tuple[str, int | None]]]
+
+
+def refusal(call: Callable[..., Any], *arguments: Any) -> str:
+    """The sentence of a call that must fail."""
+    with pytest.raises(PipelineError) as caught:
+        call(*arguments)
+    return str(caught.value)
 
 
 def save_tiny(folder: Path, shape: tuple[int, int, int], classes: int) -> Callable[[Any], Any]:

@@ -1,5 +1,4 @@
 import io
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +7,10 @@ import pytest
 from PIL import Image
 
 from stages.common import images, sources
-from stages.common.errors import PipelineError
 from stages.common.labels import Labels
 from stages.common.tf import tensorflow
+from tests import helpers
+from tests.helpers import Named
 
 Value = bytes | int | float | list[int]
 
@@ -43,24 +43,8 @@ def write(path: Path, *records: dict[str, Value]) -> Path:
     return path
 
 
-Found = list[tuple[str, int | None]]
-
-
-@pytest.fixture
-def named(checkout: Path, tmp_path: Path, tiny_labels: Labels) -> Callable[[str], Found]:
-    def read(source: str) -> Found:
-        return [(found.name, found.label) for found in sources.labelled(source, tiny_labels, checkout, tmp_path)]
-
-    return read
-
-
-Named = Callable[[str], Found]
-
-
 def refusal(named: Named, source: str = "shards") -> str:
-    with pytest.raises(PipelineError) as caught:
-        named(source)
-    return str(caught.value)
+    return helpers.refusal(named, source)
 
 
 def test_the_bytes_of_every_image_are_kept_under_the_suffix_of_their_format(

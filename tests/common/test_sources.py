@@ -1,39 +1,12 @@
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from stages.common import sources
-from stages.common.errors import PipelineError
-from stages.common.labels import Labels
+from tests.helpers import Named, refusal
 
 Photos = Callable[..., Path]
-
-
-@pytest.fixture
-def work(tmp_path: Path) -> Path:
-    (tmp_path / "work").mkdir()
-    return tmp_path / "work"
-
-
-@pytest.fixture
-def named(checkout: Path, work: Path, tiny_labels: Labels) -> Callable[[str], list[tuple[str, int | None]]]:
-    """Names and classes of a labelled source."""
-
-    def read(source: str) -> list[tuple[str, int | None]]:
-        return [(photo.name, photo.label) for photo in sources.labelled(source, tiny_labels, checkout, work)]
-
-    return read
-
-
-Named = Callable[[str], list[tuple[str, int | None]]]
-
-
-def refusal(call: Callable[..., Any], *arguments: Any) -> str:
-    with pytest.raises(PipelineError) as caught:
-        call(*arguments)
-    return str(caught.value)
 
 
 def table(checkout: Path, photo: Photos, text: str | bytes, *names: str) -> None:
