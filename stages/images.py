@@ -2,22 +2,19 @@
 
 import argparse
 import hashlib
-import os
 import shutil
 import tempfile
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
-from stages.common import errors, files, images, labels, params, paths, sources
+from stages.common import errors, files, images, labels, params, paths, sources, splits
 from stages.common.errors import PipelineError
 from stages.common.params import SPLIT
-from stages.common.sources import Photo
+from stages.common.photos import Photo, examine
 
 CROP_SIDE = 256
 
@@ -25,19 +22,11 @@ CROP_SIDE = 256
 def pixel_digests(photos: Sequence[Photo]) -> list[str]:
     """Digest of each photograph's pixels; one PipelineError lists all that cannot be read."""
 
-    def digest(photo: Photo) -> str | PipelineError:
-        try:
-            image = images.decode(photo.path)
-        except PipelineError as error:
-            return error
+    def digest(photo: Photo) -> str:
+        image = images.decode(photo.path)
         return hashlib.sha256(str(image.size).encode() + image.tobytes()).hexdigest()
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        results = list(tqdm(pool.map(digest, photos), "checking images", len(photos), unit="image", disable=None))
-    problems = [str(result) for result in results if isinstance(result, PipelineError)]
-    if problems:
-        raise PipelineError(f"bad images ({len(problems)} of {len(photos)}):\n  " + "\n  ".join(problems))
-    return [str(result) for result in results]
+    return examine(photos, digest, "checking images")
 
 
 def refuse_overlap(evaluation: dict[str, Photo], other: dict[str, Photo], name: str) -> None:
@@ -90,8 +79,6 @@ def gather(setting: params.Params, checkout: Path, work: Path) -> tuple[Sets, di
     exam, rest, lessons, told = list[Photo](), list[Photo](), list[Photo](), None
     groups: dict[Photo, int] = {}
     if setting.split.source and SPLIT in setting.image_sources().values():
-        from stages.common import splits  # takes a second to import, and most pipelines split nothing
-
         whole = fetch("split", setting.split.source)
         numbers = splits.near_duplicates(whole)
         rest, exam = splits.divide(whole, numbers, setting.split.evaluation, setting.split.seed)
@@ -102,8 +89,6 @@ def gather(setting: params.Params, checkout: Path, work: Path) -> tuple[Sets, di
     if setting.trains and setting.train.source == SPLIT:
         lessons = rest
     elif setting.trains:
-        from stages.common import splits
-
         lessons = fetch("train", setting.train.source)
         groups = dict(zip(lessons, splits.near_duplicates(lessons), strict=True))
     tune = _calibration(setting, rest, checkout, work)
@@ -121,8 +106,6 @@ def _calibration(setting: params.Params, rest: list[Photo], checkout: Path, work
         raise PipelineError(
             f"calibration.images asks for {wanted.images}, but {wanted.source} holds {len(rest)} images"
         )
-    from stages.common import splits
-
     return splits.choose(rest, wanted.images, wanted.seed)
 
 

@@ -14,7 +14,7 @@ from stages import images as stage
 from stages.common import files, images, labels, paths
 from stages.common.errors import PipelineError
 from stages.common.labels import Labels
-from stages.common.sources import Photo
+from stages.common.photos import Photo
 
 Photos = Callable[..., Path]
 Edit = Callable[..., None]
@@ -370,6 +370,21 @@ def test_a_model_that_is_not_trained_has_no_training_images(sets: None, run: Run
     assert files.sizes(paths.TRAINING) == {"labels.csv": len("file,label,group\n")}
     record = files.read_json(paths.IMAGES)
     assert record["train"] is record["split"] is None
+
+
+@pytest.mark.parametrize("block", ["split", "train"])
+def test_every_bad_image_of_what_is_searched_for_copies_is_reported(
+    whole: None, run: Run, edit: Edit, photo: Photos, block: str
+) -> None:
+    if block == "train":
+        photo(Path("exam/cat/x.png"), 300)
+        edit(("train.source", "whole"), ("evaluation.source", "exam"), ("split.source", None))
+    Path("whole/cat/page.png").write_text("<html>")
+    Path("whole/rare/empty.png").touch()
+    lines = refusal(run).splitlines()
+    assert lines[0] == "bad images (2 of 23):"
+    for line, name in zip(lines[1:], ("cat/page.png", "rare/empty.png"), strict=True):
+        assert line.startswith(f"  whole/{name} cannot be read as an image (")
 
 
 @pytest.mark.parametrize("count", [1, 2])

@@ -6,7 +6,7 @@ from pathlib import Path
 from stages.common import archives, datasets, files, imagenet, images, paths, records, samples
 from stages.common.errors import PipelineError
 from stages.common.labels import Labels
-from stages.common.photos import Photo as Photo  # stages take it from here
+from stages.common.photos import Photo
 
 SAMPLE = "sample"
 DIGITS = "digits"

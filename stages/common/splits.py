@@ -1,22 +1,16 @@
 """Divide one set of photographs in two: stratified by class, seeded, and near duplicates on the same side."""
 
-import os
 import random
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
-import imagehash
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
-from tqdm import tqdm
 
 from stages.common import images
 from stages.common.errors import PipelineError
-from stages.common.photos import Photo
+from stages.common.photos import Photo, examine
 
 # Near duplicates differ in at most so many of the 256 bits of their perceptual hashes. Of 400 different photographs the
 # nearest two differ in 92. Of their copies all in JPEG of quality 10, at a quarter of the size or mirrored are found,
@@ -65,9 +59,7 @@ def divide(photos: list[Photo], groups: Sequence[int], share: float, seed: int) 
 
 
 def choose(photos: list[Photo], count: int, seed: int) -> list[Photo]:
-    """`count` photographs, of each class its share, in the order of their names; PipelineError if there are fewer."""
-    if len(photos) < count:
-        raise PipelineError(f"{count} images are asked for, but there are {len(photos)}: ask for fewer, or add some")
+    """`count` photographs of at least as many, of each class its share, in the order of their names."""
     rng = random.Random(seed)
     classes: dict[int | None, list[Photo]] = defaultdict(list)
     for photo in sorted(photos, key=lambda photo: photo.name):
@@ -120,9 +112,7 @@ def near_duplicates(photos: list[Photo]) -> list[int]:
     """
     if not photos:
         return []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = pool.map(_features, photos)
-        features = list(tqdm(found, "comparing images", len(photos), unit="image", disable=None))
+    features = examine(photos, _features, "comparing images")
     signs, mirrored, looks = (np.stack(column) for column in zip(*features, strict=True))
     groups = np.arange(len(photos))
     for start in range(0, len(photos), BLOCK):
@@ -140,6 +130,8 @@ def _features(photo: Photo) -> tuple[Signs, Signs, Look]:
 
 
 def _signs(image: Image.Image) -> Signs:
+    import imagehash  # late, as SciPy below: they take a while, and most pipelines compare nothing
+
     return np.where(imagehash.phash(image, HASH_SIDE).hash.ravel(), np.float32(1), np.float32(-1))
 
 
@@ -167,6 +159,9 @@ def _centred(looks: Look) -> Signs:
 
 def _merge(groups: Places, one: Places, other: Places) -> Places:
     """Groups joined wherever a pair has a foot in each."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
     first_of = np.unique(groups, return_index=True)[1]
     feet = np.concatenate([one, np.arange(len(groups))]), np.concatenate([other, first_of[groups]])
     graph = coo_matrix((np.ones(len(feet[0]), np.bool_), feet), (len(groups), len(groups)))

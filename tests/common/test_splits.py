@@ -148,11 +148,6 @@ def test_unlabelled_images_are_chosen_from_as_one_class() -> None:
     assert len(set(splits.choose(found, 20, 0))) == 20
 
 
-def test_more_than_there_are_cannot_be_chosen() -> None:
-    with pytest.raises(PipelineError, match=r"^8 images are asked for, but there are 7: "):
-        splits.choose(photos(3, 4), 8, 0)
-
-
 # Near duplicates.
 
 
