@@ -84,7 +84,7 @@ def own_labels(setting: params.Params, checkout: Path) -> Labels:
             f"{source} has images of {len(names)} classes ({', '.join(names) or 'none'}), but a model needs two "
             "or more: give each class a sub-folder with its name, or list them in a labels.csv (file,label)"
         )
-    return Labels(names, ("",) * len(names))
+    return Labels.from_names(names)
 
 
 def _from_list(path: Path) -> Labels:
@@ -98,7 +98,7 @@ def _from_list(path: Path) -> Labels:
     if len(names) < 2 or "" in names:
         where = f"line {names.index('') + 1} is empty" if "" in names else f"it has {len(names)} lines"
         raise PipelineError(f"{path} (custom.labels): {where}, but each class is a line with its name")
-    return Labels(names, ("",) * len(names))
+    return Labels.from_names(names)
 
 
 def fetch(setting: params.Params, checkout: Path, into: Path) -> Path | None:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from stages.common.custom_models import Model
+from stages.common.custom_models import Model, refuse_fixed_batches
 from stages.common.errors import PipelineError
 from stages.common.images import Preprocessing
 from stages.common.params import CustomParams
@@ -118,13 +118,11 @@ class Layout(NamedTuple):
 
 
 def _layout(name: str, spec: Any, setting: CustomParams) -> Layout:
-    shape, words = [*spec.shape] if spec.shape.rank is not None else [], f"the model's input {_described(name, spec)}"
+    shape, described = [*spec.shape] if spec.shape.rank is not None else [], _described(name, spec)
+    words = f"the model's input {described}"
     if len(shape) != 4:
         raise PipelineError(f"{words} takes no images: it should have 4 dimensions; see custom.input")
-    if shape[0] is not None:
-        raise PipelineError(
-            f"{words} takes batches of {shape[0]} alone: export the model with a batch dimension that is left open"
-        )
+    refuse_fixed_batches(described, shape)
     if not (spec.dtype.is_floating or spec.dtype.name == "uint8"):
         raise PipelineError(f"{words} is neither of floats nor of uint8: export the model with one that is")
     first = shape[3] not in (1, 3) and shape[1] in (1, 3)

@@ -9,7 +9,7 @@ import math
 import re
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -126,7 +126,8 @@ def _from_onnx(tf: Any, path: Path) -> Model:
     with _readable(path, hint):
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     inputs, outputs = ([item.name for item in items] for items in (session.get_inputs(), session.get_outputs()))
-    _refuse_fixed_batches(session.get_inputs())
+    for item in session.get_inputs():
+        refuse_fixed_batches(item.name, item.shape)  # of these onnx2tf would go online for test images
     with tempfile.TemporaryDirectory() as work:
         with _readable(path, hint):
             # In a process of its own: it brings another Keras, and the two disturb each other.
@@ -153,14 +154,13 @@ def _refuse_other_files(path: Path, graph: Any) -> None:
         )
 
 
-def _refuse_fixed_batches(inputs: Any) -> None:
-    """PipelineError for a batch size that is no name: onnx2tf would go online for test images."""
-    for item in inputs:
-        if len(item.shape) == 4 and isinstance(item.shape[0], int):
-            raise PipelineError(
-                f"the model's input {item.name} takes batches of {item.shape[0]} alone: export the model with a "
-                "batch dimension that is left open"
-            )
+def refuse_fixed_batches(name: str, shape: Sequence[Any]) -> None:
+    """PipelineError for an input of images whose batch size is a number: one left open is None, or a name in ONNX."""
+    if len(shape) == 4 and isinstance(shape[0], int):
+        raise PipelineError(
+            f"the model's input {name} takes batches of {shape[0]} alone: export the model with a batch dimension "
+            "that is left open"
+        )
 
 
 def _onnx_to_saved_model(path: Path, inputs: list[str], folder: Path) -> None:

@@ -7,12 +7,14 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from stages.common.errors import PipelineError
+from stages.common.errors import PipelineError, describe
+
+Row = TypeVar("Row")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -60,6 +62,18 @@ def read_csv(path: Path, *columns: str) -> list[tuple[int, dict[str, str]]]:
     if not set(columns) <= found:
         raise PipelineError(f"{path} needs the columns {' and '.join(columns)} in its first line")
     return numbered
+
+
+def parse_csv(path: Path, parse: Callable[[dict[str, str]], Row], what: str) -> list[Row]:
+    """Rows of a table that another stage wrote; a missing or damaged one says what to run again."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return [parse(row) for row in csv.DictReader(file)]
+    except FileNotFoundError:
+        raise PipelineError(f"{path} is missing: run `make repro`, which writes it") from None
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        told = f"{path} is no table of {what} ({describe(error)})"
+        raise PipelineError(f"{told}: delete it and run `make repro`") from None
 
 
 def read_json(path: Path) -> Any:

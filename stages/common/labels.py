@@ -1,6 +1,5 @@
 """The model's classes: index, WordNet id and name, as `download` writes them."""
 
-import csv
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +15,11 @@ class Labels:
 
     names: tuple[str, ...]
     wnids: tuple[str, ...]
+
+    @classmethod
+    def from_names(cls, names: tuple[str, ...]) -> "Labels":
+        """Classes without WordNet ids."""
+        return cls(names, ("",) * len(names))
 
     def __len__(self) -> int:
         return len(self.names)
@@ -62,12 +66,10 @@ def write(labels: Labels, path: Path = paths.LABELS) -> None:
 
 def read(path: Path = paths.LABELS) -> Labels:
     """The inverse of `write`."""
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = [row for _, row in files.read_csv(path, "name", "wnid")]
     return Labels(tuple(row["name"] for row in rows), tuple(row["wnid"] for row in rows))
 
 
 def read_table(table: Path) -> list[tuple[str, int]]:
     """Files and classes of a set of images, as `images` writes them."""
-    with table.open(encoding="utf-8", newline="") as file:
-        return [(row["file"], int(row["label"])) for row in csv.DictReader(file)]
+    return [(row["file"], int(row["label"])) for _, row in files.read_csv(table, "file", "label")]

@@ -1,22 +1,18 @@
 """How well a variant knows each class, what it takes each class for, and whether its confidence can be believed."""
 
-import csv
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from stages.common import errors, files, paths
-from stages.common.errors import PipelineError
+from stages.common import files, paths
 from stages.common.labels import Labels
 from stages.common.predictions import Prediction
-
-Line = TypeVar("Line")
 
 # As many as Guo et al. take.
 BINS = 15
@@ -140,9 +136,9 @@ class ClassReport:
     def read(cls, variant: str) -> "ClassReport":
         """What `report` wrote of a variant; PipelineError where a table is missing or damaged."""
         return cls(
-            tuple(_read(paths.CLASSES / f"{variant}{SCORES}", _score)),
-            dict(_read(paths.CLASSES / f"{variant}{CONFUSION}", _count)),
-            tuple(_read(paths.CLASSES / f"{variant}{CALIBRATION}", _bin)),
+            tuple(files.parse_csv(paths.CLASSES / f"{variant}{SCORES}", _score, "classes")),
+            dict(files.parse_csv(paths.CLASSES / f"{variant}{CONFUSION}", _count, "classes")),
+            tuple(files.parse_csv(paths.CLASSES / f"{variant}{CALIBRATION}", _bin, "classes")),
         )
 
 
@@ -207,17 +203,6 @@ def most_confused(before: ClassReport, after: ClassReport) -> list[Confused]:
         if label != predicted
     ]
     return sorted(pairs, key=lambda pair: (-max(pair.before, pair.after), -pair.after, *pair[:2]))[:PAIRS_SHOWN]
-
-
-def _read(path: Path, parse: Callable[[dict[str, str]], Line]) -> list[Line]:
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            return [parse(line) for line in csv.DictReader(file)]
-    except FileNotFoundError:
-        raise PipelineError(f"{path} is missing: run `make repro`, which writes it") from None
-    except (KeyError, TypeError, ValueError) as error:
-        what = f"{path} is no table of classes ({errors.describe(error)})"
-        raise PipelineError(f"{what}: delete it and run `make repro`") from None
 
 
 def _score(line: dict[str, str]) -> ClassScore:

@@ -1,12 +1,10 @@
 """predictions.csv of a variant: the best classes of every evaluation image."""
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from stages.common import errors, files
-from stages.common.errors import PipelineError
+from stages.common import files
 
 TOP = 5
 HEADER = (
@@ -44,14 +42,7 @@ def _five(values: Sequence[object]) -> list[object]:
 
 def read(path: Path) -> list[Prediction]:
     """In the order of the images; empty where the file is missing, PipelineError where it is damaged."""
-    if not path.exists():
-        return []
-    with path.open(encoding="utf-8", newline="") as file:
-        try:
-            return [_prediction(line) for line in csv.DictReader(file)]
-        except (KeyError, TypeError, ValueError) as error:
-            what = f"{path} is no table of predictions ({errors.describe(error)})"
-            raise PipelineError(f"{what}: delete it and run `make repro`") from None
+    return files.parse_csv(path, _prediction, "predictions") if path.exists() else []
 
 
 def _prediction(line: dict[str, str]) -> Prediction:

@@ -1,6 +1,5 @@
 """What the machine does while a stage works, once a second: never while calls are timed."""
 
-import csv
 import signal
 import threading
 import time
@@ -74,6 +73,5 @@ def read(path: Path) -> list[Sample]:
     """In the order of time; empty where the file is missing."""
     if not path.exists():
         return []
-    with path.open(encoding="utf-8", newline="") as file:
-        lines = list(csv.reader(file))[1:]
+    lines = (row.values() for _, row in files.read_csv(path))
     return [Sample(int(when), *(float(cell) if cell else None for cell in cells)) for when, *cells in lines]

@@ -29,7 +29,9 @@ def test_a_table_without_predictions_is_its_header(tmp_path: Path) -> None:
     assert written([], tmp_path) == ",".join(HEADER) + "\n"
 
 
-@pytest.mark.parametrize("text", ["file,label\na.jpg,1\n", "file,label,class1,score1\na.jpg,one,1,0.5\n", "junk\nx\n"])
+@pytest.mark.parametrize(
+    "text", ["file,label\na.jpg,1\n", "file,label,class1,score1\na.jpg,one,1,0.5\n", "junk\nx\n", "\0\nx\n"]
+)
 def test_a_table_of_something_else_is_told(tmp_path: Path, text: str) -> None:
     (tmp_path / "predictions.csv").write_text(text)
     with pytest.raises(PipelineError, match=r"predictions\.csv is no table of predictions .*: delete it and run"):
