@@ -73,12 +73,12 @@ def _build(runtime: str, job: Job, seconds: float, details: dict[str, Any]) -> d
 
 def job_for(name: str, setting: params.Params, target: Path) -> Job:
     """All that the conversion of variant `name` needs to know."""
-    runtime, precision = variants.parse(name)
+    runtime, precision, qat = variants.parse(name)
     model = files.read_json(paths.MODEL)
     preprocessing = Preprocessing.from_json(model["preprocessing"])
     return Job(
-        saved_model=paths.SAVED_MODEL,
-        onnx=paths.ONNX,
+        saved_model=paths.QAT_SAVED_MODEL if qat else paths.SAVED_MODEL,
+        onnx=paths.QAT_ONNX if qat else paths.ONNX,
         target=target,
         precision=precision,
         input_shape=tuple(model["input_shape"]),
@@ -90,11 +90,14 @@ def job_for(name: str, setting: params.Params, target: Path) -> Job:
 
 def outcome(name: str, setting: params.Params, target: Path) -> dict[str, Any]:
     """Convert into `target`; says how that went, whatever happens to the converting process."""
-    runtime, precision = variants.parse(name)
+    runtime, precision, qat = variants.parse(name)
     result: dict[str, Any] = {"status": "ok", "reason": None, "convert_s": None, "details": {}}
     reason = runtimes.runtime(runtime).unavailable(precision, files.read_json(paths.ENVIRONMENT))
     if reason:
         return result | {"status": "skipped", "reason": reason}
+    trained = files.read_json(paths.QAT_RECORD)
+    if qat and trained["status"] != "ok":
+        return result | {"status": trained["status"], "reason": trained["reason"]}
     try:
         job = job_for(name, setting, target)
         with system.watched(paths.record(name, "convert_system.csv")):
@@ -114,9 +117,9 @@ def main() -> None:
     parser.add_argument("variant", choices=variants.VALID)
     name = parser.parse_args().variant
     setting = params.load()
-    runtime, precision = variants.parse(name)
+    runtime, precision, qat = variants.parse(name)
     system.write([], paths.record(name, "convert_system.csv"))
-    header = {"variant": name, "runtime": runtime, "precision": precision}
+    header = {"variant": name, "runtime": runtime, "precision": precision, "qat": qat}
     with files.new_directory(paths.model(name)) as folder:
         result = outcome(name, setting, folder)
         written = files.sizes(folder)

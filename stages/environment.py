@@ -128,7 +128,8 @@ def fingerprint(setting: Params, checkout: Path) -> dict[str, str | None]:
         # Where the names of a user's classes come from.
         "labels": setting.custom.labels or setting.split.source or setting.evaluation.source if own else None,
         "split": setting.split.source,
-        "train": setting.train.source if setting.trains else None,
+        "train": setting.image_sources().get("train"),
+        "qat": setting.train.source if setting.asks_qat else None,
         "evaluation": setting.evaluation.source,
         "calibration": setting.calibration.source,
     }

@@ -86,9 +86,10 @@ def gather(setting: params.Params, checkout: Path, work: Path) -> tuple[Sets, di
         told = asdict(setting.split) | {"images": len(whole), "near_duplicates": len(whole) - len(set(numbers))}
     if setting.evaluation.source != SPLIT:
         exam = fetch("evaluation", setting.evaluation.source)
-    if setting.trains and setting.train.source == SPLIT:
+    trains = "train" in setting.image_sources()
+    if trains and setting.train.source == SPLIT:
         lessons = rest
-    elif setting.trains:
+    elif trains:
         lessons = fetch("train", setting.train.source)
         groups = dict(zip(lessons, splits.near_duplicates(lessons), strict=True))
     tune = _calibration(setting, rest, checkout, work)
@@ -128,7 +129,7 @@ def collect(setting: params.Params, checkout: Path, work: Path) -> dict[str, Any
     return {
         "evaluation": {"source": setting.evaluation.source} | described(digests[0], sets.evaluation),
         "calibration": asdict(calibration) | {"digest": files.tree_digest(paths.CALIBRATION)},
-        "train": {"source": setting.train.source} | described(digests[2], sets.train) if setting.trains else None,
+        "train": {"source": setting.train.source} | described(digests[2], sets.train) if sets.train else None,
         "split": split,
     }
 

@@ -18,7 +18,7 @@ MISSING: Record = {"status": "failed", "reason": "the stage left no result: it w
 
 def row(name: str, timing: Record | None) -> Record:
     """One variant: its own records and its part of the benchmark. A missing record means its stage was ended."""
-    runtime, precision = variants.parse(name)
+    runtime, precision, qat = variants.parse(name)
     converted = _record(name, "convert.json")
     evaluated = _record(name, "evaluate.json") if converted["status"] == "ok" else {}
     timed = (timing or MISSING) if converted["status"] == "ok" else {}
@@ -29,6 +29,7 @@ def row(name: str, timing: Record | None) -> Record:
         "variant": name,
         "runtime": runtime,
         "precision": precision,
+        "qat": qat,
         "status": status,
         "reason": reason,
         **_share(evaluated, "top1"),
@@ -123,6 +124,7 @@ def summarise(names: tuple[str, ...]) -> Record:
         "environment": files.read_json(paths.ENVIRONMENT),
         "evaluation": images["evaluation"],
         "calibration": images["calibration"],
+        "qat": files.read_json(paths.QAT_RECORD) if any(r["qat"] for r in rows) else None,
         "rows": rows,
     }
 

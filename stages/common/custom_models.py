@@ -42,7 +42,7 @@ def open_model(tf: Any, path: Path) -> Model:
     if path.is_dir() and (path / "saved_model.pb").is_file():
         return _from_saved_model(tf, path)
     if path.suffix in KERAS and path.is_file():
-        return _from_keras(tf, path)
+        return of_keras(tf, load_keras(tf, path))
     if path.suffix == ONNX and path.is_file():
         return _from_onnx(tf, path)
     raise PipelineError(f"{path} (model.path in params.yaml) is no model: it should be {KINDS}")
@@ -79,7 +79,8 @@ def _from_saved_model(tf: Any, path: Path) -> Model:
     return Model(inputs, dict(signature.structured_outputs), call, [tracked], _count(signature.variables))
 
 
-def _from_keras(tf: Any, path: Path) -> Model:
+def load_keras(tf: Any, path: Path) -> Any:
+    """The Keras model in a file."""
     hint = (
         "export it as a SavedModel, which needs no Python classes, with a Keras of TensorFlow 2.14 or by "
         "`model.export(FOLDER)`, and set model.path to that folder"
@@ -91,7 +92,11 @@ def _from_keras(tf: Any, path: Path) -> Model:
             f"{path.name} (model.path) holds weights alone: save the whole model, by `model.save(FILE)`"
         )
     with _readable(path, f"it is of Keras {version}; {hint}"):
-        model = tf.keras.models.load_model(path, compile=False)
+        return tf.keras.models.load_model(path, compile=False)
+
+
+def of_keras(tf: Any, model: Any, training: bool = False) -> Model:
+    """A Keras model with its inputs and outputs under its own names."""
     inputs, outputs = (
         {name: tf.TensorSpec(tensor.shape, tensor.dtype, name) for name, tensor in zip(names, tensors, strict=True)}
         for names, tensors in ((model.input_names, model.inputs), (model.output_names, model.outputs))
@@ -99,7 +104,7 @@ def _from_keras(tf: Any, path: Path) -> Model:
 
     def call(given: dict[str, Any]) -> dict[str, Any]:
         ordered = [given[name] for name in inputs]
-        found = model(ordered if len(ordered) > 1 else ordered[0], training=False)
+        found = model(ordered if len(ordered) > 1 else ordered[0], training=training)
         return dict(zip(outputs, tf.nest.flatten(found), strict=True))
 
     return Model(inputs, outputs, call, model.variables, model.count_params())

@@ -171,6 +171,14 @@ class TrainParams:
 
 
 @dataclass(frozen=True, config=STRICT)
+class QatParams:
+    """How a model is trained on for INT8; the rest as TrainParams says."""
+
+    epochs: Positive
+    learning_rate: Annotated[float, Field(gt=0, le=10)]
+
+
+@dataclass(frozen=True, config=STRICT)
 class EvaluationParams:
     """The labelled images."""
 
@@ -289,6 +297,7 @@ class Params:
     custom: CustomParams
     split: SplitParams
     train: TrainParams
+    qat: QatParams
     evaluation: EvaluationParams
     calibration: CalibrationParams
     variants: Annotated[
@@ -382,10 +391,15 @@ class Params:
         """Whether the model is made by the stage `train`."""
         return self.model.name == CUSTOM and self.model.path == TRAINED
 
+    @property
+    def asks_qat(self) -> bool:
+        """Whether a variant takes what the stage `qat` makes."""
+        return any(variants.parse(name).qat for name in self.variants)
+
     def image_sources(self) -> dict[str, str]:
         """Where the images of each set come from, by its block."""
         found = {"evaluation": self.evaluation.source, "calibration": self.calibration.source}
-        return found | ({"train": self.train.source} if self.trains else {})
+        return found | ({"train": self.train.source} if self.trains or self.asks_qat else {})
 
     def engine_batch_sizes(self) -> tuple[int, ...]:
         """Every batch size that is ever served, smallest first."""

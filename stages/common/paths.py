@@ -12,6 +12,8 @@ DOWNLOAD = Path("reports/download.json")
 IMAGES = Path("reports/images.json")
 TRAIN = Path("reports/train.json")
 CURVES = Path("reports/training.csv")
+QAT_RECORD = Path("reports/qat.json")
+QAT_CURVE = Path("reports/qat.csv")
 MODEL = Path("reports/model.json")
 ONNX_RECORD = Path("reports/onnx.json")
 BENCHMARK = Path("reports/benchmark.json")
@@ -36,6 +38,9 @@ TRAINED = Path("models/trained/model.keras")
 # Stem of the user's own model in data/model.
 OWN = "own"
 ONNX = Path("models/onnx/model.onnx")
+# What quantisation-aware training makes of these two, with its fake quantisation in them.
+QAT = Path("models/qat")
+QAT_SAVED_MODEL, QAT_ONNX = QAT / "saved_model", QAT / "model.onnx"
 # Folders that belong to the pipeline: DVC and `make clean` remove what is in them.
 WRITTEN = (WEIGHTS, EVALUATION, CALIBRATION, TRAINING, Path("models"), Path("reports"))
 # In every variant's folder: what it is, and whether there is a model beside it.

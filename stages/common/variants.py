@@ -1,27 +1,30 @@
-"""The names of the variants: `RUNTIME-PRECISION`."""
+"""The names of the variants: `RUNTIME-PRECISION`, and `RUNTIME-int8-qat` with weights and ranges trained for it."""
 
 from typing import NamedTuple
 
 PRECISIONS = {
     "savedmodel": ("fp32",),
     "tftrt": ("fp32", "fp16", "int8"),
-    "tflite": ("fp32", "fp16", "dynamic", "int8"),
-    "onnxruntime": ("fp32", "int8"),
-    "tensorrt": ("fp32", "fp16", "int8"),
+    "tflite": ("fp32", "fp16", "dynamic", "int8", "int8-qat"),
+    "onnxruntime": ("fp32", "int8", "int8-qat"),
+    "tensorrt": ("fp32", "fp16", "int8", "int8-qat"),
 }
+QAT = "-qat"
 BASELINE = "savedmodel-fp32"
 VALID = tuple(f"{runtime}-{precision}" for runtime, names in PRECISIONS.items() for precision in names)
 
 
 class Variant(NamedTuple):
-    """One way to run the model."""
+    """One way to run the model; `qat` after quantisation-aware training."""
 
     runtime: str
     precision: str
+    qat: bool
 
 
 def parse(name: str) -> Variant:
     """Split `tflite-int8`; ValueError lists the valid names."""
     if name not in VALID:
         raise ValueError(f"unknown variant {name!r}; valid variants are {', '.join(VALID)}")
-    return Variant(*name.split("-"))
+    runtime, precision = name.removesuffix(QAT).split("-")
+    return Variant(runtime, precision, name.endswith(QAT))

@@ -18,6 +18,7 @@ class Manifest(NamedTuple):
     variant: str
     runtime: str
     precision: str
+    qat: bool
     status: str
     reason: str | None
     options: dict[str, Any]

@@ -13,7 +13,10 @@ from stages.common.images import Floats
 
 @dataclass(frozen=True)
 class Job:
-    """One conversion: from a SavedModel, or the ONNX file made of it, to files in `target`."""
+    """One conversion: from a SavedModel, or the ONNX file made of it, to files in `target`.
+
+    Fake quantisation in either holds the ranges that INT8 is to have.
+    """
 
     saved_model: Path
     onnx: Path

@@ -1,10 +1,15 @@
-"""Writes a precision into an ONNX graph: INT8 as Q/DQ pairs with ranges from the calibration set, FP16 by casting."""
+"""Writes a precision into an ONNX graph: FP16 by casting, INT8 as Q/DQ pairs.
+
+Their ranges are those of the calibration set, or what the graph's own pairs learned in quantisation-aware training.
+"""
 
 import io
 import tempfile
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from stages.common.images import Floats
 from stages.runtimes.protocol import Job
@@ -52,7 +57,7 @@ def _quantise(
     options: dict[str, Any],
     reduce_range: bool = False,
 ) -> None:
-    """Write Q/DQ pairs with ranges from the calibration set; weights have a scale for each channel.
+    """Write Q/DQ pairs with ranges that were learned, or are from the calibration set; weights have one a channel.
 
     By the parts of `quantize_static`, which by itself would keep the activations of all images in memory.
     """
@@ -68,9 +73,32 @@ def _quantise(
             calibrator.collect_data(Feed(image))
         ranges = calibrator.compute_data()
     model = onnx.shape_inference.infer_shapes(onnx.load(source))
+    ranges.data.update(lift_ranges(model.graph))
     quantizer = QDQQuantizer(model, True, reduce_range, QuantType.QInt8, kind, ranges, [], [], layers, options)
     quantizer.quantize_model()
     quantizer.model.save_model_to_file(path, False)
+
+
+def lift_ranges(graph: Any) -> dict[str, Any]:
+    """Take the graph's own Q/DQ pairs out; the range that each had, by the tensor that it was for."""
+    import onnx
+    from onnxruntime.quantization.calibrate import TensorData
+
+    constants = {constant.name: onnx.numpy_helper.to_array(constant) for constant in graph.initializer}
+    pairs = {node.output[0]: node for node in graph.node if node.op_type == "QuantizeLinear"}
+    found, renamed = {}, {}
+    for node in [node for node in graph.node if node.input and node.input[0] in pairs]:
+        origin, scale, zero = pairs[node.input[0]].input
+        limits = np.iinfo(constants[zero].dtype)
+        ends = [(np.float32(end) - constants[zero]) * constants[scale] for end in (limits.min, limits.max)]
+        found[origin] = TensorData(lowest=ends[0], highest=ends[1])
+        renamed[node.output[0]] = origin
+        graph.node.remove(node)
+    for node in pairs.values():
+        graph.node.remove(node)
+    for node in graph.node:
+        node.input[:] = [renamed.get(name, name) for name in node.input]
+    return found
 
 
 class Feed:

@@ -1,0 +1,135 @@
+"""Keras models whose INT8 arithmetic is simulated by fake quantisation, by tensorflow-model-optimization.
+
+Its scheme is that of TFLite: weights symmetric, those of convolutions by channel, activations asymmetric (Jacob et al.
+2018, "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference").
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+from stages.common.errors import PipelineError, describe
+
+
+def flatten(tf: Any, model: Any) -> Any:
+    """The same network without models inside it, and with softmax in a layer by itself; `model` is used up.
+
+    What simulates INT8 takes no nested models, and it would round probabilities more than the loss's logarithm bears.
+    """
+    inputs = [
+        tf.keras.layers.Input(tensor.shape[1:], dtype=tensor.dtype, name=name)
+        for tensor, name in zip(model.inputs, model.input_names, strict=True)
+    ]
+    parted = [_part_softmax(tf, tensor) for tensor in model.outputs]
+    outputs = [
+        tf.keras.layers.Softmax()(tensor) if softmax else tensor
+        for tensor, softmax in zip(_inline(tf, model, inputs), parted, strict=True)
+    ]
+    flat = tf.keras.Model(inputs, outputs)
+    # Variables that are named after layers, as those of every copy will be.
+    found = tf.keras.models.clone_model(flat)
+    found.set_weights(flat.get_weights())
+    found.output_names = model.output_names
+    return found
+
+
+def _part_softmax(tf: Any, tensor: Any) -> bool:
+    """Take softmax from the layer that an output comes from; whether it had one."""
+    layer, _, place = tensor._keras_history
+    while isinstance(layer, tf.keras.Model):
+        layer, _, place = layer.outputs[place]._keras_history
+    if getattr(layer, "activation", None) is not tf.keras.activations.softmax:
+        return False
+    layer.activation = tf.keras.activations.linear
+    return True
+
+
+def _inline(tf: Any, model: Any, inputs: list[Any]) -> list[Any]:
+    """What the model makes of `inputs`, layer by layer; their order has no public name in Keras."""
+    known = {id(old): new for old, new in zip(model.inputs, inputs, strict=True)}
+
+    def current(value: Any) -> Any:
+        return known.get(id(value), value)
+
+    nodes = [node for depth in sorted(model._nodes_by_depth, reverse=True) for node in model._nodes_by_depth[depth]]
+    for node in nodes:
+        if node.is_input:
+            continue
+        given, options = tf.nest.map_structure(current, (node.call_args, node.call_kwargs))
+        inner = isinstance(node.layer, tf.keras.Model)
+        found = _inline(tf, node.layer, tf.nest.flatten(given)) if inner else node.layer(*given, **options)
+        outputs = zip(tf.nest.flatten(node.outputs), tf.nest.flatten(found), strict=True)
+        known.update((id(old), new) for old, new in outputs)
+    return [current(tensor) for tensor in model.outputs]
+
+
+def simulate(tf: Any, network: Any) -> tuple[Any, dict[str, int]]:
+    """A copy of a flat network that computes as its INT8 will, and how many layers of each kind it leaves as they are.
+
+    PipelineError if the library cannot make one.
+    """
+    from tensorflow_model_optimization.quantization.keras import quantize_annotate_layer, quantize_apply
+
+    for layer in network.layers:
+        if isinstance(layer, tf.keras.layers.BatchNormalization):
+            # Folded into weights, it should not move while they learn what becomes of them.
+            layer.trainable = False
+    left: Counter[str] = Counter()
+
+    def annotated(layer: Any) -> Any:
+        if isinstance(layer, tf.keras.layers.InputLayer):
+            return layer
+        if _is_known(tf, layer):
+            return quantize_annotate_layer(layer)
+        left[type(layer).__name__] += 1
+        return layer
+
+    try:
+        simulated = quantize_apply(tf.keras.models.clone_model(network, clone_function=annotated))
+    except Exception as error:
+        raise PipelineError(
+            f"its INT8 cannot be simulated: tensorflow-model-optimization says {describe(error)}"
+        ) from None
+    simulated.output_names = network.output_names
+    return simulated, dict(sorted(left.items()))
+
+
+def _is_known(tf: Any, layer: Any) -> bool:
+    """Whether the library has a rule for this layer; it fails at one that it has none for."""
+    from tensorflow_model_optimization.python.core.quantization.keras.default_8bit import (
+        default_8bit_quantize_registry,
+    )
+
+    layers = tf.keras.layers
+    if isinstance(layer, layers.BatchNormalization):  # right after what it is folded into, and nowhere else
+        before = tf.nest.flatten(layer.inbound_nodes[-1].inbound_layers)
+        return len(before) == 1 and isinstance(before[0], (layers.Conv2D, layers.DepthwiseConv2D, layers.Dense))
+    registry = default_8bit_quantize_registry.Default8BitQuantizeRegistry()
+    if not registry.supports(layer):
+        return False
+    try:
+        registry.get_quantize_config(layer).get_output_quantizers(layer)
+    except ValueError:  # an activation of another kind
+        return False
+    return True
+
+
+@contextmanager
+def first_ranges() -> Iterator[None]:
+    """While it lasts, each training step sets the ranges to those of its batch, from the first layer to the last.
+
+    The library's start at -6 and 6, and move by a thousandth a step: longer than a small data set lasts.
+    """
+    from tensorflow_model_optimization.python.core.quantization.keras import quant_ops
+
+    def assign(variable: Any, value: Any, decay: float, **_: Any) -> Any:
+        return variable.assign(value)
+
+    library = quant_ops.moving_averages
+    quant_ops.moving_averages = SimpleNamespace(assign_moving_average=assign)
+    try:
+        yield
+    finally:
+        quant_ops.moving_averages = library
