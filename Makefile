@@ -45,7 +45,9 @@ check: $(VENV)/runs  ## say which variant to ship, and fail if none is: make che
 
 # A model of one's own from nothing: docs/your-own-model.md has the same keys.
 DEMO := model.name=custom model.path=trained split.source=digits evaluation.source=split calibration.source=split \
-	custom.size=[28,28] custom.channels=gray custom.crop_fraction=1.0 train.epochs=12 evaluation.batch_size=50
+	custom.size=[28,28] custom.channels=gray custom.crop_fraction=1.0 train.epochs=12 evaluation.batch_size=50 \
+	variants=[savedmodel-fp32,tftrt-fp32,tftrt-fp16,tftrt-int8,tensorrt-fp32,tensorrt-fp16,tensorrt-int8,tensorrt-int8-qat,$\
+	tflite-fp32,tflite-fp16,tflite-int8,tflite-int8-qat,onnxruntime-fp32,onnxruntime-int8,onnxruntime-int8-qat]
 OVERRIDE = import sys; from dvc.utils.hydra import apply_overrides; apply_overrides("params.yaml", sys.argv[1:])
 
 demo-custom: $(VENV)/runs  ## train on 5,000 digits in the folder demo, and sweep all variants of the model
