@@ -1,5 +1,6 @@
 """Train the model on with its INT8 arithmetic simulated, if a variant ends in -int8-qat."""
 
+import shutil
 import time
 from functools import partial
 from pathlib import Path
@@ -99,6 +100,8 @@ def outcome(setting: Params, folder: Path) -> dict[str, Any]:
         record: dict[str, Any] = {"status": "ok", "reason": None} | isolate.call(learn, setting, folder)
         return record
     except PipelineError as error:
+        shutil.rmtree(folder)
+        folder.mkdir()
         return {"status": "failed", "reason": f"qat: {error}", "curve": []}
 
 
