@@ -1,7 +1,7 @@
 """Keras models whose INT8 arithmetic is simulated by fake quantisation, by tensorflow-model-optimization.
 
-Its scheme is that of TFLite: weights symmetric, those of convolutions by channel, activations asymmetric (Jacob et al.
-2018, "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference").
+The scheme is that of TFLite ("8-bit quantization specification"): weights symmetric, those of convolutions by channel,
+activations asymmetric.
 """
 
 from collections import Counter
@@ -77,17 +77,18 @@ def simulate(tf: Any, network: Any) -> tuple[Any, dict[str, int]]:
             # Folded into weights, it should not move while they learn what becomes of them.
             layer.trainable = False
     left: Counter[str] = Counter()
+    scheme, registry = _scheme(tf)
 
     def annotated(layer: Any) -> Any:
         if isinstance(layer, tf.keras.layers.InputLayer):
             return layer
-        if _is_known(tf, layer):
+        if _is_known(tf, registry, layer):
             return quantize_annotate_layer(layer)
         left[type(layer).__name__] += 1
         return layer
 
     try:
-        simulated = quantize_apply(tf.keras.models.clone_model(network, clone_function=annotated))
+        simulated = quantize_apply(tf.keras.models.clone_model(network, clone_function=annotated), scheme)
     except Exception as error:
         raise PipelineError(
             f"its INT8 cannot be simulated: tensorflow-model-optimization says {describe(error)}"
@@ -96,17 +97,53 @@ def simulate(tf: Any, network: Any) -> tuple[Any, dict[str, int]]:
     return simulated, dict(sorted(left.items()))
 
 
-def _is_known(tf: Any, layer: Any) -> bool:
-    """Whether the library has a rule for this layer; it fails at one that it has none for."""
-    from tensorflow_model_optimization.python.core.quantization.keras.default_8bit import (
-        default_8bit_quantize_registry,
+def _scheme(tf: Any) -> tuple[Any, Any]:
+    """The library's scheme and rules for layers, with a range for each channel of depthwise weights too."""
+    from tensorflow_model_optimization.python.core.quantization.keras.default_8bit.default_8bit_quantize_scheme import (
+        Default8BitQuantizeScheme,
     )
 
+    scheme = Default8BitQuantizeScheme()
+    registry = scheme.get_quantize_registry()
+    scheme.get_quantize_registry = lambda: registry
+    depthwise = registry.get_quantize_config(tf.keras.layers.DepthwiseConv2D(1))
+    depthwise.weight_quantizer = DepthwiseQuantizer(tf)
+    return scheme, registry
+
+
+class DepthwiseQuantizer:
+    """Rounds depthwise weights [height, width, channels, multiplier] with a range for each channel.
+
+    The library's own takes the last axis for the channels, and so has one range for all: MobileNetV2 started from 44 %
+    of right answers where it had 92 %.
+    """
+
+    def __init__(self, tf: Any) -> None:
+        """Compute with this TensorFlow."""
+        self._tf = tf
+
+    def build(self, shape: Any, name: str, layer: Any) -> dict[str, Any]:
+        """The variable that holds the largest weight of each channel."""
+        return {"peak": layer.add_weight(f"{name}_peak", (shape[2] * shape[3],), initializer="ones", trainable=False)}
+
+    def __call__(self, inputs: Any, training: bool, weights: dict[str, Any]) -> Any:
+        """`inputs` as INT8 has them; while training the ranges in `weights` follow them."""
+        tf, peak = self._tf, weights["peak"]
+        channels_last = tf.reshape(inputs, [1, *inputs.shape[:2], -1])
+        if training:
+            peak.assign(tf.reduce_max(tf.abs(channels_last), axis=[0, 1, 2]))
+        rounded = tf.quantization.fake_quant_with_min_max_vars_per_channel(
+            channels_last, -peak, peak, narrow_range=True
+        )
+        return tf.reshape(rounded, inputs.shape)
+
+
+def _is_known(tf: Any, registry: Any, layer: Any) -> bool:
+    """Whether the library has a rule for this layer; it fails at one that it has none for."""
     layers = tf.keras.layers
     if isinstance(layer, layers.BatchNormalization):  # right after what it is folded into, and nowhere else
         before = tf.nest.flatten(layer.inbound_nodes[-1].inbound_layers)
         return len(before) == 1 and isinstance(before[0], (layers.Conv2D, layers.DepthwiseConv2D, layers.Dense))
-    registry = default_8bit_quantize_registry.Default8BitQuantizeRegistry()
     if not registry.supports(layer):
         return False
     try:
