@@ -45,7 +45,7 @@ def learn(setting: Params, folder: Path) -> dict[str, Any]:
     best.restore()
     seconds = time.perf_counter() - start
     taught = models.of_keras(tf, setting, simulated)
-    saved_model.write(tf, taught, folder / paths.QAT_SAVED_MODEL.name, name)
+    saved_model.write(tf, taught, folder / paths.QAT_SAVED_MODEL.name, name, STEPS)
     onnx_export.write(
         tf, folder / paths.QAT_SAVED_MODEL.name, taught.preprocessing, folder / paths.QAT_ONNX.name, name, STEPS
     )

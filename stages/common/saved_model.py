@@ -12,13 +12,13 @@ from stages.common.errors import PipelineError
 TOLERANCE = 1e-4
 
 
-def write(tf: Any, model: Classifier, folder: Path, name: str) -> float:
+def write(tf: Any, model: Classifier, folder: Path, name: str, tolerance: float = TOLERANCE) -> float:
     """Save in `folder`; returns the largest difference from what was saved, PipelineError if it is too large."""
     save(tf, model, folder)
     gap = difference(tf, model, folder)
-    if not gap <= TOLERANCE:
+    if not gap <= tolerance:
         raise PipelineError(
-            f"the SavedModel of {name} answers {gap:.2g} away from the model itself (allowed: {TOLERANCE})"
+            f"the SavedModel of {name} answers {gap:.2g} away from the model itself (allowed: {tolerance})"
         )
     return gap
 
