@@ -45,6 +45,7 @@ SHARED = {
     "images": paths.IMAGES,
     "train": paths.TRAIN,
     "save": paths.MODEL,
+    "qat": paths.QAT_RECORD,
     "to_onnx": paths.ONNX_RECORD,
     "benchmark": paths.BENCHMARK,
     "report": paths.SUMMARY,
