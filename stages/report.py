@@ -36,6 +36,7 @@ def row(name: str, timing: Record | None) -> Record:
         **_share(evaluated, "top5"),
         "agreement": None,
         "change": None,
+        "change_from_int8": None,
         **dict.fromkeys(FIGURES),
         "at_chance": None,
         "latency": {size: batch["latency"] for size, batch in batches.items()} or None,
@@ -94,12 +95,26 @@ def add_changes(rows: list[Record], found: dict[str, list[Prediction]]) -> None:
         own = found.get(r["variant"])
         if baseline and r["variant"] == variants.BASELINE:
             r["agreement"] = 1.0
-        elif own and baseline and [p.file for p in own] == [p.file for p in baseline]:
-            change = Change.between(baseline, own)
+        elif change := _compared(baseline, own):
             r["agreement"], r["change"] = (change.images - change.changed) / change.images, asdict(change)
     changed = [r["change"] for r in rows if r["change"]]
     for change, p_value in zip(changed, holm([change["mcnemar_p"] for change in changed]), strict=True):
         change["mcnemar_p_holm"] = p_value
+
+
+def add_changes_from_int8(rows: list[Record], found: dict[str, list[Prediction]]) -> None:
+    """What each variant with quantisation-aware training answers otherwise than the same INT8 without it."""
+    for r in rows:
+        if r["qat"]:
+            change = _compared(found.get(variants.post_training(r["variant"])), found.get(r["variant"]))
+            r["change_from_int8"] = change and asdict(change)
+
+
+def _compared(before: list[Prediction] | None, after: list[Prediction] | None) -> Change | None:
+    """What changed; None where either was not evaluated, or they were on other images."""
+    if not before or not after or [p.file for p in before] != [p.file for p in after]:
+        return None
+    return Change.between(before, after)
 
 
 def add_class_figures(rows: list[Record], found: dict[str, list[Prediction]]) -> None:
@@ -118,6 +133,7 @@ def summarise(names: tuple[str, ...]) -> Record:
     rows = [row(name, timings.get(name)) for name in names]
     found = answers(rows)
     add_changes(rows, found)
+    add_changes_from_int8(rows, found)
     add_class_figures(rows, found)
     return {
         "model": files.read_json(paths.MODEL),

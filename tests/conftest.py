@@ -16,7 +16,7 @@ import yaml
 from PIL import Image
 
 from stages import evaluate
-from stages.common import files, paths, predictions, sources
+from stages.common import files, paths, predictions, sources, training
 from stages.common.labels import Labels
 from tests.helpers import Named
 
@@ -249,7 +249,7 @@ class Results:
         files.write_json(paths.BENCHMARK, {"blocks": 10, "repeats": 1, "variants": self.timings})
 
     def converted(self, name: str, status: str = "ok", reason: str | None = None, **more: Any) -> None:
-        runtime, precision = name.split("-")
+        runtime, precision, *_ = name.split("-")
         done = {"convert_s": 1.5, "details": {"kind": "test"}, "size_bytes": 2_000_000, "files": {"model": 2_000_000}}
         none = {"convert_s": None, "details": {}, "size_bytes": None, "files": {}}
         record = {"variant": name, "runtime": runtime, "precision": precision, "status": status, "reason": reason}
@@ -273,6 +273,18 @@ class Results:
         self.converted(name)
         self.evaluated(name, classes, labels)
         self.timed(name, p50)
+
+    def learned(self, **more: Any) -> None:
+        """What quantisation-aware training leaves after two epochs, of which the first was the better one."""
+        record = {
+            "status": "ok", "reason": None, "seed": 3, "best_epoch": 1, "best_val_loss": 0.25,
+            "best_val_accuracy": 0.9375, "first_val_accuracy": 0.875, "train_s": 41.6, "train_images": 1200,
+            "validation_images": 96, "layers_not_simulated": {}, "sources": {"tflite-int8-qat": "d" * 64},
+        }  # fmt: skip
+        files.write_json(paths.QAT_RECORD, record | more)
+        first = {"seed": 3, "epoch": 0, "val_loss": 0.5, "val_accuracy": 0.875}
+        lessons = [first | {"epoch": i, "val_loss": loss, "loss": 1.0} for i, loss in ((1, 0.25), (2, 0.375))]
+        training.write_curves([first, *lessons], paths.QAT_CURVE)
 
     def stopped(self, name: str, status: str, reason: str) -> None:
         """A conversion that was skipped or failed, and the evaluation that followed it."""

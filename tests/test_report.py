@@ -174,6 +174,43 @@ def test_other_images_are_not_compared(results: Any) -> None:
     assert rows("savedmodel-fp32", "tflite-int8")[1]["change"] is None
 
 
+def test_training_is_compared_with_the_same_int8_without_it(results: Any) -> None:
+    results.learned()
+    results.ok("savedmodel-fp32", [0, 0, 0, 0], 4.0)
+    results.ok("tflite-int8", [0, 1, 1, 2], 2.0)
+    results.ok("onnxruntime-int8", [0, 0, 0, 0], 2.0)
+    results.ok("tflite-int8-qat", [1, 0, 0, 2], 2.0)
+    *others, trained = rows("savedmodel-fp32", "tflite-int8", "onnxruntime-int8", "tflite-int8-qat")
+    assert (trained["runtime"], trained["precision"], trained["qat"]) == ("tflite", "int8", True)
+    won = trained["change_from_int8"]
+    assert (won["images"], won["changed"], won["lost"], won["gained"], won["drop"]) == (4, 3, 1, 2, -0.25)
+    assert trained["change"]["drop"] == 0.5
+    assert [(row["qat"], row["change_from_int8"]) for row in others] == [(False, None)] * 3
+
+
+@pytest.mark.parametrize("before", [None, "stopped", "other images"])
+def test_training_without_its_int8_on_the_same_images_is_not_compared(results: Any, before: str | None) -> None:
+    results.learned()
+    results.ok("savedmodel-fp32", [0, 0, 0, 1], 4.0)
+    results.ok("tflite-int8-qat", [0, 0, 0, 0], 2.0)
+    if before == "stopped":
+        results.stopped("tflite-int8", "failed", "no memory")
+    if before == "other images":
+        results.ok("tflite-int8", [0, 0, 0], 2.0)
+    names = ("savedmodel-fp32", "tflite-int8", "tflite-int8-qat")
+    trained = rows(*(name for name in names if before or name != "tflite-int8"))[-1]
+    assert trained["change_from_int8"] is None
+    assert trained["change"]["drop"] == -0.25
+
+
+def test_a_summary_has_the_training_that_a_variant_asks_for(results: Any) -> None:
+    results.learned()
+    results.ok("tflite-int8", [0, 0, 0, 0], 2.0)
+    results.ok("tflite-int8-qat", [0, 0, 0, 0], 2.0)
+    assert report.summarise(("tflite-int8",))["qat"] is None
+    assert report.summarise(("tflite-int8", "tflite-int8-qat"))["qat"] == files.read_json(paths.QAT_RECORD)
+
+
 def test_a_summary_names_its_model_machine_and_images(results: Any) -> None:
     results.ok("savedmodel-fp32", [0, 0, 0, 0], 4.0)
     found = report.summarise(("savedmodel-fp32",))

@@ -2,9 +2,10 @@
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 
@@ -69,6 +70,13 @@ class Change:
 def _most_changed(images: Counter[int], lost: Counter[int], gained: Counter[int]) -> tuple[ClassChange, ...]:
     found = [ClassChange(label, images[label], lost[label], gained[label]) for label in lost | gained]
     return tuple(sorted(found, key=lambda c: (-c.lost - c.gained, -c.lost, c.label))[:CLASSES_SHOWN])
+
+
+def points_won(change: Mapping[str, Any]) -> tuple[float, tuple[float, float]]:
+    """Top-1 won in points, with its interval: the other way round than the drop of a `Change` in a record."""
+    low, high = change["drop_ci95"]
+    # Not the negative, which would make 0 a negative one.
+    return 0 - 100 * change["drop"], (0 - 100 * high, 0 - 100 * low)
 
 
 def mcnemar(lost: int, gained: int) -> float:

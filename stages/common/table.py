@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 from stages.common import variants
 from stages.common.latency import STEADY_CV
+from stages.common.paired import points_won
 
 Record = dict[str, Any]
 
@@ -235,9 +236,21 @@ def _notes(rows: list[Record]) -> list[str]:
     return [""] * bool(reasons) + [f"- {', '.join(names)} {reason}" for reason, names in reasons.items()]
 
 
+def _won_back(r: Record) -> str:
+    """Top-1 that quantisation-aware training won back, if it is known to differ; as what follows the variant's name."""
+    points, (low, high) = points_won(r["change_from_int8"])
+    before = variants.post_training(r["variant"])
+    if low <= 0 <= high:
+        return f"cannot be told from {before} in top-1: the difference is {points:+.2f} points [{low:.2f}, {high:.2f}]"
+    if points < 0:
+        return f"lost {-points:.2f} points [{-high:.2f}, {-low:.2f}] of top-1 against {before}"
+    return f"won back {points:.2f} points [{low:.2f}, {high:.2f}] of top-1 against {before}"
+
+
 def _reasons(r: Record) -> list[str]:
     gpu = r["details"]["gpu"] or {}
     found = [f"{r['status']}: {r['reason']}"] if r["reason"] else []
+    found += [_won_back(r)] if r["change_from_int8"] else []
     found += [guessing(r["at_chance"])] if r["at_chance"] else []
     if r["status"] == "ok" and "form" in r["details"]:
         found += [f"has {r['details']['because']}", *_kept_in_fp32(r)]

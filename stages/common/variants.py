@@ -26,5 +26,10 @@ def parse(name: str) -> Variant:
     """Split `tflite-int8`; ValueError lists the valid names."""
     if name not in VALID:
         raise ValueError(f"unknown variant {name!r}; valid variants are {', '.join(VALID)}")
-    runtime, precision = name.removesuffix(QAT).split("-")
+    runtime, precision = post_training(name).split("-")
     return Variant(runtime, precision, name.endswith(QAT))
+
+
+def post_training(name: str) -> str:
+    """The same INT8 without training for it: `tflite-int8` of `tflite-int8-qat`."""
+    return name.removesuffix(QAT)

@@ -5,7 +5,16 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
 
-from stages.common.paired import Change, ClassChange, bootstrap_ci95, holm, images_needed, mcnemar, score_ci95
+from stages.common.paired import (
+    Change,
+    ClassChange,
+    bootstrap_ci95,
+    holm,
+    images_needed,
+    mcnemar,
+    points_won,
+    score_ci95,
+)
 from stages.common.predictions import Prediction
 
 
@@ -43,6 +52,12 @@ def test_different_numbers_of_images_are_no_pairs() -> None:
 )
 def test_mcnemar_is_exact(lost: int, gained: int, p_value: float) -> None:
     assert mcnemar(lost, gained) == pytest.approx(p_value)
+
+
+def test_points_won_are_the_drop_the_other_way_round() -> None:
+    assert points_won({"drop": -0.125, "drop_ci95": (-0.25, 0.0)}) == (12.5, (0, 25))
+    # In words a negative 0 would have a sign.
+    assert [str(value) for value in points_won({"drop": 0.0, "drop_ci95": (0.0, 0.0)})[1]] == ["0.0", "0.0"]
 
 
 def test_holm_steps_down_and_keeps_the_order() -> None:

@@ -213,3 +213,21 @@ def test_a_baseline_at_chance_is_told_with_the_usual_causes(mixed: tuple[str, ..
         "frequent label gets 50.0 %; the usual causes are preprocessing (scale, mean, channel order), labels in "
         "another order and random weights\n"
     ) in table.markdown(summary)
+
+
+@pytest.mark.parametrize(
+    ("right", "told"),
+    # Where all flips go one way, Tango's interval is Wilson's of their share: 20 of 40 are 35.2 to 64.8 %.
+    [
+        (40, "won back 50.00 points [35.20, 64.80] of top-1 against tflite-int8"),
+        (22, "cannot be told from tflite-int8 in top-1: the difference is +5.00 points [-4.20, 16.50]"),
+        (20, "cannot be told from tflite-int8 in top-1: the difference is +0.00 points [-8.76, 8.76]"),
+        (0, "lost 50.00 points [35.20, 64.80] of top-1 against tflite-int8"),
+    ],
+)
+def test_what_training_won_back_is_told_where_it_is_known(results: Any, right: int, told: str) -> None:
+    results.learned()
+    results.ok("tflite-int8", [0] * 20 + [1] * 20, 2.0)
+    results.ok("tflite-int8-qat", [0] * right + [1] * (40 - right), 2.0)
+    text = table.markdown(report.summarise(("tflite-int8", "tflite-int8-qat")))
+    assert [line for line in text.splitlines() if line.startswith("- ")] == [f"- tflite-int8-qat {told}"]
