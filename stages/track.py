@@ -10,8 +10,10 @@ from typing import Any, NamedTuple
 
 from stages.common import errors, files, metrics, params, paths, per_class, system
 from stages.common.errors import PipelineError
+from stages.common.paired import points_won
 from stages.common.params import Params
 from stages.common.store import cause, connect, digest, holds, one_at_a_time, recorded, tracking_uri
+from stages.common.training import read_curve
 
 Record = dict[str, Any]
 
@@ -39,6 +41,17 @@ class Point(NamedTuple):
     value: float
     step: int
     time_ms: int | None = None
+
+
+class Training(NamedTuple):
+    """One training: the stage that did it, what it tells of it, the params it had, and the files it wrote."""
+
+    stage: str
+    run: Record
+    values: dict[str, Any]
+    record: Path
+    curve: Path
+    tags: dict[str, str]
 
 
 def run_key(setting: Params, summary: Record) -> str:
@@ -134,6 +147,8 @@ def child_metrics(row: Record) -> list[Point]:
     own |= {f"engine_build_s.batch{name}": value for name, value in row["details"].get("engine_build_s", {}).items()}
     own |= {f"ops_outside.{name}": count for name, count in row["details"].get("ops_outside", {}).items()}
     own |= {"engine_files": len(row["details"]["engines"])} if "engines" in row["details"] else {}
+    if row["change_from_int8"]:
+        own |= dict(zip(("won_back_points", "won_back_points_ci95"), points_won(row["change_from_int8"]), strict=True))
     if row["details"]["gpu"]:
         own["gpu_process_memory_bytes"] = row["details"]["gpu"]["process_memory_bytes"]
     points = [Point(name, value, 0) for name, value in metrics.plain(own).items()]
@@ -174,8 +189,8 @@ def log_pipeline(store: Store, setting: Params, summary: Record, chosen: Record,
     if found and finished(found[0]):
         return parent
     datasets = {name: summary[name] for name in ("evaluation", "calibration")}
-    if trained := summary["model"]["training"]:
-        log_training(store, setting, trained, parent, tags)
+    for training in trainings(setting, summary):
+        log_training(store, training, parent, tags)
     for row in summary["rows"]:
         log_variant(store, setting, row, parent, tags | choice(chosen, row["variant"]), datasets)
     digests = {f"{name}.digest": found["digest"] for name, found in datasets.items()}
@@ -198,26 +213,35 @@ def logged(store: Store, tags: dict[str, str]) -> bool:
     return False
 
 
-def log_training(store: Store, setting: Params, trained: Record, parent: str, tags: dict[str, str]) -> None:
-    """Log a child run for each seed that was trained, with its curves: the step is the epoch."""
-    curves = list(files.read_csv(paths.CURVES, "seed", "epoch"))
-    for run in trained["runs"]:
-        seed = str(run["seed"])
-        own = {"mlflow.parentRunId": parent, "level": "training", "seed": seed}
-        if logged(store, own):
-            continue
-        run_id = store.create(f"train-seed{seed}", tags | own | {"kept": str(run["seed"] == trained["seed"]).lower()})
-        epochs = [row for _, row in curves if row["seed"] == seed]
-        points = [Point(name, value, 0) for name, value in metrics.plain(run).items() if name != "seed"]
-        points += [
-            Point(name, float(value), int(row["epoch"]))
-            for row in epochs
-            for name, value in row.items()
-            if name not in ("seed", "epoch")
-        ]
-        values = flat(asdict(setting.train), "train")
-        store.log(run_id, values, points, [paths.TRAIN, paths.CURVES])
-        store.finish(run_id)
+def trainings(setting: Params, summary: Record) -> list[Training]:
+    """Each seed that `train` trained with, and what `qat` made of the model."""
+    trained, qat, found = summary["model"]["training"], summary["qat"], []
+    values = flat(asdict(setting.train), "train")
+    for run in trained["runs"] if trained else []:
+        kept = {"kept": str(run["seed"] == trained["seed"]).lower()}
+        found.append(Training("train", run, values, paths.TRAIN, paths.CURVES, kept))
+    if qat and qat["status"] == "ok":
+        values = values | flat(asdict(setting.qat), "qat")
+        found.append(Training("qat", qat, values, paths.QAT_RECORD, paths.QAT_CURVE, {}))
+    return found
+
+
+def log_training(store: Store, training: Training, parent: str, tags: dict[str, str]) -> None:
+    """Log a child run for one training, with its curve: the step is the epoch."""
+    stage, run = training.stage, training.run
+    own = {"mlflow.parentRunId": parent, "level": "training", "stage": stage, "seed": str(run["seed"])}
+    if logged(store, own):
+        return
+    run_id = store.create(f"{stage}-seed{run['seed']}", tags | own | training.tags)
+    points = [Point(name, value, 0) for name, value in metrics.plain(run).items() if name != "seed"]
+    points += [
+        Point(name, value, int(row["epoch"]))
+        for row in read_curve(training.curve, run["seed"])
+        for name, value in row.items()
+        if name not in ("seed", "epoch")
+    ]
+    store.log(run_id, training.values, points, [training.record, training.curve])
+    store.finish(run_id)
 
 
 def choice(chosen: Record, variant: str) -> dict[str, str]:
@@ -243,7 +267,7 @@ def log_variant(
     own |= {key: row["details"][key] for key in TENSORRT if key in row["details"]}
     run_id = store.create(name, tags | own)
     store.log_datasets(run_id, datasets)
-    values = {"variant": name, "runtime": row["runtime"], "precision": row["precision"]}
+    values = {key: row[key] for key in ("variant", "runtime", "precision")} | {"qat": str(row["qat"]).lower()}
     store.log(
         run_id,
         flat(asdict(setting)) | values,

@@ -144,6 +144,57 @@ def test_training_is_a_run_for_each_seed_with_its_curves(
     assert logged.artifacts(kept) == {"train.json", "training.csv"}
 
 
+@pytest.fixture
+def quantised(trained: dict[str, Any], results: Any, edit: Callable[..., None]) -> None:
+    """What `qat` leaves with a seed that `train` has too, and its variant."""
+    edit(("variants", [*NAMES, "tflite-int8-qat"]), ("train.source", "digits"))
+    results.ok("tflite-int8-qat", [0, 0, 0, 1], 2.0)
+    results.learned()
+    summarise()
+
+
+def test_quantisation_aware_training_is_a_run_with_its_curve(quantised: None, main: Main, main_checkout: Path) -> None:
+    main()
+    main()  # adds nothing
+    logged = Logged(main_checkout)
+    runs = {run.info.run_name: run for run in logged.runs if run.data.tags["level"] == "training"}
+    assert sorted(runs) == ["qat-seed3", "train-seed0", "train-seed3"]
+    run = runs["qat-seed3"]
+    assert run.data.tags["mlflow.parentRunId"] == logged.parents[0].info.run_id
+    assert logged.steps(run, "val_loss") == {0: 0.5, 1: 0.25, 2: 0.375}
+    assert logged.steps(run, "loss") == {1: 1.0, 2: 1.0}
+    assert (run.data.metrics["first_val_accuracy"], run.data.metrics["best_val_accuracy"]) == (0.875, 0.9375)
+    assert (run.data.params["qat.epochs"], run.data.params["train.batch_size"]) == ("5", "64")
+    assert "qat.epochs" not in runs["train-seed3"].data.params
+    assert logged.artifacts(run) == {"qat.json", "qat.csv"}
+
+
+@pytest.mark.parametrize("status", ["failed", "skipped"])
+def test_quantisation_aware_training_that_did_not_happen_is_no_run(
+    quantised: None, results: Any, main: Main, main_checkout: Path, status: str
+) -> None:
+    results.stopped("tflite-int8-qat", status, "no Keras model")
+    files.write_json(paths.QAT_RECORD, {"status": status, "reason": "no Keras model", "sources": {}})
+    summarise()
+    main()
+    logged = Logged(main_checkout)
+    names = {run.info.run_name for run in logged.runs if run.data.tags["level"] == "training"}
+    assert names == {"train-seed0", "train-seed3"}
+    assert logged.children(logged.parents[0])["tflite-int8-qat"].data.tags["status"] == status
+
+
+def test_what_a_variant_won_back_is_a_metric(quantised: None, main: Main, main_checkout: Path) -> None:
+    main()
+    store = Logged(main_checkout)
+    children = store.children(store.parents[0])
+    won = children["tflite-int8-qat"]
+    assert (won.data.params["precision"], won.data.params["qat"]) == ("int8", "true")
+    assert won.data.metrics["won_back_points"] == 25
+    low, high = (won.data.metrics[f"won_back_points_ci95_{end}"] for end in ("low", "high"))
+    assert low < 0 < 25 < high
+    assert "won_back_points" not in children["tflite-int8"].data.metrics
+
+
 def test_training_that_was_half_logged_is_logged_anew(
     trained: dict[str, Any], main: Main, main_checkout: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -220,6 +271,7 @@ def test_every_variant_is_a_child_with_its_status(main: Main, main_checkout: Pat
         assert run.info.status == "FINISHED"
         assert (run.info.run_name, run.data.tags["cached"]) == (name, "false")
         assert (run.data.params["runtime"], run.data.params["precision"]) == tuple(name.split("-"))
+        assert run.data.params["qat"] == "false"
         assert store.artifacts(run) == {"convert.json", "evaluate.json", "predictions.csv"}
     skipped = children["tftrt-fp32"]
     assert (skipped.data.tags["status"], skipped.data.tags["reason"]) == ("skipped", "no NVIDIA GPU")

@@ -181,6 +181,12 @@ def write_curves(rows: list[dict[str, Any]], target: Path) -> None:
     files.write_csv(target, COLUMNS, [[row.get(name, "") for name in COLUMNS] for row in rows])
 
 
+def read_curve(path: Path, seed: int) -> list[dict[str, float]]:
+    """The epochs of one training of those that `write_curves` wrote, without what an epoch does not have."""
+    rows = files.parse_csv(path, lambda row: {name: float(row[name]) for name in COLUMNS if row[name]}, "epochs")
+    return [row for row in rows if row["seed"] == seed]
+
+
 def weights_by_class(photos: Sequence[Photo], classes: int) -> dict[int, float]:
     """How much an image of each class counts, so that all classes count alike (scikit-learn's `balanced`)."""
     from sklearn.utils.class_weight import compute_class_weight
