@@ -1,13 +1,25 @@
 """Write report.html: the decision, what it rests on and what changed, in one file that needs nothing else."""
 
 import csv
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from stages.common import errors, files, gallery, heatmap, labels, paths, per_class, svg, table, variants
+from stages.common import (
+    errors,
+    files,
+    gallery,
+    heatmap,
+    labels,
+    paths,
+    per_class,
+    svg,
+    table,
+    training_section,
+    variants,
+)
+from stages.common.figures import NBSP, Figure, interval, number, p_value, top1
 from stages.common.labels import Labels
 from stages.common.latency import STEADY_CV, calls_needed
 from stages.common.per_class import ClassReport, ClassScore
@@ -16,9 +28,6 @@ from stages.common.revision import git
 Record = dict[str, Any]
 
 TEMPLATE = Path(svg.__file__).with_name("page.html.j2")
-
-# Keeps a number and its unit on one line.
-NBSP = "\N{NO-BREAK SPACE}"
 
 HEADLINES = {
     "cannot tell": "These measurements cannot tell which variant to ship",
@@ -44,29 +53,12 @@ AVERAGES = {
 MARKS = {"lost": ("bad", "✕", "lost"), "gained": ("good", "✓", "gained"), "other": ("unsure", "≠", "wrong still")}
 
 
-class Figure(NamedTuple):
-    """A number of the table, with its interval on a line of its own."""
-
-    text: str
-    interval: str = ""
-
-
-def number(value: float | None, digits: int, scale: float = 1) -> str:
-    """A figure with thousands set apart and a real minus sign; empty for None."""
-    return "" if value is None else f"{value * scale:,.{digits}f}".replace("-", "\N{MINUS SIGN}")
-
-
-def interval(ends: Sequence[float | None] | None, digits: int, scale: float = 1) -> str:
-    """Both ends in brackets; a question mark for one that too few calls leave open."""
-    return "" if not ends else "[" + f",{NBSP}".join(number(end, digits, scale) or "?" for end in ends) + "]"
-
-
 def cells(row: Record, baseline: Record | None, size: str) -> list[Figure]:
     """The numbers of a variant, in the order of `columns`."""
     batch, change = table.batch(row, size), row["change"] or {}
     speed_up = table.speed_up(row, baseline, size)
     return [
-        Figure(number(row["top1"], 1, 100), interval(row["top1_ci95"], 1, 100)),
+        top1(row),
         Figure(number(change.get("drop"), 2, 100), interval(change.get("drop_ci95"), 2, 100)),
         Figure(number(batch.get("p50_ms"), 2), interval(batch.get("p50_ci95_ms"), 2) if batch else ""),
         Figure(number(batch.get("p90_ms"), 2)),
@@ -177,9 +169,9 @@ def budget(selection: Record) -> list[str]:
 
 def cards(row: Record, baseline: Record | None, size: str) -> list[Record]:
     """The figures that matter of one variant, each beside the baseline's."""
-    top1, drop, p50, _, _, speed_up, *_ = cells(row, baseline, size)
+    accuracy, drop, p50, _, _, speed_up, *_ = cells(row, baseline, size)
     found = [
-        {"name": "Top-1 accuracy", "unit": "%", **top1._asdict(), "beside": ""},
+        {"name": "Top-1 accuracy", "unit": "%", **accuracy._asdict(), "beside": ""},
         {"name": f"p50 latency, batch {size}", "unit": "ms", **p50._asdict(), "beside": ""},
     ]
     if drop.text:
@@ -222,7 +214,7 @@ def classes(summary: Record, known: Labels) -> list[Record]:
 
 def _told(change: Record) -> str:
     """Flips in numbers, and how likely chance alone is to part them so unevenly."""
-    raw, adjusted = ("< 0.001" if p < 0.001 else f"{p:.2g}" for p in (change["mcnemar_p"], change["mcnemar_p_holm"]))
+    raw, adjusted = p_value(change["mcnemar_p"]), p_value(change["mcnemar_p_holm"])
     flips = f"{change['lost']} lost, {change['gained']} gained of {change['images']:,} images"
     return f"{flips}; McNemar's p {raw}, after Holm {adjusted}"
 
@@ -367,6 +359,7 @@ def content(
     calls: dict[str, svg.Floats],
     known: Labels,
     reports: dict[str, ClassReport],
+    curves: dict[str, training_section.Curve],
 ) -> Record:
     """All that the template shows but the parameters."""
     size = str(selection["batch_size"])
@@ -397,6 +390,7 @@ def content(
             "size": svg.size_by_part(rows),
             "reliability": svg.reliability(reports),
         },
+        "training": training_section.content(summary, curves, size),
         "size": size,
         "classes": classes(summary, known),
         **class_section(summary, reports, known),
@@ -436,7 +430,7 @@ def main() -> None:
     calls = read_calls(paths.SAMPLES, str(selection["batch_size"]))
     evaluated = [row["variant"] for row in summary["rows"] if row["macro_f1"] is not None]
     reports = {name: ClassReport.read(name) for name in evaluated}
-    shown = content(summary, selection, calls, labels.read(), reports)
+    shown = content(summary, selection, calls, labels.read(), reports, training_section.curves(summary))
     shown["params"] = paths.PARAMS.read_text(encoding="utf-8")
     shown |= code_version()
     files.write_text(paths.PAGE, render(shown))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from stages import page, report
-from stages.common import files, gallery, labels, paths, predictions, variants
+from stages.common import files, gallery, labels, paths, predictions, training, variants
 from stages.common.labels import Labels
 
 NAMES = ("tench", "cats & <dogs>", "crane", "hen", "ox", "owl", "ram", "cod", "elk", "bee")
@@ -409,18 +409,95 @@ def test_20000_classes_make_a_page_no_larger_than_twelve_do(ready: Any) -> None:
     assert paths.PAGE.stat().st_size < 500_000
 
 
-def test_numbers_and_intervals() -> None:
-    assert page.number(-1234.567, 1) == "\N{MINUS SIGN}1,234.6"
-    assert page.number(None, 1) == ""
-    assert page.interval([0.1, None], 1, 100) == "[10.0,\N{NO-BREAK SPACE}?]"
-    assert page.interval(None, 1) == ""
-
-
 def test_only_calls_of_that_batch_size_and_term_are_read(tmp_path: Path) -> None:
     lines = "variant,batch_size,term,repeat,block,ms\na,1,latency,0,0,2.5\na,1,latency_host,0,0,9\na,8,latency,0,0,9\n"
     files.write_text(tmp_path / "samples.csv", lines)
     found = page.read_calls(tmp_path / "samples.csv", "1")
     assert {name: calls.tolist() for name, calls in found.items()} == {"a": [2.5]}
+
+
+# Training.
+
+
+@pytest.fixture
+def taught(several: Reader, ready: Any) -> Reader:
+    """The page of a model that was trained with two seeds, and again for an INT8 that wins back two images of ten."""
+    ready.ok("tflite-int8-qat", [0, 0, 0, 1, 1, 1, 2, 2, 2, 9], 2.5, TRUTH)
+    ready.learned()
+    runs = [{"seed": seed, "best_epoch": 2, "best_val_loss": 0.5 + seed} for seed in (0, 1)]
+    files.write_json(paths.MODEL, files.read_json(paths.MODEL) | {"training": {"seed": 0, "runs": runs}})
+    epochs = [{"seed": seed, "epoch": i, "loss": 1.5, "val_loss": seed + 1 / i} for seed in (0, 1) for i in (1, 2)]
+    training.write_curves(epochs, paths.CURVES)
+    return write(("savedmodel-fp32", "tflite-fp16", "tflite-int8", "tflite-int8-qat"))
+
+
+def section(shown: Reader) -> str:
+    """The text of the section on training."""
+    (text,) = shown.texts("section", id="training")
+    return text
+
+
+def test_fp32_and_int8_without_and_with_training_stand_side_by_side(taught: Reader) -> None:
+    (found,) = (text for text in taught.texts("tr") if text.startswith("tfliteFP32: "))
+    assert found == (
+        "tfliteFP32: savedmodel-fp3280.0[49.0, 94.3]70.0[39.7, 89.2]90.0[59.6, 98.2]"
+        "+20.00[\N{MINUS SIGN}13.30, 50.98]0.52.00 / 2.502.0 / 2.0"
+    )
+
+
+def test_a_runtimes_own_fp32_stands_beside_its_int8(taught: Reader, ready: Any) -> None:
+    ready.ok("tflite-fp32", [0, 0, 0, 1, 1, 1, 2, 2, 2, 2], 3.0, TRUTH)
+    text = section(write(("savedmodel-fp32", "tflite-fp32", "tflite-int8", "tflite-int8-qat")))
+    assert "tfliteFP32: tflite-fp32100.0[" in text
+
+
+def test_an_int8_that_was_not_evaluated_leaves_its_cells_empty(taught: Reader) -> None:
+    text = section(write(("tflite-int8-qat",), **NOBODY))
+    nothing = "\N{EN DASH}none"
+    assert f"tflite{nothing}{nothing}90.0[59.6, 98.2]{nothing}{nothing}\N{EN DASH} / 2.50\N{EN DASH} / 2.0" in text
+
+
+def test_how_the_training_went_is_told(taught: Reader, ready: Any) -> None:
+    told = (
+        "QAT was best after epoch 1 of 2: with INT8 simulated, 93.8 % of the 96 validation images were right, and "
+        "87.5 % before it learned (epoch 0). It took 42 s on 1,200 images."
+    )
+    assert told in taught.texts("li") and "did not simulate" not in section(taught)
+    ready.learned(layers_not_simulated={"Lambda": 2, "Softmax": 1})
+    again = write(("savedmodel-fp32", "tflite-int8-qat"))
+    assert "Layers that QAT did not simulate, whose ranges the calibration set gives: 2 Lambda, 1 Softmax." in (
+        again.texts("li")
+    )
+
+
+def test_every_training_has_its_curve(taught: Reader) -> None:
+    assert "Loss by epoch of each training" in taught.texts("title")
+    (told,) = taught.texts("desc", id="training-desc")
+    assert told == (
+        "seed 0: loss on the validation images 1 after epoch 1, lowest 0.5 after epoch 2 of 2; "
+        "seed 1: loss on the validation images 2 after epoch 1, lowest 1.5 after epoch 2 of 2; "
+        "QAT: loss on the validation images 0.5 after epoch 0, lowest 0.25 after epoch 1 of 2."
+    )
+
+
+@pytest.mark.parametrize("status", ["failed", "skipped"])
+def test_training_that_did_not_happen_has_its_reason_and_no_curve(ready: Any, status: str) -> None:
+    ready.ok("savedmodel-fp32", [0, 0, 0, 0], 4.0)
+    ready.stopped("tflite-int8-qat", status, "qat: its loss is not finite")
+    files.write_json(paths.QAT_RECORD, {"status": status, "reason": "qat: its loss is not finite", "sources": {}})
+    shown = write(("savedmodel-fp32", "tflite-int8-qat"))
+    assert f"QAT {status}: its loss is not finite." in shown.texts("li")
+    assert "Loss by epoch" not in section(shown)
+
+
+def test_a_model_that_was_not_trained_has_no_such_section(shown: Reader) -> None:
+    assert not shown.all("section", id="training") and not shown.all("a", href="#training")
+
+
+def test_a_model_that_was_only_trained_has_its_curves_and_no_table(taught: Reader) -> None:
+    shown = write(("savedmodel-fp32", "tflite-int8"))
+    assert shown.all("a", href="#training") and "Loss by epoch" in section(shown)
+    assert "Won back" not in section(shown) and "QAT" not in section(shown)
 
 
 def luminance(colour: str) -> float:
@@ -464,7 +541,7 @@ onload = () => {{
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1280])
 def test_a_browser_shows_the_page_at_phone_and_desktop_width(
-    several: Reader, server: Any, tmp_path: Path, width: int, scheme: str
+    taught: Reader, server: Any, tmp_path: Path, width: int, scheme: str
 ) -> None:
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     if chromium is None:
@@ -485,6 +562,6 @@ def test_a_browser_shows_the_page_at_phone_and_desktop_width(
     told = re.search(r"<title>(.+?)</title>", done.stdout)
     assert told, done.stdout[-500:]
     dark = str(scheme == "dark").lower()
-    assert told[1] == f'{{"scrolls":false,"wide":[],"dark":{dark},"charts":9,"blind":0}}'
+    assert told[1] == f'{{"scrolls":false,"wide":[],"dark":{dark},"charts":12,"blind":0}}'
     assert "CONSOLE" not in done.stderr, done.stderr
     assert shot.stat().st_size > 20_000

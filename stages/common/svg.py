@@ -249,6 +249,37 @@ def _bins_told(report: ClassReport) -> str:
     )
 
 
+def training(curves: Mapping[str, Sequence[Mapping[str, float]]]) -> str | None:
+    """Loss by epoch, a colour for each training; None where none was.
+
+    Solid on the validation images, with the best epoch marked; dashed on the training images, which epoch 0 has no
+    loss on.
+    """
+    if not curves:
+        return None
+    best = {name: min(epochs, key=lambda row: row["val_loss"]) for name, epochs in curves.items()}
+
+    def plot(axes: Any) -> None:
+        for place, (name, epochs) in enumerate(curves.items()):
+            numbers, style = [row["epoch"] for row in epochs], _nth_look(place)
+            losses = [row.get("loss", np.nan) for row in epochs]
+            axes.plot(numbers, losses, color=style["color"], linestyle="--", linewidth=1)
+            axes.plot(
+                numbers, [row["val_loss"] for row in epochs], label=name, markevery=[epochs.index(best[name])], **style
+            )
+        axes.set(xlabel="epoch", ylabel="loss (log scale)")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        _log(axes, "y")
+        _legend(axes)
+
+    told = [
+        f"{name}: loss on the validation images {epochs[0]['val_loss']:.3g} after epoch {epochs[0]['epoch']:.0f}, "
+        f"lowest {best[name]['val_loss']:.3g} after epoch {best[name]['epoch']:.0f} of {epochs[-1]['epoch']:.0f}"
+        for name, epochs in curves.items()
+    ]
+    return _draw("training", "Loss by epoch of each training", told, 270 + _legend_height(curves), plot)
+
+
 def parts(row: Record) -> dict[str, int]:
     """Bytes of a variant by part: a SavedModel's and engines are known, another model is one."""
     details, size = row["details"], int(row["size_bytes"])
@@ -269,7 +300,11 @@ def _measured(rows: Sequence[Record], batch_size: int) -> Iterable[tuple[str, Re
 
 def _look(rows: Sequence[Record], name: str) -> Record:
     """Colour and marker of a variant, the same in every chart."""
-    place = [row["variant"] for row in rows if row["status"] == "ok"].index(name)
+    return _nth_look([row["variant"] for row in rows if row["status"] == "ok"].index(name))
+
+
+def _nth_look(place: int) -> Record:
+    """Told apart with every kind of colour vision."""
     style = {"markeredgecolor": PAPER, "markersize": 9, "markeredgewidth": 0.8}
     return {"color": SERIES[place % len(SERIES)], "marker": MARKERS[place % len(MARKERS)], **style}
 

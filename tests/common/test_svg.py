@@ -21,6 +21,11 @@ CALLS = {name: np.random.default_rng(0).gamma(9, 1, 300) for name in ("savedmode
 BINS = (Bin(0.6, 2 / 3, 3, 0.65, 1 / 3), Bin(14 / 15, 1.0, 1, 0.99, 1.0))
 REPORTS = {name: ClassReport((), {}, BINS) for name in ("savedmodel-fp32", "tflite-int8")}
 
+CURVES = {
+    "seed 0": [{"epoch": i, "loss": 2 / i, "val_loss": loss} for i, loss in ((1, 1.2), (2, 0.31), (3, 0.4))],
+    "QAT": [{"epoch": 0, "val_loss": 0.35}, {"epoch": 1, "loss": 0.5, "val_loss": 0.36}],
+}
+
 DRAWN = {
     "accuracy": lambda: svg.accuracy(ROWS, 1, ["tflite-int8"], {"tflite-int8": "chosen"}),
     "distributions": lambda: svg.distributions(ROWS, CALLS, 1),
@@ -28,6 +33,7 @@ DRAWN = {
     "throughput": lambda: svg.throughput_by_batch(ROWS),
     "size": lambda: svg.size_by_part(ROWS),
     "reliability": lambda: svg.reliability(REPORTS),
+    "training": lambda: svg.training(CURVES),
 }
 
 
@@ -63,7 +69,8 @@ def test_a_chart_has_a_title_and_its_figures_in_words(name: str) -> None:
     label = re.match(r'<svg [^>]*role="img"[^>]* aria-labelledby="([^"]+)"', chart)
     assert label and set(label[1].split()) <= set(Reader(chart).ids)
     told = re.search(r"<desc[^>]*>(.+?)</desc>", chart)
-    assert told and "savedmodel-fp32: " in told[1] and "tflite-int8: " in told[1]
+    names = CURVES if name == "training" else ("savedmodel-fp32", "tflite-int8")
+    assert told and all(f"{one}: " in told[1] for one in names)
 
 
 def test_ids_differ_between_charts_and_every_reference_has_its_target() -> None:
@@ -87,6 +94,10 @@ def test_figures_in_words_have_units_and_open_ends() -> None:
         "1 image with confidence 99.0 %, 100.0 % right"
     ) in (DRAWN["reliability"]() or "")
     assert "tflite-int8: 2.0 MB, of which model 2.0 MB" in (DRAWN["size"]() or "")
+    assert (
+        "seed 0: loss on the validation images 1.2 after epoch 1, lowest 0.31 after epoch 2 of 3; "
+        "QAT: loss on the validation images 0.35 after epoch 0, lowest 0.35 after epoch 0 of 1."
+    ) in (DRAWN["training"]() or "")
 
 
 def test_the_chosen_variant_is_marked_by_a_word() -> None:
@@ -110,7 +121,7 @@ def test_without_figures_there_is_no_chart() -> None:
     for rows in ([], none):
         assert svg.accuracy(rows, 1, [], {}) is None
         assert svg.distributions(rows, {}, 1) is None
-        assert svg.reliability({}) is None
+        assert svg.reliability({}) is svg.training({}) is None
         assert svg.latency_by_batch(rows) is svg.throughput_by_batch(rows) is svg.size_by_part(rows) is None
 
 
@@ -130,6 +141,19 @@ def test_one_variant_one_batch_size_and_equal_calls_can_be_drawn() -> None:
     assert svg.accuracy(one, 1, [], {})
     assert svg.distributions(one, {"savedmodel-fp32": np.array([4.0])}, 1)
     assert svg.distributions(one, {"savedmodel-fp32": np.full(9, 4.0)}, 1)
+
+
+def test_a_curve_has_whole_epochs_a_dashed_line_and_its_mark_at_the_best_one() -> None:
+    chart = DRAWN["training"]() or ""
+    assert "0 1 2 3 epoch" in " ".join(Reader(chart).texts)
+    assert chart.count("stroke-dasharray") == len(CURVES)
+    ticks, marks = (re.findall(rf'<use [^>]*x="([\d.]+)"[^>]*fill: var\(--{of}', chart) for of in ("rule", "series"))
+    assert marks[: len(CURVES)] == [ticks[2], ticks[0]]
+
+
+def test_a_training_of_one_epoch_can_be_drawn() -> None:
+    chart = svg.training({"seed 0": [{"epoch": 1, "loss": 0.7, "val_loss": 0.6}]})
+    assert "lowest 0.6 after epoch 1 of 1" in (chart or "")
 
 
 def test_odd_names_are_text_and_no_mark_up() -> None:
