@@ -58,6 +58,8 @@ PARTS = {
 BAR = 0.55
 TICKS = 3
 PARETO = "Pareto line"
+# Letters of a name in a legend that has three beside each other.
+NAME_OF_THREE = 16
 # Panels of small multiples side by side, and the area of a dot that stands for all images, in square points.
 PANELS = 3
 PANEL = 130
@@ -381,17 +383,22 @@ def _log(axes: Any, which: str) -> None:
     axis.set_minor_locator(NullLocator())
 
 
-def _legend(axes: Any, columns: int = 3) -> None:
+def _legend(axes: Any, columns: int | None = None) -> None:
     """Above the plot, where it hides no point."""
     handles, names = axes.get_legend_handles_labels()
     ours = [place for place, name in enumerate(names) if name != PARETO]
     order = [*ours, *(place for place in range(len(names)) if place not in ours)]
     handles, names = ([found[place] for place in order] for found in (handles, names))
-    axes.figure.legend(handles, names, loc="outside upper left", ncols=columns)
+    axes.figure.legend(handles, names, loc="outside upper left", ncols=columns or _columns(names))
+
+
+def _columns(names: Iterable[str]) -> int:
+    """Of a legend: as many as have room for the longest name."""
+    return 3 if max(map(len, names)) <= NAME_OF_THREE else 2
 
 
 def _legend_height(entries: Mapping[str, Any]) -> int:
-    return 18 * (len(entries) // 3 + 1)
+    return 18 * (len(entries) // _columns(entries) + 1)
 
 
 def _draw(

@@ -156,6 +156,14 @@ def test_a_training_of_one_epoch_can_be_drawn() -> None:
     assert "lowest 0.6 after epoch 1 of 1" in (chart or "")
 
 
+@pytest.mark.parametrize(("longest", "columns"), [("onnxruntime-int8", 3), ("onnxruntime-int8-qat", 2)])
+def test_a_legend_has_as_many_columns_as_have_room(longest: str, columns: int) -> None:
+    names = ["savedmodel-fp32", "tflite-int8", longest]
+    chart = svg.latency_by_batch([row(name) for name in names]) or ""
+    starts = [re.search(rf'<text [^>]*x="([\d.]+)"[^>]*>{name}</text>', chart) for name in names]
+    assert len({start[1] for start in starts if start}) == columns
+
+
 def test_odd_names_are_text_and_no_mark_up() -> None:
     name = 'a<b>&"$x^2$'
     chart = svg.accuracy([row(name)], 1, [name], {name: "chosen"}) or ""
