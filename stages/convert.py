@@ -95,8 +95,7 @@ def outcome(name: str, setting: params.Params, target: Path) -> dict[str, Any]:
     reason = runtimes.runtime(runtime).unavailable(precision, files.read_json(paths.ENVIRONMENT))
     if reason:
         return result | {"status": "skipped", "reason": reason}
-    trained = files.read_json(paths.QAT_RECORD)
-    if qat and trained["status"] != "ok":
+    if qat and (trained := files.read_json(paths.QAT_RECORD))["status"] != "ok":
         return result | {"status": trained["status"], "reason": trained["reason"]}
     try:
         job = job_for(name, setting, target)

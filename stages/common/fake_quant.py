@@ -73,9 +73,9 @@ def simulate(tf: Any, network: Any) -> tuple[Any, dict[str, int]]:
     from tensorflow_model_optimization.quantization.keras import quantize_annotate_layer, quantize_apply
 
     for layer in network.layers:
-        if isinstance(layer, tf.keras.layers.BatchNormalization):
-            # Folded into weights, it should not move while they learn what becomes of them.
-            layer.trainable = False
+        # All learn, also what was frozen, but batch normalisation: folded into weights, it should not move while they
+        # learn what becomes of them.
+        layer.trainable = not isinstance(layer, tf.keras.layers.BatchNormalization)
     left: Counter[str] = Counter()
     scheme, registry = _scheme(tf)
 
@@ -141,9 +141,10 @@ class DepthwiseQuantizer:
 def _is_known(tf: Any, registry: Any, layer: Any) -> bool:
     """Whether the library has a rule for this layer; it fails at one that it has none for."""
     layers = tf.keras.layers
-    if isinstance(layer, layers.BatchNormalization):  # right after what it is folded into, and nowhere else
-        before = tf.nest.flatten(layer.inbound_nodes[-1].inbound_layers)
-        return len(before) == 1 and isinstance(before[0], (layers.Conv2D, layers.DepthwiseConv2D, layers.Dense))
+    if isinstance(layer, layers.BatchNormalization):  # right after what it is folded into, where nothing else is
+        before = [found for node in layer.inbound_nodes for found in tf.nest.flatten(node.inbound_layers)]
+        weighted = (layers.Conv2D, layers.DepthwiseConv2D, layers.Dense)
+        return len(before) == 1 and isinstance(before[0], weighted) and len(before[0].outbound_nodes) == 1
     if not registry.supports(layer):
         return False
     try:

@@ -5,6 +5,7 @@ Their ranges are those of the calibration set, or what the graph's own pairs lea
 
 import io
 import tempfile
+from collections import Counter
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from stages.runtimes.protocol import Job
 CALIBRATORS = {"minmax": "MinMax", "percentile": "Percentile", "entropy": "Entropy"}
 # Layers with weights: TensorRT fuses what is between them into their INT8 kernels, or computes it in FP16.
 WEIGHTED = ["Conv", "MatMul", "Gemm"]
+# Layers that move values, or take the largest of some, and so have one range before and behind them.
+MOVING = ("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "MaxPool")
 # The first operator set with FP16 scales in Q/DQ (ONNX's changelog, QuantizeLinear-19), and its file format.
 FP16_SCALES_OPSET, FP16_SCALES_IR = 19, 9
 
@@ -80,15 +83,16 @@ def _quantise(
 
 
 def lift_ranges(graph: Any) -> dict[str, Any]:
-    """Take the graph's own Q/DQ pairs out; the range that each had, by the tensor that it was for."""
+    """Take the graph's own Q/DQ pairs out; the range that each had, by the tensors that it is for."""
     import onnx
     from onnxruntime.quantization.calibrate import TensorData
 
     constants = {constant.name: onnx.numpy_helper.to_array(constant) for constant in graph.initializer}
     pairs = {node.output[0]: node for node in graph.node if node.op_type == "QuantizeLinear"}
-    found, renamed = {}, {}
+    found, renamed = {}, dict[str, str]()
     for node in [node for node in graph.node if node.input and node.input[0] in pairs]:
         origin, scale, zero = pairs[node.input[0]].input
+        origin = renamed.get(origin, origin)  # of a pair that follows another
         limits = np.iinfo(constants[zero].dtype)
         ends = [(np.float32(end) - constants[zero]) * constants[scale] for end in (limits.min, limits.max)]
         found[origin] = TensorData(lowest=ends[0], highest=ends[1])
@@ -98,6 +102,21 @@ def lift_ranges(graph: Any) -> dict[str, Any]:
         graph.node.remove(node)
     for node in graph.node:
         node.input[:] = [renamed.get(name, name) for name in node.input]
+    ends = [result.name for result in graph.output if result.name in renamed]
+    graph.node.extend(onnx.helper.make_node("Identity", [renamed[name]], [name]) for name in ends)
+    return _spread(graph, found)
+
+
+def _spread(graph: Any, ranges: dict[str, Any]) -> dict[str, Any]:
+    """The same before and behind layers that only move values: there the quantiser writes pairs too."""
+    found, readers = dict(ranges), Counter(name for node in graph.node for name in node.input)
+    moving = [node for node in graph.node if node.op_type in MOVING]
+    for node in reversed(moving):
+        if node.output[0] in found and readers[node.input[0]] == 1:
+            found.setdefault(node.input[0], found[node.output[0]])
+    for node in moving:
+        if node.input[0] in found:
+            found.setdefault(node.output[0], found[node.input[0]])
     return found
 
 
