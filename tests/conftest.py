@@ -16,9 +16,9 @@ import yaml
 from PIL import Image
 
 from stages import evaluate
-from stages.common import files, paths, predictions, sources, training
+from stages.common import files, params, paths, predictions, sources, training, variants
 from stages.common.labels import Labels
-from tests.helpers import Named
+from tests.helpers import COLOURED, COLOURS, Named, Setting, paint
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -46,6 +46,18 @@ def edit(checkout: Path) -> Callable[..., None]:
                 block = block[owner]
             block[last] = value
         paths.PARAMS.write_text(yaml.safe_dump(values), encoding="utf-8")
+
+    return change
+
+
+@pytest.fixture
+def setting(checkout: Path, edit: Callable[..., None]) -> Setting:
+    """Three classes of 20 images in data/train, and params.yaml for a short training on them with further changes."""
+    paint(dict.fromkeys(COLOURS, 20))
+
+    def change(*changes: tuple[str, Any]) -> params.Params:
+        edit(*COLOURED, *changes)
+        return params.load()
 
     return change
 
@@ -249,10 +261,11 @@ class Results:
         files.write_json(paths.BENCHMARK, {"blocks": 10, "repeats": 1, "variants": self.timings})
 
     def converted(self, name: str, status: str = "ok", reason: str | None = None, **more: Any) -> None:
-        runtime, precision, *_ = name.split("-")
+        runtime, precision, qat = variants.parse(name)
         done = {"convert_s": 1.5, "details": {"kind": "test"}, "size_bytes": 2_000_000, "files": {"model": 2_000_000}}
         none = {"convert_s": None, "details": {}, "size_bytes": None, "files": {}}
-        record = {"variant": name, "runtime": runtime, "precision": precision, "status": status, "reason": reason}
+        header = {"variant": name, "runtime": runtime, "precision": precision, "qat": qat}
+        record = header | {"status": status, "reason": reason}
         files.write_json(paths.record(name, "convert.json"), record | (done if status == "ok" else none) | more)
 
     def evaluated(self, name: str, classes: list[int], labels: list[int] | None = None) -> None:

@@ -6,10 +6,11 @@ import pytest
 
 from stages import benchmark
 from stages.benchmark import BLOCKS, Repeat
-from stages.common import files, paths
+from stages.common import files, paths, variants
 from stages.common.errors import PipelineError
 from stages.common.nvml import State
 from stages.common.params import BenchmarkParams
+from stages.runtimes import Manifest
 from stages.runtimes.stopwatch import TERMS
 
 
@@ -323,9 +324,8 @@ def test_each_repeat_has_another_order() -> None:
 
 
 def write_manifest(name: str, status: str) -> None:
-    runtime, precision = name.split("-")
-    manifest = {"variant": name, "runtime": runtime, "precision": precision, "status": status, "reason": None}
-    files.write_json(paths.model(name) / paths.MANIFEST, manifest | {"options": {"xnnpack": True, "tf32": True}})
+    manifest = Manifest(name, *variants.parse(name), status, None, {"xnnpack": True, "tf32": True})
+    files.write_json(paths.model(name) / paths.MANIFEST, manifest._asdict())
 
 
 def test_main_without_any_model_writes_empty_results(

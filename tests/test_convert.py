@@ -49,7 +49,7 @@ def test_the_baseline_is_a_copy_with_a_manifest(prepared: None, run: Run) -> Non
     expected = {"saved_model.pb": 5, "variables/variables.index": 7}
     assert files.sizes(folder).keys() == {*expected, "variant.json"}
     assert Manifest.read("savedmodel-fp32") == Manifest(
-        "savedmodel-fp32", "savedmodel", "fp32", "ok", None, {"tf32": True}
+        "savedmodel-fp32", "savedmodel", "fp32", False, "ok", None, {"tf32": True}
     )
     found = record("savedmodel-fp32")
     assert (found["status"], found["reason"], found["details"]["tf32"]) == ("ok", None, True)

@@ -99,7 +99,7 @@ def test_the_stage_runs_without_importing_tensorflow(checkout: Path) -> None:
     assert done.stdout == "False\n"
     assert files.read_json(paths.ENVIRONMENT)["litert"]
     assert list(files.read_json(paths.SOURCES)) == [
-        "weights", "path", "labels", "split", "train", "evaluation", "calibration"
+        "weights", "path", "labels", "split", "train", "qat", "evaluation", "calibration"
     ]  # fmt: skip
 
 
@@ -109,7 +109,7 @@ def test_what_is_not_local_has_no_fingerprint(checkout: Path, edit: Edit) -> Non
     assert {key for key, digest in found.items() if digest == "not a local file"} == {
         "weights", "evaluation", "calibration"
     }  # fmt: skip
-    assert {found[key] for key in ("path", "labels", "split", "train")} == {None}
+    assert {found[key] for key in ("path", "labels", "split", "train", "qat")} == {None}
 
 
 def test_a_long_signed_address_is_not_taken_for_a_file(checkout: Path, edit: Edit) -> None:

@@ -74,7 +74,7 @@ def seven(checkout: Path, model_record: dict[str, Any], monkeypatch: pytest.Monk
         lines.append(f"{name},{index if index < 5 else 9}")
     (paths.EVALUATION / "labels.csv").write_text("\n".join([*lines, ""]))
     session = Red()
-    manifest = Manifest("tflite-fp32", "tflite", "fp32", "ok", None, {})
+    manifest = Manifest("tflite-fp32", "tflite", "fp32", False, "ok", None, {})
     monkeypatch.setattr(Manifest, "load", lambda self, threads=None: session)
     monkeypatch.setattr(Manifest, "read", classmethod(lambda cls, variant: manifest))
     return session
@@ -114,8 +114,8 @@ def outcome() -> dict[str, Any]:
 
 
 def write_manifest(status: str, reason: str | None) -> None:
-    manifest = {"variant": "tflite-fp32", "runtime": "tflite", "precision": "fp32", "status": status, "reason": reason}
-    files.write_json(paths.model("tflite-fp32") / paths.MANIFEST, manifest | {"options": {}})
+    manifest = Manifest("tflite-fp32", "tflite", "fp32", False, status, reason, {})
+    files.write_json(paths.model("tflite-fp32") / paths.MANIFEST, manifest._asdict())
 
 
 @pytest.mark.parametrize("status", ["skipped", "failed"])

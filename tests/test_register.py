@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from stages import evaluate, register
-from stages.common import errors, files, gpu_support, images, labels, paths, predictions
+from stages.common import errors, files, gpu_support, images, labels, paths, predictions, variants
 from stages.common.errors import PipelineError
 from stages.common.images import Preprocessing
 from stages.common.labels import Labels
@@ -74,11 +74,11 @@ def photographs(folder: Path) -> None:
 
 def converted(name: str, folder: Path, convert: Callable[[Path], Any]) -> None:
     """A variant's folder and record, as `convert` writes them."""
-    engine, precision = name.split("-")
+    engine, precision, qat = variants.parse(name)
     place = folder / paths.model(name)
     place.mkdir(parents=True)
     convert(place)
-    header = {"variant": name, "runtime": engine, "precision": precision, "status": "ok", "reason": None}
+    header = {"variant": name, "runtime": engine, "precision": precision, "qat": qat, "status": "ok", "reason": None}
     record = header | {"model_sha256": files.tree_digest(place)}
     files.write_json(folder / paths.record(name, "convert.json"), record)
     files.write_json(place / paths.MANIFEST, header | {"options": OPTIONS[engine]})
@@ -99,7 +99,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return images.batches(photos, Preprocessing.from_json(preprocessing()), size)
 
     for name in ("savedmodel-fp32", "tflite-fp32", "tflite-int8"):
-        engine, precision = name.split("-")
+        engine, precision, _ = variants.parse(name)
 
         def convert(target: Path, engine: str = engine, precision: str = precision) -> None:
             job = Job(

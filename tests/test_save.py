@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from stages import save
-from stages.common import files, labels, paths
+from stages.common import files, labels, paths, saved_model
 from stages.common.classifiers import Classifier
 from stages.common.errors import PipelineError
 from stages.common.images import Preprocessing
@@ -94,14 +94,14 @@ def test_the_wrong_kind_of_answer_is_told_before_anything_is_written(own: Own) -
 
 def test_a_savedmodel_that_answers_otherwise_is_refused(own: Own, tf: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     own("own.keras", 3, "softmax")
-    write = save.save
+    write = saved_model.save
 
     def spoilt(tf: Any, model: Classifier, folder: Path) -> None:
         write(tf, model, folder)
         for variable in model.tracked:
             variable.assign(variable + 1.0 * np.arange(3))
 
-    monkeypatch.setattr(save, "save", spoilt)
+    monkeypatch.setattr(saved_model, "save", spoilt)
     with pytest.raises(PipelineError, match=r"^the SavedModel of custom answers .* away from the model itself"):
         save.main()
     assert not paths.SAVED_MODEL.exists() and not paths.MODEL.exists()

@@ -4,8 +4,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,56 +12,18 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from PIL import Image
 
 from stages import save, train
-from stages.common import files, images, keras_models, labels, params, paths
+from stages.common import files, images, keras_models, labels, params, paths, saved_model, training
 from stages.common.errors import PipelineError
 from stages.common.images import Preprocessing
 from stages.common.labels import Labels
 from stages.common.params import Params
 from stages.common.photos import Photo
 from stages.common.tf import tensorflow
+from tests.helpers import COLOURED, COLOURS, Setting, paint
 
 REPOSITORY = Path(__file__).parents[1]
-Edit = Callable[..., None]
-COLOURS = {"red": (200, 60, 40), "green": (50, 180, 60), "blue": (40, 60, 190)}
-
-
-def paint(counts: dict[str, int]) -> None:
-    """data/train with images of 16 x 16 in noisy colours, and data/model with the names of the classes."""
-    rng, rows = np.random.default_rng(0), []
-    for label, (name, count) in enumerate(counts.items()):
-        for index in range(count):
-            pixels = np.clip(np.array(COLOURS[name]) + rng.normal(0, 40, (16, 16, 3)), 0, 255).astype(np.uint8)
-            file = f"{name}/{index}.png"
-            (paths.TRAINING / name).mkdir(parents=True, exist_ok=True)
-            Image.fromarray(pixels).save(paths.TRAINING / file)
-            rows.append((file, label, len(rows)))
-    files.write_csv(paths.TRAINING / "labels.csv", ("file", "label", "group"), rows)
-    labels.write(Labels(tuple(counts), ("",) * len(counts)))
-
-
-CHANGES: tuple[tuple[str, Any], ...] = (
-    ("model.name", "custom"), ("model.path", "trained"), ("split.source", "photos"), ("evaluation.source", "split"),
-    ("custom.size", [8, 12]), ("custom.resize", "stretch"), ("train.epochs", 2), ("train.batch_size", 16),
-    ("train.validation", 0.2),
-)  # fmt: skip
-
-
-@pytest.fixture
-def setting(checkout: Path, edit: Edit) -> Callable[..., Params]:
-    """Three classes of 20 images, and params.yaml for two epochs on them with further changes."""
-    paint(dict.fromkeys(COLOURS, 20))
-
-    def change(*changes: tuple[str, Any]) -> Params:
-        edit(*CHANGES, *changes)
-        return params.load()
-
-    return change
-
-
-Setting = Callable[..., Params]
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +52,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]
         ("custom.std", 0.2),
         ("train.seeds", [5, 0]),
     )
-    for key, value in (*CHANGES, *own):
+    for key, value in (*COLOURED, *own):
         block, name = key.split(".")
         values[block][name] = value
     before = Path.cwd()
@@ -131,7 +92,7 @@ def test_the_kept_model_is_the_best_epoch_of_the_best_seed_with_the_recorded_pre
     assert len({run["best_val_loss"] for run in trained["runs"]}) == 2
     assert sorted(files.sizes(paths.TRAINED.parent)) == ["model.keras"]
     network = tf.keras.models.load_model(paths.TRAINED)
-    photos = train.photographs(params.load()).validation
+    photos = training.photographs(params.load()).validation
     answers = network(prepared_batch(photos, trained)).numpy()
     assert cross_entropy(answers, photos) == pytest.approx(best["best_val_loss"], rel=1e-3)
 
@@ -142,7 +103,7 @@ def test_the_model_of_the_seed_with_the_lowest_loss_is_kept_and_no_other(
 ) -> None:
     def call(_: Any, own: Params, seed: int, target: Path) -> dict[str, Any]:
         target.write_text(f"weights of seed {seed}")
-        curve = [dict.fromkeys(train.COLUMNS, 1) | {"seed": seed}]
+        curve = [dict.fromkeys(training.COLUMNS, 1) | {"seed": seed}]
         told = {"train_images": 8, "validation_images": 2, "preprocessing": {}}
         return {"seed": seed, "best_val_loss": losses[own.train.seeds.index(seed)], "curve": curve} | told
 
@@ -172,10 +133,10 @@ def test_the_saved_model_answers_like_the_trained_network(trained: dict[str, Any
     )
     assert prepared["scale"] == pytest.approx([1 / 51] * 3) and prepared["offset"] == pytest.approx([-2, -2.5, -3])
     assert (record["name"], record["input_shape"], record["classes"]) == ("custom", [8, 12, 3], 3)
-    assert record["save_difference"] <= save.TOLERANCE
+    assert record["save_difference"] <= saved_model.TOLERANCE
     network = tf.keras.models.load_model(paths.TRAINED)
     assert record["parameters"] == network.count_params()
-    batch = prepared_batch(train.photographs(params.load()).train[:5], trained)
+    batch = prepared_batch(training.photographs(params.load()).train[:5], trained)
     served = tf.saved_model.load(str(paths.SAVED_MODEL)).signatures["serving_default"]
     found = served(images=tf.constant(batch))["probabilities"].numpy()
     np.testing.assert_allclose(found, network(batch).numpy(), atol=1e-5)
@@ -186,42 +147,7 @@ def test_other_models_leave_an_empty_folder_and_say_why(checkout: Path) -> None:
     train.main()
     assert files.read_json(paths.TRAIN) == {"status": "skipped", "reason": "model.path is not trained"}
     assert list(paths.TRAINED.parent.iterdir()) == []
-    assert paths.CURVES.read_text() == ",".join(train.COLUMNS) + "\n"
-
-
-def test_a_share_of_each_class_is_set_apart_and_is_the_same_for_every_seed(setting: Setting) -> None:
-    sets = train.photographs(setting(("train.seeds", [1, 2])))
-    assert Counter(photo.label for photo in sets.validation) == {0: 4, 1: 4, 2: 4}
-    assert len(sets.train) == 48
-    assert not {photo.name for photo in sets.train} & {photo.name for photo in sets.validation}
-    assert train.photographs(setting(("train.seeds", [3]))) == sets
-    assert train.photographs(setting(("split.seed", 1))) != sets
-
-
-def test_near_duplicates_are_on_one_side(setting: Setting) -> None:
-    rows = [row for _, row in files.read_csv(paths.TRAINING / "labels.csv", "file", "label", "group")]
-    pairs = [(row["file"], row["label"], int(row["group"]) // 2) for row in rows]
-    files.write_csv(paths.TRAINING / "labels.csv", ("file", "label", "group"), pairs)
-    sets = train.photographs(setting())
-    group = {file: number for file, _, number in pairs}
-    assert not {group[photo.name] for photo in sets.train} & {group[photo.name] for photo in sets.validation}
-
-
-@pytest.mark.parametrize("counts", [{"red": 1, "green": 1}, {"red": 1}])
-def test_too_few_images_name_the_key(setting: Setting, counts: dict[str, int]) -> None:
-    paint(counts)
-    with pytest.raises(PipelineError, match=r"^train\.validation: \d images in \d groups .* cannot be divided"):
-        train.photographs(setting())
-
-
-def test_classes_count_alike_with_the_weights_of_scikit_learn() -> None:
-    from sklearn.utils.class_weight import compute_class_weight
-
-    photos = [Photo(Path("a"), "a", label) for label in [0] * 6 + [1] * 3 + [3]]
-    found = train.weights_by_class(photos, 5)
-    assert found == {0: 10 / 18, 1: 10 / 9, 2: 0.0, 3: 10 / 3, 4: 0.0}
-    expected = compute_class_weight("balanced", classes=np.array([0, 1, 3]), y=np.array([0] * 6 + [1] * 3 + [3]))
-    assert [found[0], found[1], found[3]] == expected.tolist()
+    assert paths.CURVES.read_text() == ",".join(training.COLUMNS) + "\n"
 
 
 def test_class_weights_do_not_mind_a_class_without_images(setting: Setting, tmp_path: Path) -> None:
@@ -274,39 +200,6 @@ def test_a_loss_that_is_no_number_ends_the_training_with_the_key_to_change(setti
     assert [path.name for path in Path("models").iterdir()] == ["trained"]
 
 
-def row(epoch: int, loss: float) -> dict[str, float]:
-    return {"epoch": epoch, "loss": 1.0, "val_loss": loss}
-
-
-def test_the_weights_of_the_best_epoch_come_back(tf: Any) -> None:
-    variables = [tf.Variable([0.0, 0.0]), tf.Variable(0.0)]
-    best = train.Best(variables)
-    for epoch, loss in enumerate((0.9, 0.4, 0.4, 0.7), 1):
-        for variable in variables:
-            variable.assign(tf.zeros_like(variable) + epoch)
-        best.note(row(epoch, loss))
-    assert best.row["epoch"] == 2
-    best.restore()
-    assert [np.max(variable.numpy()) for variable in variables] == [2, 2]
-    assert [found["epoch"] for found in best.curve] == [1, 2, 3, 4]
-
-
-@pytest.mark.parametrize("loss", [float("nan"), float("inf")])
-@pytest.mark.parametrize("key", ["loss", "val_loss"])
-def test_an_epoch_without_a_finite_loss_is_refused(loss: float, key: str) -> None:
-    best = train.Best([])
-    best.note(row(1, 0.5))
-    with pytest.raises(PipelineError, match="after epoch 2 the loss or a weight is not finite"):
-        best.note(row(2, 0.4) | {key: loss})
-    assert best.row["epoch"] == 1
-
-
-def test_a_weight_that_is_no_number_is_refused_though_the_loss_is_one(tf: Any) -> None:
-    best = train.Best([tf.Variable([1.0, float("nan")])])
-    with pytest.raises(PipelineError, match="after epoch 1 the loss or a weight is not finite"):
-        best.note(row(1, 0.5))
-
-
 @pytest.mark.parametrize(
     ("backbone", "epochs", "frozen", "expected"),
     [
@@ -338,7 +231,7 @@ def tiny_backbone(tf: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.setattr(keras_models, "build", lambda *_: backbone)
     monkeypatch.setattr(keras_models, "preprocessing", lambda *_: prepared)
     # What the last epoch leaves, whether or not it is the best.
-    monkeypatch.setattr(train.Best, "restore", lambda _: None)
+    monkeypatch.setattr(training.Best, "restore", lambda _: None)
     return {variable.name: variable.numpy() for variable in backbone.variables}
 
 
@@ -379,43 +272,6 @@ def test_fine_tuning_changes_the_backbone_but_not_its_statistics(
     rates = [row["learning_rate"] for row in found["curve"]]
     assert [row["epoch"] for row in found["curve"]] == [1, 2, 3]
     assert max(rates[1:]) < 0.05 * train.FINE_TUNING
-
-
-@pytest.mark.parametrize("channels", ["rgb", "bgr", "gray"])
-def test_training_sees_what_inference_will(setting: Setting, tf: Any, channels: str) -> None:
-    own = setting(("custom.channels", channels), ("custom.mean", 0.3), ("custom.std", 0.1))
-    network, prepared = train.network_for(tf, own, 3)
-    model = train.trainer(tf, network, prepared, own.train)
-    photos = train.photographs(own).validation
-    pixels = np.stack([prepared.pixels(images.decode(photo.path)) for photo in photos])
-    expected = network(np.stack([images.load(photo.path, prepared) for photo in photos])).numpy()
-    np.testing.assert_allclose(model(pixels, training=False).numpy(), expected, atol=1e-5)
-
-
-@pytest.mark.parametrize("cached", [True, False])
-def test_a_data_set_has_every_image_once_and_in_order_unless_it_is_shuffled(
-    setting: Setting, tf: Any, monkeypatch: pytest.MonkeyPatch, cached: bool
-) -> None:
-    if not cached:
-        monkeypatch.setattr(train, "MOST_CACHED_BYTES", 0)
-    prepared = Preprocessing(4, 6, "stretch", 1.0, (1.0,) * 3, (0.0,) * 3, "rgb")
-    photos = train.photographs(setting()).train
-    expected = [prepared.pixels(images.decode(photo.path)).tobytes() for photo in photos]
-
-    def seen(found: Any) -> list[bytes]:
-        return [pixels.tobytes() for batch, _ in found.as_numpy_iterator() for pixels in batch]
-
-    plain = train.dataset(tf, photos, prepared, 10, shuffled=False)
-    batches = list(plain.as_numpy_iterator())
-    assert [len(batch) for batch, _ in batches] == [10, 10, 10, 10, 8]
-    assert batches[0][0].dtype == np.uint8
-    assert seen(plain) == seen(plain) == expected
-    assert np.concatenate([classes for _, classes in batches]).tolist() == [photo.label for photo in photos]
-    tf.keras.utils.set_random_seed(0)
-    shuffled = train.dataset(tf, photos, prepared, 10, shuffled=True)
-    first, second = seen(shuffled), seen(shuffled)
-    assert Counter(first) == Counter(second) == Counter(expected)
-    assert first != expected and first != second
 
 
 @pytest.fixture

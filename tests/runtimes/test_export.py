@@ -10,8 +10,8 @@ import pytest
 from google.protobuf import text_format
 
 from stages import __main__ as command
-from stages import report, select, to_onnx
-from stages.common import files, labels, params, paths
+from stages import report, select
+from stages.common import files, labels, onnx_export, params, paths, variants
 from stages.common.errors import PipelineError
 from stages.common.labels import Labels
 from stages.runtimes import Manifest, export, onnxruntime, tflite, tftrt
@@ -64,7 +64,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
         files.write_json(folder / variant / "engines.json", ends | {"form": FORMS[variant], "engines": engines})
     source = folder / "savedmodel-fp32"
     signature = tf.saved_model.load(str(source)).signatures["serving_default"]
-    (folder / "model.onnx").write_bytes(to_onnx.export(signature).SerializeToString())
+    (folder / "model.onnx").write_bytes(onnx_export.export(signature).SerializeToString())
     for name, runtime in (("tflite", tflite), ("onnxruntime", onnxruntime)):
         for precision in ("fp32", "int8"):
             target = folder / f"{name}-{precision}"
@@ -103,13 +103,13 @@ def choose(built: Path, results: Any, edit: Callable[..., None], machine: dict[s
 
     def finish(variant: str, *changes: tuple[str, Any]) -> Path:
         edit(("variants", [variant]), *changes)
-        runtime, precision = variant.split("-")
+        runtime, precision, qat = variants.parse(variant)
         on_gpu = runtime in ("tftrt", "tensorrt")
         if on_gpu:
             files.write_json(paths.ENVIRONMENT, machine)
         digest = files.tree_digest(built / variant)
         shutil.copytree(built / variant, paths.model(variant), dirs_exist_ok=True)
-        manifest = Manifest(variant, runtime, precision, "ok", None, OPTIONS[runtime])._asdict()
+        manifest = Manifest(variant, runtime, precision, qat, "ok", None, OPTIONS[runtime])._asdict()
         files.write_json(paths.model(variant) / paths.MANIFEST, manifest)
         results.ok(variant, [0, 0, 0, 1], 20.0)
         results.timed(variant, 20.0, on_gpu=on_gpu)

@@ -54,7 +54,7 @@ def model(tmp_path: Path, model_record: dict[str, Any], session: Red) -> ServedM
     labels.write(Labels(tuple("abcdef"), tuple(f"n{index:08}" for index in range(6))), tmp_path / served.LABELS)
     setting = {"preprocessing": model_record["preprocessing"], "batch_size": 3}
     files.write_json(tmp_path / served.SETTING, setting)
-    manifest = Manifest("tflite-fp32", "tflite", "fp32", "ok", None, {"xnnpack": True})
+    manifest = Manifest("tflite-fp32", "tflite", "fp32", False, "ok", None, {"xnnpack": True})
     files.write_json(tmp_path / served.MODEL / paths.MANIFEST, manifest._asdict())
     return served._load_pyfunc(str(tmp_path))
 

@@ -59,7 +59,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[bool], tuple[
 
     def start(asynchronous: bool) -> tuple[Stopwatch, FakeSession]:
         session = FakeSession(asynchronous)
-        manifest = Manifest("tflite-fp32", "tflite", "fp32", "ok", None, {})
+        manifest = Manifest("tflite-fp32", "tflite", "fp32", False, "ok", None, {})
         monkeypatch.setattr(Manifest, "load", lambda self, threads=None: session)
         monkeypatch.setattr(Manifest, "read", classmethod(lambda cls, variant: manifest))
         return Stopwatch(Manifest.read("tflite-fp32").load, PREPROCESSING), session
