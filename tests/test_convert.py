@@ -153,6 +153,43 @@ def test_a_missing_record_of_the_model_is_this_variants_failure(prepared: None, 
     assert record("savedmodel-fp32")["status"] == "failed"
 
 
+@pytest.mark.parametrize("status", ["skipped", "failed"])
+def test_a_training_that_did_not_happen_is_the_reason_of_its_variants_alone(
+    prepared: None, run: Run, status: str
+) -> None:
+    files.write_json(paths.QAT_RECORD, {"status": status, "reason": "no layers"})
+    if status == "failed":
+        with pytest.raises(PipelineError, match=r"^tflite-int8-qat could not be converted: no layers"):
+            run("tflite-int8-qat")
+    else:
+        run("tflite-int8-qat")
+    found = record("tflite-int8-qat")
+    assert (found["runtime"], found["precision"], found["qat"]) == ("tflite", "int8", True)
+    assert (found["status"], found["reason"], found["model_sha256"]) == (status, "no layers", None)
+    assert Manifest.read("tflite-int8-qat") == Manifest(
+        "tflite-int8-qat", "tflite", "int8", True, status, "no layers", {}
+    )
+    run("savedmodel-fp32")
+    assert (record("savedmodel-fp32")["status"], record("savedmodel-fp32")["qat"]) == ("ok", False)
+
+
+def test_what_this_machine_lacks_is_told_before_what_a_training_did(prepared: None, run: Run) -> None:
+    files.write_json(paths.QAT_RECORD, {"status": "failed", "reason": "no layers"})
+    run("tensorrt-int8-qat")
+    assert record("tensorrt-int8-qat")["status"] == "skipped"
+    assert "GPU" in record("tensorrt-int8-qat")["reason"]
+
+
+@pytest.mark.parametrize("runtime", ["tflite", "onnxruntime", "tensorrt"])
+def test_a_variant_takes_what_was_trained_for_it_and_no_other_does(
+    prepared: None, tmp_path: Path, runtime: str
+) -> None:
+    plain, taught = (convert.job_for(f"{runtime}-int8{end}", params.load(), tmp_path) for end in ("", "-qat"))
+    assert (plain.saved_model, plain.onnx) == (paths.SAVED_MODEL, paths.ONNX)
+    assert (taught.saved_model, taught.onnx) == (paths.QAT_SAVED_MODEL, paths.QAT_ONNX)
+    assert (taught.precision, taught.options) == (plain.precision, plain.options)
+
+
 def test_an_unknown_variant_lists_the_valid_ones(prepared: None, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         run("tflite-int4")

@@ -218,5 +218,17 @@ def test_images_to_train_with_are_fingerprinted_where_something_is_trained(check
     edit(("train.source", "lessons"))
     assert fingerprint(checkout)["train"] is None
     edit(("model.name", "custom"), ("model.path", "trained"), ("custom.size", [8, 8]))
-    assert len(fingerprint(checkout)["train"]) == 64
-    assert fingerprint(checkout)["path"] == "not a local file"
+    found = fingerprint(checkout)
+    assert len(found["train"]) == 64 and found["qat"] is None
+    assert found["path"] == "not a local file"
+
+
+def test_a_variant_that_is_trained_for_int8_has_a_fingerprint_that_tells_so(checkout: Path, edit: Edit) -> None:
+    files.write_text(checkout / "lessons/cat/a.jpg", "pixels")
+    edit(("train.source", "lessons"), ("variants", ["tflite-int8"]))
+    assert fingerprint(checkout)["qat"] is None
+    edit(("variants", ["tflite-int8", "tflite-int8-qat"]))
+    found = fingerprint(checkout)
+    assert found["qat"] == found["train"] and len(found["qat"]) == 64
+    edit(("train.source", "https://host/lessons.zip#sha256=" + "0" * 64))
+    assert fingerprint(checkout)["qat"] == "not a local file"

@@ -372,6 +372,19 @@ def test_a_model_that_is_not_trained_has_no_training_images(sets: None, run: Run
     assert record["train"] is record["split"] is None
 
 
+def test_a_model_that_is_trained_on_for_int8_has_training_images(
+    whole: None, run: Run, edit: Edit, photo: Photos
+) -> None:
+    photo(Path("exam/cat/x.png"), 300)
+    edit(("model.path", "own.keras"), ("evaluation.source", "exam"), ("train.source", "whole"))
+    run()
+    assert table_of(paths.TRAINING) == []
+    edit(("variants", ["savedmodel-fp32", "tflite-int8-qat"]))
+    run()
+    assert len(table_of(paths.TRAINING)) == 21
+    assert files.read_json(paths.IMAGES)["train"]["source"] == "whole"
+
+
 @pytest.mark.parametrize("block", ["split", "train"])
 def test_every_bad_image_of_what_is_searched_for_copies_is_reported(
     whole: None, run: Run, edit: Edit, photo: Photos, block: str

@@ -1,6 +1,7 @@
 """The house rules that a reader relies on: what may import what, and that DVC knows every file a stage reads."""
 
 import ast
+import shutil
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,25 @@ def test_only_main_reads_params_and_tensorflow_waits_until_it_is_needed(path: Pa
         if isinstance(node, ast.Attribute) and ast.unparse(node) == "params.load"
     ]
     assert set(loads) <= {"main"}
+
+
+def test_a_conversion_depends_on_its_own_entry_of_a_training_for_int8_alone(tmp_path: Path) -> None:
+    """As DVC resolves it: so that training again converts no other variant again."""
+    from dvc.repo import Repo
+
+    names = ["savedmodel-fp32", "tflite-int8", "tflite-int8-qat"]
+    values = yaml.safe_load((ROOT / "params.yaml").read_text()) | {"variants": names}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
+    shutil.copy(ROOT / "dvc.yaml", tmp_path)
+    with Repo.init(str(tmp_path), no_scm=True) as repo:
+        stages = {stage.name: stage for stage in repo.index.stages}
+    trained = {output.def_path for output in stages["qat"].outs}
+    assert "reports/qat.json" in trained
+    for name in names:
+        found = [dependency for dependency in stages[f"convert@{name}"].deps if dependency.def_path in trained]
+        assert [(dependency.def_path, dependency.params) for dependency in found] == [
+            ("reports/qat.json", [f"sources.{name}"])
+        ]
 
 
 @pytest.mark.parametrize("lock", sorted((ROOT / "requirements").glob("*.txt")), ids=lambda path: path.name)

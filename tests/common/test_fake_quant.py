@@ -197,6 +197,25 @@ def test_a_network_that_the_library_refuses_is_a_sentence(tf: Any, capfd: pytest
     assert "Traceback" not in capfd.readouterr().err
 
 
+def test_depthwise_weights_are_rounded_with_a_range_for_each_channel(tf: Any) -> None:
+    layers = tf.keras.layers
+    network = chain(tf, layers.DepthwiseConv2D(3, depth_multiplier=2), layers.Flatten(), layers.Dense(3))
+    kernel, bias = network.layers[1].get_weights()
+    wide = kernel * np.float32([1, 100, 1e4])[:, None]  # by one range for all, the first would be nothing
+    network.layers[1].set_weights([wide, bias])
+    simulated, _ = fake_quant.simulate(tf, network)
+    with fake_quant.first_ranges():
+        simulated(pixels(), training=True)
+    peaks = next(value for name, value in by_name(simulated).items() if "peak" in name)
+    np.testing.assert_allclose(peaks, np.abs(wide).max(axis=(0, 1)).ravel(), rtol=1e-6)
+    first, *_ = (layer for layer in simulated.layers if "depthwise" in layer.name)
+    one = chain(tf, layers.DepthwiseConv2D(3, depth_multiplier=2))
+    one.set_weights([wide, bias])
+    exact, rounded = one(pixels()).numpy(), tf.keras.Model(simulated.inputs, first.output)(pixels()).numpy()
+    span = np.ptp(exact, axis=(0, 1, 2))
+    assert (np.abs(rounded - exact).max(axis=(0, 1, 2)) / span)[-2:].max() < 0.05
+
+
 def plain(tf: Any) -> Any:
     layers = tf.keras.layers
     network = chain(tf, layers.Conv2D(4, 3), layers.ReLU(), layers.Flatten(), layers.Dense(3), layers.Softmax())

@@ -255,6 +255,17 @@ def test_a_model_of_ones_own_is_a_path_and_what_is_trained_a_word(edit: Edit) ->
     assert not params.load().trains
 
 
+def test_a_variant_that_is_trained_for_int8_asks_for_training_images(edit: Edit) -> None:
+    edit(*OWN, ("train.source", "photos"), ("variants", ["tflite-int8"]))
+    assert not params.load().asks_qat
+    edit(("variants", ["savedmodel-fp32", "tensorrt-int8-qat"]))
+    assert params.load().asks_qat and not params.load().trains
+    assert params.load().image_sources()["train"] == "photos"
+    edit(("train.source", "split"))
+    with pytest.raises(PipelineError, match=r"`train\.source` is split, but `split\.source` is null"):
+        params.load()
+
+
 @pytest.mark.parametrize(
     ("value", "found"),
     [

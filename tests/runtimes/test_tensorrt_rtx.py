@@ -13,7 +13,7 @@ from stages.runtimes import tensorrt, tensorrt_api, typed_onnx
 from stages.runtimes.protocol import Job
 from stages.runtimes.tensorrt_api import Sizes
 from tests import helpers
-from tests.helpers import save_tiny_onnx
+from tests.helpers import save_taught_onnx, save_tiny_onnx
 
 SHAPE, CLASSES = (32, 32, 3), 6
 OPTIONS: dict[str, Any] = {"tf32": True, "calibrator": "minmax", "reduce_range": True, "max_workspace_mib": None}
@@ -50,6 +50,16 @@ def test_each_precision_builds(model: Path, tmp_path: Path, precision: str, size
     assert len(plan.engine) > 10_000
     constants = {constant.data_type for constant in onnx.load(typed).graph.initializer}
     assert (onnx.TensorProto.FLOAT in constants) is (precision == "fp32")
+
+
+def test_a_graph_with_learned_ranges_builds(tmp_path: Path) -> None:
+    source = save_taught_onnx(tmp_path, SHAPE, CLASSES, (-0.5, 2.0))
+    (tmp_path / "work").mkdir()
+    typed = tensorrt.typed(job(source, tmp_path, "int8"), tmp_path / "work")
+    pairs = [node for node in onnx.load(typed).graph.node if node.op_type == "DequantizeLinear"]
+    assert len(pairs) == 4  # two layers, each with its input and its weights, and none of the training's own
+    plan = tensorrt_api.build(typed, "int8", Sizes(1, 8, 32), OPTIONS, b"")
+    assert len(plan.engine) > 10_000
 
 
 def test_types_come_from_the_graph_alone(model: Path, tmp_path: Path) -> None:
