@@ -63,5 +63,13 @@ def test_a_savedmodel_that_answers_otherwise_is_refused(
         shift.assign(change)
 
     monkeypatch.setattr(saved_model, "save", spoilt)
-    with pytest.raises(PipelineError, match=r"^the SavedModel of tiny answers (0\.01|nan) away from the model itself"):
+    with pytest.raises(
+        PipelineError,
+        match=r"^the SavedModel of tiny answers (0\.01|nan) away from the model itself \(allowed: 0\.0001\)",
+    ):
         saved_model.write(tf, model, tmp_path, "tiny")
+
+
+def test_a_caller_may_allow_more(tf: Any, model: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(saved_model, "difference", lambda *_: 0.05)
+    assert saved_model.write(tf, model, tmp_path, "tiny", tolerance=0.1) == 0.05
