@@ -85,7 +85,7 @@ def difference(signature: Any, path: Path, images: Floats) -> float:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    # What the graph says: an optimisation takes Q/DQ pairs out between layers in FP32, although they may clip.
+    # What the graph says: an optimisation rounds the weights too of a convolution between Q/DQ pairs, by one range.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     (ours,) = session.run([OUTPUT], {INPUT: images})
