@@ -162,7 +162,7 @@ def select(summary: Record, setting: Params) -> Record:
         "params": fingerprint(setting),
         **question,
         "outcome": outcome,
-        "sentence": sentence + _doubts(winner, rivals),
+        "sentence": sentence + _doubts(winner, rivals, objective),
         "winner": winner and winner["variant"],
         "rivals": rivals,
         "nearest_miss": None if winner else _nearest(missed),
@@ -226,12 +226,15 @@ def _end(value: float | None, unbounded: float) -> float:
     return unbounded if value is None else value
 
 
-def _doubts(winner: Record | None, rivals: Sequence[str]) -> str:
+def _doubts(winner: Record | None, rivals: Sequence[str], objective: str) -> str:
     """What a reader of the choice must know, as further sentences."""
     if winner is None:
         return ""
     doubtful = table.status(winner).removeprefix("ok").lstrip(", ")
-    found = f" The measurements cannot tell {winner['variant']} from {', '.join(rivals)}." if rivals else ""
+    alike = f"{winner['variant']} from {', '.join(rivals)}"
+    found = (
+        f" The measurements cannot tell {alike} in {'p50' if objective == 'latency' else 'top-1'}." if rivals else ""
+    )
     return found + (f" The measurement of {winner['variant']} is doubtful: {doubtful}." if doubtful else "")
 
 

@@ -32,6 +32,8 @@ LONGEST_NOTE = 7000
 LONGEST_DIGEST = 36
 # In one request to a server.
 MOST_METRICS = 1000
+# Keys of the block train that say how a model was made, not how qat went on with it.
+OF_TRAIN_ALONE = tuple(f"train.{key}" for key in ("backbone", "epochs", "frozen_epochs", "learning_rate"))
 
 
 class Point(NamedTuple):
@@ -221,7 +223,9 @@ def trainings(setting: Params, summary: Record) -> list[Training]:
         kept = {"kept": str(run["seed"] == trained["seed"]).lower()}
         found.append(Training("train", run, values, paths.TRAIN, paths.CURVES, kept))
     if qat and qat["status"] == "ok":
-        values = values | flat(asdict(setting.qat), "qat")
+        # The others of `train` say how the model was made, not how it went on.
+        values = {key: value for key, value in values.items() if key not in OF_TRAIN_ALONE}
+        values |= flat(asdict(setting.qat), "qat")
         found.append(Training("qat", qat, values, paths.QAT_RECORD, paths.QAT_CURVE, {}))
     return found
 

@@ -441,7 +441,7 @@ def test_fp32_and_int8_without_and_with_training_stand_side_by_side(taught: Read
     (found,) = (text for text in taught.texts("tr") if text.startswith("tfliteFP32: "))
     assert found == (
         "tfliteFP32: savedmodel-fp3280.0[49.0, 94.3]70.0[39.7, 89.2]90.0[59.6, 98.2]"
-        "+20.00[\N{MINUS SIGN}13.30, 50.98]0.52.00 / 2.502.0 / 2.0"
+        "+20.00[\N{MINUS SIGN}13.30, 50.98]0.52.000 / 2.5002.00 / 2.00"
     )
 
 
@@ -454,7 +454,7 @@ def test_a_runtimes_own_fp32_stands_beside_its_int8(taught: Reader, ready: Any) 
 def test_an_int8_that_was_not_evaluated_leaves_its_cells_empty(taught: Reader) -> None:
     text = section(write(("tflite-int8-qat",), **NOBODY))
     nothing = "\N{EN DASH}none"
-    assert f"tflite{nothing}{nothing}90.0[59.6, 98.2]{nothing}{nothing}\N{EN DASH} / 2.50\N{EN DASH} / 2.0" in text
+    assert f"tflite{nothing}{nothing}90.0[59.6, 98.2]{nothing}{nothing}\N{EN DASH} / 2.500\N{EN DASH} / 2.00" in text
 
 
 def test_how_the_training_went_is_told(taught: Reader, ready: Any) -> None:

@@ -75,7 +75,7 @@ def test_the_objective_says_what_is_best(choose: Choose, objective: str, winner:
 def test_rivals_are_those_whose_interval_overlaps_the_winners(choose: Choose) -> None:
     found = choose()
     assert found["rivals"] == ["tflite-fp32"]
-    assert found["sentence"].endswith("The measurements cannot tell tflite-int8 from tflite-fp32.")
+    assert found["sentence"].endswith("The measurements cannot tell tflite-int8 from tflite-fp32 in p50.")
     assert choose(("select.objective", "top1"))["rivals"] == ["tflite-fp32", "savedmodel-fp32"]
     assert choose(("select.objective", "size"))["rivals"] == []
 

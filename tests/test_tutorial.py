@@ -74,10 +74,11 @@ def test_the_tutorial_works_as_it_is_written(clone: Path) -> None:
             values = yaml.safe_load((clone / "params.yaml").read_text(encoding="utf-8"))
             set_keys(values, yaml.safe_load(text))
             (clone / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
-    demo, _, brought, trained = tables
-    assert demo.count("| ok ") == 6
+    demo, _, brought, trained, simulated = tables
+    assert demo.count("| ok ") == 8
     assert brought.count("| ok ") == 3
     assert trained.count("| ok ") == 2
+    assert simulated.count("| ok ") == 3
     first = files.read_json(clone / "demo/reports/summary.json")
     assert first["evaluation"]["images"] == 1000
     assert first["calibration"]["images"] == 100
@@ -88,5 +89,7 @@ def test_the_tutorial_works_as_it_is_written(clone: Path) -> None:
     assert last["model"]["input_shape"] == [28, 28, 1]
     assert last["evaluation"]["images"] == 250
     assert min(row["top1"] for row in last["rows"]) >= 0.9
+    assert [row["qat"] for row in last["rows"]] == [False, False, True]
+    assert last["qat"]["train_images"] == last["model"]["training"]["train_images"]
     # 60 s on two quiet cores; what a slow machine takes is none of this test's business.
     assert first["model"]["training"]["runs"][0]["best_epoch"] >= 6

@@ -49,7 +49,9 @@ def classifier(tf: Any, model: Model, setting: CustomParams) -> Classifier:
 
     def raw(images: Any) -> Any:
         placed = tf.transpose(images, [0, 3, 1, 2]) if layout.channels_first else images
-        given = {source: tf.saturate_cast(tf.round(placed), kind) if kind.is_integer else tf.cast(placed, kind)}
+        # TFLite has no operation for what tf.saturate_cast would make of it.
+        kept = tf.minimum(tf.maximum(tf.round(placed), kind.min), kind.max) if kind.is_integer else placed
+        given = {source: tf.cast(kept, kind)}
         given |= {name: value(tf.shape(images)[0]) for name, value in others.items()}
         answer = tf.cast(model.call(given)[result], tf.float32)
         return answer if answer.shape.rank == 2 else tf.reshape(answer, [tf.shape(images)[0], -1])

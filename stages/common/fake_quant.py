@@ -22,6 +22,7 @@ def flatten(tf: Any, model: Any) -> Any:
         tf.keras.layers.Input(tensor.shape[1:], dtype=tensor.dtype, name=name)
         for tensor, name in zip(model.inputs, model.input_names, strict=True)
     ]
+    _name_apart(tf, model)
     parted = [_part_softmax(tf, tensor) for tensor in model.outputs]
     outputs = [
         tf.keras.layers.Softmax()(tensor) if softmax else tensor
@@ -33,6 +34,14 @@ def flatten(tf: Any, model: Any) -> Any:
     found.set_weights(flat.get_weights())
     found.output_names = model.output_names
     return found
+
+
+def _name_apart(tf: Any, model: Any) -> None:
+    """Name the layers of models inside after these too: two of them may have layers of one name."""
+    for inner in {id(layer): layer for layer in model.layers if isinstance(layer, tf.keras.Model)}.values():
+        for layer in inner.layers:
+            layer._name = f"{inner.name}_{layer.name}"
+        _name_apart(tf, inner)
 
 
 def _part_softmax(tf: Any, tensor: Any) -> bool:
@@ -91,7 +100,8 @@ def simulate(tf: Any, network: Any) -> tuple[Any, dict[str, int]]:
         simulated = quantize_apply(tf.keras.models.clone_model(network, clone_function=annotated), scheme)
     except Exception as error:
         raise PipelineError(
-            f"its INT8 cannot be simulated: tensorflow-model-optimization says {describe(error)}"
+            f"its INT8 cannot be simulated: tensorflow-model-optimization says {describe(error)}; leave the variants "
+            "out that end in -int8-qat, or change the layer"
         ) from None
     simulated.output_names = network.output_names
     return simulated, dict(sorted(left.items()))
@@ -102,13 +112,25 @@ def _scheme(tf: Any) -> tuple[Any, Any]:
     from tensorflow_model_optimization.python.core.quantization.keras.default_8bit.default_8bit_quantize_scheme import (
         Default8BitQuantizeScheme,
     )
+    from tensorflow_model_optimization.python.core.quantization.keras.quantize_aware_activation import (
+        QuantizeAwareActivation as Aware,
+    )
 
     scheme = Default8BitQuantizeScheme()
     registry = scheme.get_quantize_registry()
     scheme.get_quantize_registry = lambda: registry
+    known, names = registry.supports, Aware._PRE_QUANT_ACTIVATIONS | Aware._POST_QUANT_ACTIVATIONS
+    # It fails at a layer with an activation of another kind, even where that is left in float.
+    registry.supports = lambda layer: known(layer) and _activation(layer) in names | Aware._NO_QUANTIZE_ACTIVATIONS
     depthwise = registry.get_quantize_config(tf.keras.layers.DepthwiseConv2D(1))
     depthwise.weight_quantizer = DepthwiseQuantizer(tf)
     return scheme, registry
+
+
+def _activation(layer: Any) -> str:
+    """The name of the function that a layer ends with; one without any is linear."""
+    function = getattr(layer, "activation", None)
+    return getattr(function, "__name__", type(function).__name__) if function else "linear"
 
 
 class DepthwiseQuantizer:
@@ -144,7 +166,8 @@ def _is_known(tf: Any, registry: Any, layer: Any) -> bool:
     if isinstance(layer, layers.BatchNormalization):  # right after what it is folded into, where nothing else is
         before = [found for node in layer.inbound_nodes for found in tf.nest.flatten(node.inbound_layers)]
         weighted = (layers.Conv2D, layers.DepthwiseConv2D, layers.Dense)
-        return len(before) == 1 and isinstance(before[0], weighted) and len(before[0].outbound_nodes) == 1
+        alone = len(before) == 1 and isinstance(before[0], weighted) and len(before[0].outbound_nodes) == 1
+        return alone and bool(before[0].activation is tf.keras.activations.linear)
     if not registry.supports(layer):
         return False
     try:

@@ -65,8 +65,8 @@ def _cells(fp32: Record, before: Record, after: Record, size: str) -> list[Figur
     return [
         *(top1(one) for one in (fp32, *both)),
         *_won(after["change_from_int8"]),
-        _pair([number(table.batch(one, size).get("p50_ms"), 2) for one in both]),
-        _pair([number(one["size_bytes"], 1, 1e-6) for one in both]),
+        _pair([number(table.batch(one, size).get("p50_ms"), 3) for one in both]),
+        _pair([number(one["size_bytes"], 2, 1e-6) for one in both]),
     ]
 
 
@@ -103,6 +103,8 @@ def _told(qat: Record, curve: Curve) -> list[str]:
         f"{qat['validation_images']:,} validation images were right, and {before} % before it learned (epoch 0). It "
         f"took {qat['train_s']:,.0f} s on {qat['train_images']:,} images."
     ]
+    if not qat["best_epoch"]:
+        found.append("No epoch was better than none: lower qat.learning_rate, or train on more images.")
     if left:
         kinds = ", ".join(f"{count} {kind}" for kind, count in left.items())
         found.append(f"Layers that QAT did not simulate, whose ranges the calibration set gives: {kinds}.")

@@ -20,6 +20,7 @@ CALIBRATORS = {"minmax": "MinMax", "percentile": "Percentile", "entropy": "Entro
 WEIGHTED = ["Conv", "MatMul", "Gemm"]
 # Layers that move values, or take the largest of some, and so have one range before and behind them.
 MOVING = ("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "MaxPool")
+PAIR = ("QuantizeLinear", "DequantizeLinear")
 # The first operator set with FP16 scales in Q/DQ (ONNX's changelog, QuantizeLinear-19), and its file format.
 FP16_SCALES_OPSET, FP16_SCALES_IR = 19, 9
 
@@ -88,17 +89,15 @@ def lift_ranges(graph: Any) -> dict[str, Any]:
     from onnxruntime.quantization.calibrate import TensorData
 
     constants = {constant.name: onnx.numpy_helper.to_array(constant) for constant in graph.initializer}
-    pairs = {node.output[0]: node for node in graph.node if node.op_type == "QuantizeLinear"}
+    pairs = [node for node in graph.node if node.op_type in PAIR and node.input[0] not in constants]
     found, renamed = {}, dict[str, str]()
-    for node in [node for node in graph.node if node.input and node.input[0] in pairs]:
-        origin, scale, zero = pairs[node.input[0]].input
-        origin = renamed.get(origin, origin)  # of a pair that follows another
-        limits = np.iinfo(constants[zero].dtype)
-        ends = [(np.float32(end) - constants[zero]) * constants[scale] for end in (limits.min, limits.max)]
-        found[origin] = TensorData(lowest=ends[0], highest=ends[1])
-        renamed[node.output[0]] = origin
-        graph.node.remove(node)
-    for node in pairs.values():
+    for node in pairs:  # in the order of their computation; between the two may be what moves values
+        origin, scale, zero = node.input
+        origin = renamed[node.output[0]] = renamed.get(origin, origin)
+        if node.op_type == "QuantizeLinear":
+            limits = np.iinfo(constants[zero].dtype)
+            ends = [(np.float32(end) - constants[zero]) * constants[scale] for end in (limits.min, limits.max)]
+            found[origin] = TensorData(lowest=ends[0], highest=ends[1])
         graph.node.remove(node)
     for node in graph.node:
         node.input[:] = [renamed.get(name, name) for name in node.input]

@@ -207,6 +207,20 @@ def test_pixels_of_uint8_arrive_as_they_are(tf: Any) -> None:
     np.testing.assert_allclose(answers(tf, found, images + 0.4), expected, atol=1e-6)  # rounded, not cut off
 
 
+def test_a_model_of_uint8_can_be_a_tflite_file(tf: Any) -> None:
+    """Which has no operation for each of TensorFlow's."""
+    own = classifiers.classifier(tf, model(tf, dtype="uint8", act=lambda x: tf.nn.softmax(x / 255)), custom())
+    served = tf.function(own.call, input_signature=[tf.TensorSpec([1, 8, 6, 3], tf.float32)])
+    found = tf.lite.TFLiteConverter.from_concrete_functions([served.get_concrete_function()], served).convert()
+    interpreter = tf.lite.Interpreter(model_content=found)
+    interpreter.allocate_tensors()
+    images = np.random.default_rng(1).uniform(-20, 280, (1, 8, 6, 3)).astype(np.float32)
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], images)
+    interpreter.invoke()
+    answer = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+    np.testing.assert_allclose(answer, own.call(images).numpy(), atol=1e-5)
+
+
 @pytest.mark.parametrize("changes", [{"scale": (0.5,)}, {"mean": (1.0,)}, {"std": (2.0,)}])
 def test_pixels_of_uint8_are_not_scaled(tf: Any, changes: dict[str, Any]) -> None:
     assert refusal(tf, model(tf, dtype="uint8"), **changes) == (

@@ -149,6 +149,30 @@ def test_batch_normalisation_counts_as_folded_only_where_nothing_else_sees_the_c
     assert fake_quant.simulate(tf, model)[1] == {"BatchNormalization": 2}
 
 
+def test_a_layer_with_an_activation_that_the_library_does_not_know_is_left_in_float(tf: Any) -> None:
+    layers = tf.keras.layers
+    network = chain(
+        tf, layers.Conv2D(4, 3, activation="elu"), layers.Conv2D(4, 3, activation="relu"), layers.BatchNormalization(),
+        layers.Flatten(), layers.Dense(3, activation=tf.nn.relu6), layers.Dense(3), layers.Softmax(),
+    )  # fmt: skip
+    simulated, left = fake_quant.simulate(tf, network)
+    assert left == {"BatchNormalization": 1, "Conv2D": 1, "Dense": 1}
+    with fake_quant.first_ranges():
+        simulated(pixels(), training=True)
+    np.testing.assert_allclose(simulated(pixels()).numpy(), network(pixels()).numpy(), atol=0.05)
+
+
+def test_layers_of_one_name_in_two_models_inside_are_named_apart(tf: Any) -> None:
+    layers = tf.keras.layers
+    given = layers.Input(SHAPE)
+    sides = [chain(tf, layers.Conv2D(2, 3, name="conv"), layers.Flatten(name="flat")) for _ in range(2)]
+    model = tf.keras.Model(given, layers.Dense(3, "softmax")(layers.Concatenate()([side(given) for side in sides])))
+    expected = model(pixels()).numpy()
+    flat = fake_quant.flatten(tf, model)
+    np.testing.assert_allclose(flat(pixels()).numpy(), expected, atol=1e-6)
+    assert len({layer.name for layer in flat.layers if layer.name.endswith("conv")}) == 2
+
+
 def by_name(network: Any) -> dict[str, Any]:
     return {variable.name: variable.numpy() for variable in network.variables}
 

@@ -186,6 +186,16 @@ def test_a_pair_after_another_leaves_the_graph_whole() -> None:
     np.testing.assert_array_equal(computed(model, IMAGES)[0], -IMAGES)
 
 
+def test_what_moves_values_between_the_two_of_a_pair_stays() -> None:
+    """As tf2onnx leaves a transposition there, before a reshape."""
+    rounding, back = pair("images", "result", "fine", "middle")
+    rounding.output[0] = "steps"
+    back.input[0] = "moved"
+    model = graph([rounding, onnx.helper.make_node("Transpose", ["steps"], ["moved"], perm=[0, 1]), back], "result")
+    assert lifted(model) == {name: pytest.approx((-1.28, 1.27)) for name in ("images", "moved")}
+    np.testing.assert_array_equal(computed(model, IMAGES)[0], IMAGES)
+
+
 def test_layers_that_only_move_values_have_one_range_before_and_behind_them() -> None:
     make = onnx.helper.make_node
     model = graph(
