@@ -76,8 +76,9 @@ def _quantise(
         for image in images:
             calibrator.collect_data(Feed(image))
         ranges = calibrator.compute_data()
-    model = onnx.shape_inference.infer_shapes(onnx.load(source))
+    model = onnx.load(source)
     ranges.data.update(lift_ranges(model.graph))
+    model = onnx.shape_inference.infer_shapes(model)
     quantizer = QDQQuantizer(model, True, reduce_range, QuantType.QInt8, kind, ranges, [], [], layers, options)
     quantizer.quantize_model()
     quantizer.model.save_model_to_file(path, False)
@@ -99,6 +100,7 @@ def lift_ranges(graph: Any) -> dict[str, Any]:
             ends = [(np.float32(end) - constants[zero]) * constants[scale] for end in (limits.min, limits.max)]
             found[origin] = TensorData(lowest=ends[0], highest=ends[1])
         graph.node.remove(node)
+    del graph.value_info[:]  # what moved INT8 moves floats now
     for node in graph.node:
         node.input[:] = [renamed.get(name, name) for name in node.input]
     ends = [result.name for result in graph.output if result.name in renamed]

@@ -192,6 +192,7 @@ def test_what_moves_values_between_the_two_of_a_pair_stays() -> None:
     rounding.output[0] = "steps"
     back.input[0] = "moved"
     model = graph([rounding, onnx.helper.make_node("Transpose", ["steps"], ["moved"], perm=[0, 1]), back], "result")
+    model = onnx.shape_inference.infer_shapes(model)  # which notes the types of then
     assert lifted(model) == {name: pytest.approx((-1.28, 1.27)) for name in ("images", "moved")}
     np.testing.assert_array_equal(computed(model, IMAGES)[0], IMAGES)
 
