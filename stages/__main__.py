@@ -47,6 +47,7 @@ SHARED = {
     "save": paths.MODEL,
     "qat": paths.QAT_RECORD,
     "to_onnx": paths.ONNX_RECORD,
+    "sweep": paths.SWEEP_RECORD,
     "benchmark": paths.BENCHMARK,
     "report": paths.SUMMARY,
     "select": paths.SELECTION,

@@ -1,4 +1,4 @@
-"""Describe this machine and fingerprint the user's own files, so that a change of either is noticed."""
+"""Describe the machine that does the work, and fingerprint the user's own files: a change of either is noticed."""
 
 import argparse
 import ctypes
@@ -14,7 +14,7 @@ from typing import Any
 
 import pynvml
 
-from stages.common import errors, files, nvml, params, paths
+from stages.common import cluster, errors, files, nvml, params, paths
 from stages.common.gpu_support import TENSORRT_WHEELS
 from stages.common.params import CUSTOM, Params
 
@@ -154,7 +154,12 @@ def main() -> None:
     parser.add_argument("--checkout", type=Path, default=Path(), help="where relative paths of params.yaml start")
     arguments = parser.parse_args()
     setting = params.load()
-    machine, sources = describe_machine(setting.benchmark.threads), fingerprint(setting, arguments.checkout)
+    sources = fingerprint(setting, arguments.checkout)
+    if setting.execution.engine == "ray":
+        with cluster.joined(setting.execution) as nodes:
+            machine = nodes.result(nodes.start(describe_machine, setting.benchmark.threads))
+    else:
+        machine = describe_machine(setting.benchmark.threads)
     files.write_json(paths.SOURCES, sources)
     files.write_json(paths.ENVIRONMENT, machine)
 

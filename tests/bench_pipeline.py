@@ -149,8 +149,8 @@ def resident_mb(folder: Path, count: int) -> float:
     (place / "reports").mkdir()
     shutil.copy(ROOT / "reports/model.json", place / "reports")
     code = (
-        "from stages import evaluate; from stages.runtimes.stopwatch import peak_resident_bytes\n"
-        f"assert len(evaluate.predict('tflite-fp32', 8)) == {count}\n"
+        "from stages.runtimes import evaluation; from stages.runtimes.stopwatch import peak_resident_bytes\n"
+        f"assert len(evaluation.predict('tflite-fp32', 8)) == {count}\n"
         "print(peak_resident_bytes())"
     )
     environment = ENVIRONMENT | {"PYTHONPATH": str(ROOT)}

@@ -15,9 +15,9 @@ import pytest
 import yaml
 from PIL import Image
 
-from stages import evaluate
-from stages.common import files, params, paths, predictions, sources, training, variants
+from stages.common import files, params, paths, predictions, sources, sweeps, training, variants
 from stages.common.labels import Labels
+from stages.runtimes import evaluation
 from tests.helpers import COLOURED, COLOURS, Named, Setting, paint
 
 REPOSITORY = Path(__file__).parents[1]
@@ -30,6 +30,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     shutil.copy(REPOSITORY / "params.yaml", folder)
     monkeypatch.chdir(folder)
+    sweeps.write(sweeps.LOCAL)
     return folder
 
 
@@ -275,7 +276,7 @@ class Results:
             for i, (best, label) in enumerate(zip(classes, labels or [0] * len(classes), strict=True))
         ]
         predictions.write(found, paths.record(name, "predictions.csv"))
-        record = {"status": "ok", "reason": None} | evaluate.count(found)
+        record = {"status": "ok", "reason": None} | evaluation.count(found)
         files.write_json(paths.record(name, "evaluate.json"), record)
 
     def timed(self, name: str, p50: float, **more: Any) -> None:

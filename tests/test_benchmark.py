@@ -5,12 +5,12 @@ from typing import Any
 import pytest
 
 from stages import benchmark
-from stages.benchmark import BLOCKS, Repeat
 from stages.common import files, paths, variants
 from stages.common.errors import PipelineError
 from stages.common.nvml import State
 from stages.common.params import BenchmarkParams
-from stages.runtimes import Manifest
+from stages.runtimes import Manifest, interleaved
+from stages.runtimes.interleaved import BLOCKS, Repeat
 from stages.runtimes.stopwatch import TERMS
 
 
@@ -59,9 +59,9 @@ def test_parts_are_medians_over_all_rounds_and_repeats() -> None:
             return answer | split if request[0] == "block" else answer
 
     repeats = [raced(setting(), a=Gpu("a", [], ms), b=FakeWorker("b", [])) for ms in (1.0, 1.0, 3.0)]
-    found = benchmark.record("a", repeats, (1,))["batches"]["1"]
+    found = interleaved.record("a", repeats, (1,))["batches"]["1"]
     assert found["parts_ms"] == {"input_copy": 0.1, "compute": 1.0, "output_copy": 0.2}
-    assert benchmark.record("b", repeats, (1,))["batches"]["1"]["parts_ms"] is None
+    assert interleaved.record("b", repeats, (1,))["batches"]["1"]["parts_ms"] is None
 
 
 def setting(samples: int = 20, seconds: float = 0, sizes: tuple[int, ...] = (1,)) -> BenchmarkParams:
@@ -75,7 +75,7 @@ def raced(chosen: BenchmarkParams, gpu: Any = None, **workers: FakeWorker) -> Re
 
 
 def record(repeat: Repeat, name: str, batch_sizes: tuple[int, ...] = (1,)) -> dict[str, Any]:
-    return benchmark.record(name, [repeat], batch_sizes)
+    return interleaved.record(name, [repeat], batch_sizes)
 
 
 @pytest.mark.parametrize(("samples", "calls"), [(20, 20), (95, 100), (2, BLOCKS)])
@@ -217,7 +217,7 @@ def test_gpu_memory_that_nvml_does_not_tell_is_unknown() -> None:
     worker.gpu_peak = 77
     repeats = [raced(setting(), gpu, there=worker) for gpu in (Silent(0, ()), FakeGpu(0, ()))]
     assert record(repeats[0], "there")["gpu"]["process_memory_bytes"] is None
-    assert benchmark.record("there", repeats, (1,))["gpu"]["process_memory_bytes"] == 10 * worker.requests / 2
+    assert interleaved.record("there", repeats, (1,))["gpu"]["process_memory_bytes"] == 10 * worker.requests / 2
 
 
 def test_a_process_that_joins_the_gpu_later_is_counted() -> None:
@@ -251,7 +251,7 @@ def test_a_repeat_whose_gpu_was_perhaps_shared_makes_all_of_them_doubtful(
     worker = FakeWorker("there", [])
     worker.gpu_peak = 77
     repeats = [raced(setting(), FakeGpu(count, ()), there=worker) for count in counts]
-    assert benchmark.record("there", repeats, (1,))["gpu"]["other_processes"] == found
+    assert interleaved.record("there", repeats, (1,))["gpu"]["other_processes"] == found
 
 
 def test_a_worker_that_failed_leaves_the_gpu_and_is_no_stranger_on_it() -> None:
@@ -274,12 +274,12 @@ def test_all_variants_may_fail() -> None:
 
 def test_no_variants_make_no_results() -> None:
     found = raced(setting())
-    assert list(benchmark.samples([found])) == []
+    assert list(interleaved.samples([found])) == []
 
 
 def test_samples_list_every_call_with_its_block() -> None:
     found = raced(setting(sizes=(1, 8)), a=FakeWorker("a", [], ms=1.25))
-    rows = list(benchmark.samples([found, found]))
+    rows = list(interleaved.samples([found, found]))
     assert len(rows) == 2 * 2 * 2 * 20
     assert rows[0] == ("a", 1, "latency", 0, 0, "1.25")
     assert {repeat for _, _, _, repeat, _, _ in rows} == {0, 1}
@@ -288,13 +288,13 @@ def test_samples_list_every_call_with_its_block() -> None:
 
 def test_repeats_are_pooled_and_keep_their_own_medians() -> None:
     repeats = [raced(setting(), a=FakeWorker("a", [], ms)) for ms in (1.0, 2.0, 3.0)]
-    found = benchmark.record("a", repeats, (1,))["batches"]["1"]["latency"]
+    found = interleaved.record("a", repeats, (1,))["batches"]["1"]["latency"]
     assert (found["samples"], found["p50_ms"], found["repeat_p50_ms"], found["repeat_cv"]) == (60, 2, (1, 2, 3), 0.5)
 
 
 def test_a_variant_that_fails_in_a_later_repeat_has_failed() -> None:
     repeats = [raced(setting(), a=FakeWorker("a", [])), raced(setting(), a=FakeWorker("a", [], fails_at=3))]
-    found = benchmark.record("a", repeats, (1,))
+    found = interleaved.record("a", repeats, (1,))
     assert (found["status"], found["reason"]) == ("failed", repeats[1].failed["a"])
 
 
@@ -304,7 +304,7 @@ def test_memory_is_the_largest_and_the_gpus_states_are_those_of_all_repeats() ->
         worker = FakeWorker("a", [])
         worker.gpu_peak = peak
         repeats.append(raced(setting(), FakeGpu(others, ()), a=worker))
-    found = benchmark.record("a", repeats, (1,))
+    found = interleaved.record("a", repeats, (1,))
     assert (found["gpu_peak_memory_bytes"], found["gpu"]["other_processes"]) == (90, 2)
     assert len(found["gpu"]["states"]) == 3 * BLOCKS
 

@@ -12,7 +12,7 @@ from stages.common import files, params, paths, system
 from stages.common.errors import PipelineError
 from stages.common.images import Preprocessing
 from stages.common.system import Sample
-from stages.runtimes import Manifest
+from stages.runtimes import Manifest, conversion
 from stages.runtimes.protocol import Job
 
 Edit = Callable[..., None]
@@ -63,9 +63,9 @@ def test_further_builds_are_compared_and_not_kept(
     prepared: None, run: Run, edit: Edit, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setattr(convert.isolate, "call", lambda function, *arguments: function(*arguments))
+    monkeypatch.setattr(conversion.isolate, "call", lambda function, *arguments: function(*arguments))
     p50s = iter([2.0, 3.0, 4.0])
-    monkeypatch.setattr(convert, "p50_of", lambda runtime, job, batch_size: next(p50s))
+    monkeypatch.setattr(conversion, "p50_of", lambda runtime, job, batch_size: next(p50s))
     edit(("convert.repeats", 3))
     run("savedmodel-fp32")
     found = record("savedmodel-fp32")["details"]["builds"]
@@ -79,15 +79,15 @@ def test_further_builds_start_without_what_the_first_one_learned(monkeypatch: py
     asked: list[dict[str, Any]] = []
 
     def call(function: Any, *arguments: Any) -> Any:
-        if function is convert.p50_of:
+        if function is conversion.p50_of:
             return 2.0
         asked.append(arguments[1].options)
         return 1.0, {}
 
-    monkeypatch.setattr(convert.isolate, "call", call)
+    monkeypatch.setattr(conversion.isolate, "call", call)
     for options, expected in (({"timing_cache": True, "tf32": True}, {"timing_cache": False, "tf32": True}), ({}, {})):
         job = Job(Path(), Path(), Path("none"), "fp16", (4, 4, 3), lambda size: iter(()), (1,), options)
-        assert len(convert.builds("tensorrt", job, (1.0, {}), 3)) == 3
+        assert len(conversion.builds("tensorrt", job, (1.0, {}), 3)) == 3
         assert asked == [expected] * 2
         asked.clear()
 
@@ -102,8 +102,8 @@ def test_the_machine_is_watched_while_it_converts_and_not_while_it_times(
         threads.append(threading.active_count())
         return 2.0
 
-    monkeypatch.setattr(convert.isolate, "call", lambda function, *arguments: function(*arguments))
-    monkeypatch.setattr(convert, "p50_of", timed)
+    monkeypatch.setattr(conversion.isolate, "call", lambda function, *arguments: function(*arguments))
+    monkeypatch.setattr(conversion, "p50_of", timed)
     edit(("convert.repeats", 2))
     run("savedmodel-fp32")
     assert threads == [before] * 2
@@ -184,7 +184,7 @@ def test_what_this_machine_lacks_is_told_before_what_a_training_did(prepared: No
 def test_a_variant_takes_what_was_trained_for_it_and_no_other_does(
     prepared: None, tmp_path: Path, runtime: str
 ) -> None:
-    plain, taught = (convert.job_for(f"{runtime}-int8{end}", params.load(), tmp_path) for end in ("", "-qat"))
+    plain, taught = (conversion.job_for(f"{runtime}-int8{end}", params.load(), tmp_path) for end in ("", "-qat"))
     assert (plain.saved_model, plain.onnx) == (paths.SAVED_MODEL, paths.ONNX)
     assert (taught.saved_model, taught.onnx) == (paths.QAT_SAVED_MODEL, paths.QAT_ONNX)
     assert (taught.precision, taught.options) == (plain.precision, plain.options)
@@ -198,7 +198,7 @@ def test_an_unknown_variant_lists_the_valid_ones(prepared: None, run: Run, capsy
 
 def test_a_job_has_all_batch_sizes_that_are_ever_served(prepared: None, edit: Edit, tmp_path: Path) -> None:
     edit(("benchmark.batch_sizes", [16, 1]), ("evaluation.batch_size", 8), ("tftrt.max_workspace_mib", 512))
-    job = convert.job_for("tftrt-fp16", params.load(), tmp_path)
+    job = conversion.job_for("tftrt-fp16", params.load(), tmp_path)
     assert job.batch_sizes == (1, 8, 16)
     assert (job.precision, job.input_shape, job.target) == ("fp16", (4, 4, 3), tmp_path)
     assert job.options == {
@@ -208,19 +208,19 @@ def test_a_job_has_all_batch_sizes_that_are_ever_served(prepared: None, edit: Ed
 
 
 def test_a_job_travels_to_another_process(prepared: None, tmp_path: Path) -> None:
-    job = pickle.loads(pickle.dumps(convert.job_for("tflite-int8", params.load(), tmp_path)))
+    job = pickle.loads(pickle.dumps(conversion.job_for("tflite-int8", params.load(), tmp_path)))
     assert [batch.shape for batch in job.calibration(1)] == [(1, 4, 4, 3)] * 5
 
 
 def test_calibration_comes_in_full_batches_only(prepared: None, model_record: dict[str, Any]) -> None:
     preprocessing = Preprocessing.from_json(model_record["preprocessing"])
-    found = list(convert.calibration_batches(preprocessing, 2))
+    found = list(conversion.calibration_batches(preprocessing, 2))
     assert [batch.shape for batch in found] == [(2, 4, 4, 3)] * 2
-    singly = list(convert.calibration_batches(preprocessing, 1))
+    singly = list(conversion.calibration_batches(preprocessing, 1))
     np.testing.assert_array_equal(np.concatenate(found), np.concatenate(singly)[:4])
 
 
 def test_too_few_calibration_images_for_one_batch_are_refused(prepared: None, model_record: dict[str, Any]) -> None:
     with pytest.raises(PipelineError) as caught:
-        convert.calibration_batches(Preprocessing.from_json(model_record["preprocessing"]), 8)
+        conversion.calibration_batches(Preprocessing.from_json(model_record["preprocessing"]), 8)
     assert str(caught.value) == "calibration needs at least one batch of 8 images, but calibration.images is 5"

@@ -11,7 +11,7 @@ from stages.common import files, isolate, paths, predictions, system
 from stages.common.errors import PipelineError
 from stages.common.images import Floats
 from stages.common.predictions import HEADER, Prediction
-from stages.runtimes import Manifest
+from stages.runtimes import Manifest, evaluation
 
 
 def prediction(label: int, *classes: int) -> Prediction:
@@ -19,7 +19,7 @@ def prediction(label: int, *classes: int) -> Prediction:
 
 
 def test_the_first_and_the_first_five_classes_count() -> None:
-    found = evaluate.count(
+    found = evaluation.count(
         [
             prediction(1, 1, 2, 3, 4, 5),
             prediction(5, 1, 2, 3, 4, 5),
@@ -32,7 +32,7 @@ def test_the_first_and_the_first_five_classes_count() -> None:
 
 @pytest.mark.parametrize(("label", "correct"), [(1, 1), (2, 0)])
 def test_a_single_image_counts(label: int, correct: int) -> None:
-    assert evaluate.count([prediction(label, 1, 3, 4, 5, 6)])["top1_correct"] == correct
+    assert evaluation.count([prediction(label, 1, 3, 4, 5, 6)])["top1_correct"] == correct
 
 
 class Red:
@@ -84,7 +84,7 @@ def seven(checkout: Path, model_record: dict[str, Any], monkeypatch: pytest.Monk
     ("batch_size", "sizes"), [(1, [1] * 7), (3, [3, 3, 1]), (7, [7]), (8, [7])], ids=["1", "3", "7", "8"]
 )
 def test_every_image_counts_at_every_batch_size(seven: Red, batch_size: int, sizes: list[int]) -> None:
-    found = evaluate.predict("tflite-fp32", batch_size)
+    found = evaluation.predict("tflite-fp32", batch_size)
     assert seven.sizes == sizes
     assert [p.file for p in found] == [f"sub/{i}.png" for i in range(7)]
     assert [p.label for p in found] == [0, 1, 2, 3, 4, 9, 9]
@@ -94,7 +94,7 @@ def test_every_image_counts_at_every_batch_size(seven: Red, batch_size: int, siz
 
 
 def test_evaluate_writes_every_prediction_and_returns_the_counts(seven: Red) -> None:
-    found = evaluate.evaluate("tflite-fp32", 3)
+    found = evaluation.evaluate("tflite-fp32", 3)
     assert (found["images"], found["top1_correct"]) == (7, 5)
     written = predictions.read(paths.record("tflite-fp32", "predictions.csv"))
     assert [p.classes[0] for p in written] == list(range(7))
@@ -103,7 +103,7 @@ def test_evaluate_writes_every_prediction_and_returns_the_counts(seven: Red) -> 
 def test_a_bad_image_ends_the_evaluation_with_its_name(seven: Red) -> None:
     (paths.EVALUATION / "sub/4.png").write_text("no image")
     with pytest.raises(PipelineError, match=r"data/evaluation/sub/4\.png cannot be read"):
-        evaluate.predict("tflite-fp32", 3)
+        evaluation.predict("tflite-fp32", 3)
 
 
 Command = Callable[..., None]

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import yaml
 
-from stages import convert, qat, save
+from stages import qat, save
 from stages.common import files, images, labels, params, paths, training, variants
 from stages.common.images import Floats, Preprocessing
 from stages.common.labels import Labels
 from stages.common.tf import tensorflow
-from stages.runtimes import runtime
+from stages.runtimes import conversion, runtime
 from stages.runtimes.protocol import infer
 from tests.helpers import COLOURS, paint
 
@@ -126,7 +126,7 @@ def test_every_valid_variant_has_a_source_that_is_null_without_qat(taught: dict[
 
 def accuracy(name: str, folder: Path) -> float:
     setting = params.load()
-    job = convert.job_for(name, setting, folder / name)
+    job = conversion.job_for(name, setting, folder / name)
     job.target.mkdir()
     chosen = runtime(variants.parse(name).runtime)
     chosen.convert(job)

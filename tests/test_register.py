@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stages import evaluate, register
+from stages import register
 from stages.common import errors, files, gpu_support, images, labels, paths, predictions, variants
 from stages.common.errors import PipelineError
 from stages.common.images import Preprocessing
 from stages.common.labels import Labels
-from stages.runtimes import runtime
+from stages.runtimes import evaluation, runtime
 from stages.runtimes.protocol import Job
 from tests.helpers import free_port, save_tiny, wait_for
 
@@ -189,7 +189,7 @@ def project(
 
 def expected(variant: str) -> list[tuple[list[int], list[str]]]:
     """What `evaluate` predicts, as predictions.csv has it."""
-    evaluate.evaluate(variant, 4)
+    evaluation.evaluate(variant, 4)
     found = predictions.read(paths.record(variant, "predictions.csv"))
     return [(line.classes, [f"{score:.7g}" for score in line.scores]) for line in found]
 

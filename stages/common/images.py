@@ -1,5 +1,6 @@
 """Photographs to model input: decode, crop, resize, scale; several at once, a bounded number ahead."""
 
+import io
 import os
 import re
 import warnings
@@ -113,13 +114,13 @@ class Preprocessing:
         return self.normalise(np.random.default_rng(0).integers(0, 256, (count, *self.shape), np.uint8))
 
 
-def decode(path: Path, formats: tuple[str, ...] | None = None) -> Image.Image:
+def decode(path: Path, formats: tuple[str, ...] | None = None, content: bytes | None = None) -> Image.Image:
     """Upright RGB image, of any format that Pillow knows or of these; PipelineError names a file that is none.
 
-    Of an animation or of several pages it is the first.
+    Of an animation or of several pages it is the first. `content` is that of a file that lies elsewhere.
     """
     try:
-        with Image.open(path, formats=formats) as image:
+        with Image.open(path if content is None else io.BytesIO(content), formats=formats) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise ValueError(_too_large(image.width * image.height))
             image.load()  # before its orientation is read: a TIFF is turned by this, and then has none
@@ -133,7 +134,7 @@ def decode(path: Path, formats: tuple[str, ...] | None = None) -> Image.Image:
         raise PipelineError(f"there is no file {path}: correct the path") from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise PipelineError(
-            f"{path} cannot be read as an image ({_reason(path, error)}): replace or remove it"
+            f"{path} cannot be read as an image ({_reason(path, content, error)}): replace or remove it"
         ) from None
 
 
@@ -156,12 +157,12 @@ def _too_large(pixels: int) -> str:
     return f"it has {pixels:,} pixels, and at most {MAX_PIXELS:,} are read, lest a small file unpack to any number"
 
 
-def _reason(path: Path, error: Exception) -> object:
+def _reason(path: Path, content: bytes | None, error: Exception) -> object:
     if isinstance(error, Image.DecompressionBombError):
         return _too_large(int(re.findall(r"\d+", str(error))[0]))
     if not isinstance(error, UnidentifiedImageError):
         return error
-    with path.open("rb") as file:
+    with path.open("rb") if content is None else io.BytesIO(content) as file:
         start = file.read(12)
     if start[4:8] == b"ftyp" and start[8:12] in HEIC:
         return "it is HEIC, which phones write and Pillow does not read: save it as JPEG or PNG"

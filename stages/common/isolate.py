@@ -1,5 +1,6 @@
 """Work in a process of its own, so that a crash or a kill becomes a sentence and not the end of the run."""
 
+import ctypes
 import multiprocessing
 import signal
 import sys
@@ -14,6 +15,8 @@ from stages.common.errors import PipelineError, describe
 
 # How long a process may take to end: one that hangs in a driver cannot even be killed.
 GRACE_S = 10
+# Of Linux: which signal a process gets when the thread that started it is gone.
+PR_SET_PDEATHSIG = 1
 
 
 class Worker:
@@ -23,7 +26,7 @@ class Worker:
         """Start the process: `serve` gets its end of the pipe, then `args`."""
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=serve, args=(theirs, *args), daemon=True)
+        self._process = context.Process(target=_begin, args=(serve, theirs, *args), daemon=True)
         # Starts with the first process, and would unblock Ctrl-C again just before that is started.
         resource_tracker.ensure_running()
         # Ctrl-C reaches every process of a terminal: the parent answers it, and ends this one. A process inherits what
@@ -76,6 +79,13 @@ def answer(connection: Connection, compute: Callable[[], Any]) -> None:
             traceback.print_exc(file=sys.stderr)
         result = (False, describe(error))
     connection.send(result)
+
+
+def _begin(serve: Callable[..., None], connection: Connection, *args: Any) -> None:
+    # A cluster kills without notice: what the killed process started must not hold a GPU that others are given.
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    serve(connection, *args)
 
 
 def _serve_once(connection: Connection, function: Callable[..., Any], args: tuple[Any, ...]) -> None:

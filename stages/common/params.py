@@ -281,6 +281,22 @@ class SelectParams:
     batch_size: Positive | None
 
 
+def _same_on_all_nodes(place: str) -> str:
+    if "://" not in place and not Path(place).is_absolute():
+        raise ValueError("it should be a whole path, or an address such as s3://bucket/photos: nodes have no checkout")
+    return place.rstrip("/")
+
+
+@dataclass(frozen=True, config=STRICT)
+class ExecutionParams:
+    """Where variants are converted, evaluated and timed."""
+
+    engine: Literal["local", "ray"]
+    gpu_model: Annotated[str, Field(min_length=1)] | None
+    retries: Annotated[int, Field(ge=0, le=100)]
+    images: Annotated[str, Field(min_length=1), AfterValidator(_same_on_all_nodes)] | None
+
+
 @dataclass(frozen=True, config=STRICT)
 class TrackingParams:
     """Where MLflow keeps the runs."""
@@ -314,6 +330,7 @@ class Params:
     tensorrt: TensorRTParams
     budget: Budget
     select: SelectParams
+    execution: ExecutionParams
     tracking: TrackingParams
 
     @model_validator(mode="after")

@@ -16,6 +16,7 @@ QAT_RECORD = Path("reports/qat.json")
 QAT_CURVE = Path("reports/qat.csv")
 MODEL = Path("reports/model.json")
 ONNX_RECORD = Path("reports/onnx.json")
+SWEEP_RECORD = Path("reports/sweep.json")
 BENCHMARK = Path("reports/benchmark.json")
 SAMPLES = Path("reports/samples.csv")
 SUMMARY = Path("reports/summary.json")
@@ -41,6 +42,8 @@ ONNX = Path("models/onnx/model.onnx")
 # What quantisation-aware training makes of these two, with its fake quantisation in them.
 QAT = Path("models/qat")
 QAT_SAVED_MODEL, QAT_ONNX = QAT / "saved_model", QAT / "model.onnx"
+# What a cluster converted, evaluated and timed.
+SWEEP = Path("models/sweep")
 # Folders that belong to the pipeline: DVC and `make clean` remove what is in them.
 WRITTEN = (WEIGHTS, EVALUATION, CALIBRATION, TRAINING, Path("models"), Path("reports"))
 # In every variant's folder: what it is, and whether there is a model beside it.

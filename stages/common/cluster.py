@@ -1,0 +1,172 @@
+"""Work on a Ray cluster, which places, moves, retries and streams it; the only module that imports Ray.
+
+Without Ray installed it can be imported, and says what to install when a cluster is asked for.
+"""
+
+import logging
+import os
+import shutil
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import stages
+from stages.common import errors
+from stages.common.errors import PipelineError
+from stages.common.params import ExecutionParams
+
+ADDRESS = "RAY_ADDRESS"
+# The label that Ray gives a node by its GPU.
+GPU_MODEL = "ray.io/accelerator-type"
+# What a task takes that only decodes, or waits for the cores that its model uses: nodes of one core hold two of these.
+HALF = 0.5
+
+
+class LostError(PipelineError):
+    """Ray gave a task up: its worker, its node or its memory was lost once more than may be retried."""
+
+
+@contextmanager
+def joined(setting: ExecutionParams, *inputs: Path) -> Iterator["Cluster"]:
+    """The cluster that RAY_ADDRESS names, or one on this machine for so long; every task starts among these inputs."""
+    if not find_spec("ray"):
+        raise PipelineError(
+            "`execution.engine` is ray, but Ray is not installed: run `make repro ENGINE=ray`, or "
+            '`pip install "trt-pipeline[cluster]"`'
+        )
+    # Read once, when Ray is imported. Without it Ray tries for ever what needs more memory than there is.
+    os.environ.setdefault("RAY_task_oom_retries", str(setting.retries))
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import ray
+
+    with tempfile.TemporaryDirectory() as package:
+        _ship(inputs, Path(package))
+        address = os.environ.get(ADDRESS)
+        options: dict[str, Any] = {} if address else {"include_dashboard": False}
+        try:
+            ray.init(address or "local", runtime_env={"working_dir": package}, logging_level="error", **options)
+        except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+            place = f"at {address}, which {ADDRESS} names" if address else "on this machine"
+            raise PipelineError(
+                f"there is no Ray cluster {place} ({errors.describe(error)}): start one with `ray start --head`, or "
+                f"unset {ADDRESS} for one on this machine"
+            ) from None
+        try:
+            yield Cluster(setting)
+        finally:
+            ray.shutdown()
+
+
+def _ship(inputs: Sequence[Path], package: Path) -> None:
+    """Copy this code and the inputs: Ray would leave out what the .gitignore beside them names, and DVC names all."""
+    code = Path(stages.__file__).parent
+    shutil.copytree(code, package / "stages", ignore=shutil.ignore_patterns("__pycache__"))
+    for path in inputs:
+        (package / path.parent).mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            shutil.copytree(path, package / path, ignore=shutil.ignore_patterns(".gitignore"))
+        elif path.exists():
+            shutil.copy(path, package / path)
+
+
+class Cluster:
+    """A Ray cluster that this process has joined."""
+
+    def __init__(self, setting: ExecutionParams) -> None:
+        """Look at the nodes; PipelineError if none has the GPU model asked for."""
+        import ray
+
+        self._ray = ray
+        self._retries = setting.retries
+        self._labels = {"label_selector": {GPU_MODEL: setting.gpu_model}} if setting.gpu_model else {}
+        nodes = [node for node in ray.nodes() if node["Alive"]]
+        fitting = [node for node in nodes if setting.gpu_model in (None, node["Labels"].get(GPU_MODEL))]
+        if not fitting:
+            models = sorted({node["Labels"].get(GPU_MODEL, "none") for node in nodes})
+            raise PipelineError(
+                f"no node of the Ray cluster has the GPU model {setting.gpu_model}; those there are: "
+                f"{', '.join(models)}: set execution.gpu_model to one of them, or to null"
+            )
+        self._gpus = int(sum(node["Resources"].get("GPU", 0) for node in fitting))
+        self._cores = max(node["Resources"].get("CPU", 1) for node in fitting)
+        # How many models may be at work at once.
+        self.slots = self._gpus or len(fitting)
+
+    def put(self, value: Any) -> Any:
+        """A value where every task can `fetch` it."""
+        return self._ray.put(value)
+
+    def start(self, function: Callable[..., Any], *arguments: Any, alone: bool = False) -> Any:
+        """Call a function in a fresh process that has a GPU for itself; `alone`, where there is none, all cores.
+
+        Returns what `result` and `finished` take.
+        """
+        share = {"num_gpus": 1} if self._gpus else {"num_cpus": self._cores if alone else 1}
+        # What it raises of its own is an answer; only a lost process or node is tried again.
+        options = share | self._labels | {"max_calls": 1, "max_retries": self._retries, "retry_exceptions": False}
+        return self._ray.remote(**options)(function).remote(*arguments)
+
+    def finished(self, tasks: Sequence[Any]) -> Iterator[Any]:
+        """The tasks, in the order in which they end."""
+        waiting = list(tasks)
+        while waiting:
+            (done, *_), waiting = self._ray.wait(waiting)
+            yield done
+
+    def result(self, task: Any) -> Any:
+        """What the function returned; LostError if Ray gave it up, PipelineError with the reason if it failed."""
+        try:
+            return self._ray.get(task)
+        except self._ray.exceptions.RayError as error:
+            raise self._told(error) from None
+
+    def stream(
+        self,
+        rows: Sequence[dict[str, Any]],
+        decode: Callable[[dict[str, Any]], dict[str, Any]],
+        answer: type,
+        *arguments: Any,
+        actors: int,
+    ) -> Iterator[dict[str, Any]]:
+        """What objects answer(*arguments) make of rows that `decode` prepares on CPUs, in any order, some ahead."""
+        from ray import data
+
+        context = data.DataContext.get_current()
+        context.enable_progress_bars = context.print_on_execution_start = False
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        share = {"num_gpus": 1} if self._gpus else {"num_cpus": HALF}
+        pool = data.ActorPoolStrategy(min_size=1, max_size=actors)
+        lost: dict[str, Any] = {"max_restarts": self._retries, "max_task_retries": self._retries}
+        with warnings.catch_warnings():
+            # Ray 2.64 will take these bounds another way, which 2.60 does not have.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            decoded = data.from_items(list(rows)).map(decode, num_cpus=HALF, max_retries=self._retries)
+            answers = decoded.map(answer, fn_constructor_args=arguments, compute=pool, **share, **self._labels, **lost)
+        try:
+            yield from answers.iter_rows()
+        except self._ray.exceptions.RayError as error:
+            raise self._told(error) from None
+
+    def _told(self, error: Exception) -> PipelineError:
+        if isinstance(error, self._ray.exceptions.RayTaskError):
+            cause = error.cause
+            if not isinstance(cause, PipelineError):
+                print(error, file=sys.stderr)
+            return cause if isinstance(cause, PipelineError) else PipelineError(errors.describe(cause))
+        tries = self._retries + 1
+        return LostError(
+            f"its worker was lost {tries} time{'s' * (tries > 1)}, as often as execution.retries allows, the last time "
+            f"by {errors.describe(error)}"
+        )
+
+
+def fetch(value: Any) -> Any:
+    """What `Cluster.put` took, in a task."""
+    import ray
+
+    return ray.get(value)

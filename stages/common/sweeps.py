@@ -1,0 +1,89 @@
+"""What a cluster did: the stage `sweep` keeps it on this disk, and the stages that would have done it adopt it."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from stages.common import files, paths, variants
+
+# In a folder of results: what they were made from.
+KEY = "key"
+# A unit is what DVC calls a stage: convert@VARIANT, evaluate@VARIANT or this one.
+BENCHMARK = "benchmark"
+
+
+class Sweep(NamedTuple):
+    """reports/sweep.json; with the local engine all values are None, so that nothing depends on it."""
+
+    engine: str
+    # Of every variant a digest that changes with what there is to adopt.
+    sources: dict[str, str | None]
+    benchmark: str | None
+    # Units that have no result, and why.
+    failed: dict[str, str]
+
+
+LOCAL = Sweep("local", dict.fromkeys(variants.VALID), None, {})
+
+
+def read() -> Sweep:
+    """What the stage `sweep` wrote."""
+    return Sweep(**files.read_json(paths.SWEEP_RECORD))
+
+
+def write(sweep: Sweep) -> None:
+    """The inverse of `read`."""
+    files.write_json(paths.SWEEP_RECORD, sweep._asdict())
+
+
+def folder(unit: str) -> Path:
+    """Where the results of a unit lie, by the paths that they have in the checkout."""
+    stage, _, variant = unit.partition("@")
+    return paths.SWEEP / (variant or BENCHMARK) / stage
+
+
+def is_kept(unit: str, key: str) -> bool:
+    """Whether there are results that were made from the same."""
+    path = folder(unit) / KEY
+    return path.exists() and path.read_text(encoding="utf-8") == key
+
+
+def keep(unit: str, key: str, content: Mapping[str, bytes]) -> None:
+    """Write the results of a unit, all of them or none."""
+    with files.new_directory(folder(unit)) as target:
+        unpack(content, target)
+        (target / KEY).write_text(key, encoding="utf-8")
+
+
+def drop(unit: str) -> None:
+    """Remove what an earlier sweep kept of it."""
+    shutil.rmtree(folder(unit), ignore_errors=True)
+
+
+def adopt(unit: str) -> None:
+    """Copy the results of a unit to where its stage writes them."""
+    kept = folder(unit)
+    for model in kept.glob("models/*"):
+        shutil.rmtree(model.relative_to(kept), ignore_errors=True)
+    unpack(pack(kept, "models", "reports"), Path())
+
+
+def status(variant: str) -> str | None:
+    """How the kept conversion of a variant ended; None if none is kept."""
+    manifest = folder(f"convert@{variant}") / paths.model(variant) / paths.MANIFEST
+    return str(json.loads(manifest.read_text(encoding="utf-8"))["status"]) if manifest.exists() else None
+
+
+def pack(start: Path, *names: str) -> dict[str, bytes]:
+    """Contents of all files below these folders, and of these files, by their paths from `start`."""
+    found = [start / name for name in names]
+    inside = [path for place in found for path in (place.rglob("*") if place.is_dir() else [place])]
+    return {path.relative_to(start).as_posix(): path.read_bytes() for path in sorted(inside) if path.is_file()}
+
+
+def unpack(content: Mapping[str, bytes], start: Path) -> None:
+    """The inverse of `pack`."""
+    for name, value in content.items():
+        files.write_bytes(start / name, value)

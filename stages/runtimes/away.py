@@ -1,0 +1,138 @@
+"""What a worker of a cluster does: the work of a stage, in a folder of its own beside whatever else its node runs."""
+
+import json
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pynvml
+
+from stages.common import cluster, files, images, nvml, paths, sweeps
+from stages.common.errors import PipelineError, describe
+from stages.common.images import Preprocessing
+from stages.common.params import BenchmarkParams, Params
+from stages.runtimes import Manifest, conversion, evaluation, interleaved
+from stages.runtimes.protocol import Session
+
+Row = dict[str, Any]
+
+
+@contextmanager
+def workplace() -> Iterator[None]:
+    """A new current folder that shows what was shipped, on the GPU that the environment was described on."""
+    shipped = Path.cwd()
+    # Ray allows a library as many threads as a task has cores by name; models are run as they are on a single machine.
+    os.environ.pop("OMP_NUM_THREADS", None)
+    with tempfile.TemporaryDirectory() as folder:
+        for path in [*shipped.glob("models/*"), *shipped.glob("data/*"), *shipped.glob("reports/*")]:
+            place = folder / path.relative_to(shipped)
+            place.parent.mkdir(exist_ok=True)
+            place.symlink_to(path)
+        os.chdir(folder)
+        try:
+            same_gpu()
+            yield
+        finally:
+            os.chdir(shipped)
+
+
+def same_gpu() -> None:
+    """PipelineError if this is another GPU than the one in environment.json: its results would not compare."""
+    described = files.read_json(paths.ENVIRONMENT)["gpus"]
+    try:
+        with nvml.session() as gpus:
+            here = [gpu.describe()["name"] for gpu in gpus][:1]
+    except pynvml.NVMLError:
+        here = []
+    there = [gpu["name"] for gpu in described][:1]
+    if here != there:
+        raise PipelineError(
+            f"a task ran on {_model(here)}, and the environment was described on {_model(there)}, whose results do not "
+            "compare: set execution.gpu_model to one GPU model of the cluster"
+        )
+
+
+def _model(names: Sequence[str]) -> str:
+    return names[0] if names else "a node without a GPU"
+
+
+def convert(name: str, setting: Params) -> tuple[str | None, dict[str, bytes]]:
+    """Why the conversion failed, if it did, and all that the stage `convert` writes."""
+    with workplace():
+        failed = conversion.run(name, setting)
+        return failed, sweeps.pack(Path(), str(paths.model(name)), str(paths.record(name, "")))
+
+
+def benchmark(names: Sequence[str], setting: BenchmarkParams, models: Sequence[Any]) -> tuple[bool, dict[str, bytes]]:
+    """Whether all variants could be timed, and all that the stage `benchmark` writes."""
+    with workplace():
+        for model in models:
+            sweeps.unpack(cluster.fetch(model), Path())
+        failed = interleaved.run(names, setting)
+        return not failed, sweeps.pack(Path(), str(paths.BENCHMARK), str(paths.SAMPLES))
+
+
+def decode(folder: str, preprocessing: Preprocessing, row: Row) -> Row:
+    """The pixels of a batch before they are scaled, a quarter of the bytes; or what is wrong with an image."""
+    return {"index": row["index"]} | _caught("pixels", b"", lambda: _pixels(folder, preprocessing, row["files"]))
+
+
+def _pixels(folder: str, preprocessing: Preprocessing, names: Sequence[str]) -> bytes:
+    from pyarrow.fs import FileSystem
+
+    place, root = FileSystem.from_uri(folder)
+    found = []
+    for name in names:
+        try:
+            with place.open_input_stream(f"{root}/{name}") as file:
+                content = file.read()
+        except FileNotFoundError:
+            raise PipelineError(
+                f"{folder} has no {name} on this node: set execution.images to where all nodes find the files of "
+                f"{paths.EVALUATION}"
+            ) from None
+        found.append(preprocessing.pixels(images.decode(paths.EVALUATION / name, content=content)))
+    return np.stack(found).tobytes()
+
+
+class Classifier:
+    """Holds a loaded model and classifies batches; a row in, a row out."""
+
+    def __init__(self, name: str, model: Any, preprocessing: Preprocessing) -> None:
+        """`model` is what `Cluster.put` took of its folder."""
+        self._name = name
+        self._model = model
+        self._preprocessing = preprocessing
+
+    def __call__(self, row: Row) -> Row:
+        """The best classes of each image and their probabilities, as JSON, which keeps every digit; or what failed."""
+        if row["error"]:
+            return {"index": row["index"], "answers": "[]", "error": row["error"]}
+        return {"index": row["index"]} | _caught("answers", "[]", lambda: self._answers(row["pixels"]))
+
+    def _answers(self, pixels: bytes) -> str:
+        batch = np.frombuffer(pixels, np.uint8).reshape(-1, *self._preprocessing.shape)
+        return json.dumps(list(evaluation.classify(self._session, self._preprocessing.normalise(batch))))
+
+    @cached_property
+    def _session(self) -> Session:
+        with workplace():
+            sweeps.unpack(cluster.fetch(self._model), Path())
+            return Manifest.read(self._name).load()
+
+
+def _caught(key: str, nothing: Any, compute: Callable[[], Any]) -> Row:
+    """A row with what it computes, or with the reason as the local engine would tell it."""
+    try:
+        return {key: compute(), "error": ""}
+    except Exception as error:
+        if not isinstance(error, PipelineError):
+            traceback.print_exc(file=sys.stderr)
+        return {key: nothing, "error": describe(error)}

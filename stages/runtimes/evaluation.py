@@ -1,0 +1,80 @@
+"""Classify the evaluation set with one variant, and count: for the stage `evaluate`, and for a cluster."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from tqdm import tqdm
+
+from stages.common import files, images, isolate, labels, metrics, paths, predictions, system
+from stages.common.errors import PipelineError
+from stages.common.images import Floats, Preprocessing
+from stages.common.predictions import TOP, Prediction
+from stages.runtimes import Manifest
+from stages.runtimes.protocol import Session, infer
+
+
+def classify(session: Session, batch: Floats) -> Iterator[tuple[list[int], list[float]]]:
+    """The best classes of each image, best first, with their probabilities."""
+    probabilities = infer(session, batch)
+    best = metrics.top_k(probabilities, TOP)
+    scores = np.take_along_axis(probabilities, best, axis=1).astype(float)
+    return zip(best.tolist(), scores.tolist(), strict=True)
+
+
+def predict(variant: str, batch_size: int) -> list[Prediction]:
+    """Classify every evaluation image in order; decoding runs beside inference, and memory stays flat."""
+    table = labels.read_table(paths.EVALUATION / "labels.csv")
+    preprocessing = Preprocessing.from_json(files.read_json(paths.MODEL)["preprocessing"])
+    session = Manifest.read(variant).load()
+    found: list[Prediction] = []
+    with tqdm(desc=variant, total=len(table), unit="image", disable=None) as bar:
+        for batch in images.batches([paths.EVALUATION / name for name, _ in table], preprocessing, batch_size):
+            for classes, values in classify(session, batch):
+                found.append(Prediction(*table[len(found)], classes, values))
+            bar.update(len(batch))
+    return found
+
+
+def count(found: Sequence[Prediction]) -> dict[str, int]:
+    """How many images there are, and for how many the best class, or one of the best five, is the label."""
+    return {
+        "images": len(found),
+        "top1_correct": sum(p.right for p in found),
+        "top5_correct": sum(p.label in p.classes for p in found),
+    }
+
+
+def evaluate(variant: str, batch_size: int) -> dict[str, int]:
+    """Write predictions.csv and return the counts."""
+    found = predict(variant, batch_size)
+    predictions.write(found, paths.record(variant, "predictions.csv"))
+    return count(found)
+
+
+def run(name: str, batch_size: int) -> str | None:
+    """Evaluate, and write evaluate.json, predictions.csv and evaluate_system.csv; why it failed, if it did."""
+    manifest = Manifest.read(name)
+    blank(name)
+    if manifest.status != "ok":
+        # Not this stage's failure: it is done, and runs again when there is a model.
+        files.write_json(paths.record(name, "evaluate.json"), {"status": "skipped", "reason": manifest.reason})
+        return None
+    try:
+        with system.watched(paths.record(name, "evaluate_system.csv")):
+            found = isolate.call(evaluate, name, batch_size)
+    except PipelineError as error:
+        return lost(name, str(error))
+    files.write_json(paths.record(name, "evaluate.json"), {"status": "ok", "reason": None} | found)
+    return None
+
+
+def blank(name: str) -> None:
+    """No predictions and no samples, so that none of an earlier run stay."""
+    predictions.write([], paths.record(name, "predictions.csv"))
+    system.write([], paths.record(name, "evaluate_system.csv"))
+
+
+def lost(name: str, reason: str) -> str:
+    """Record why there is no result; returns it."""
+    files.write_json(paths.record(name, "evaluate.json"), {"status": "failed", "reason": reason})
+    return reason

@@ -1,0 +1,225 @@
+"""Convert, evaluate and time all variants on a Ray cluster, for the stages of the variants to adopt.
+
+What is finished is kept at once, under a key of all it was made from: a sweep that was interrupted goes on from there.
+"""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from stages.common import cluster, errors, files, labels, params, paths, predictions, sweeps, system, variants
+from stages.common.cluster import Cluster, LostError
+from stages.common.errors import PipelineError
+from stages.common.images import Preprocessing
+from stages.common.params import Params
+from stages.common.predictions import Prediction
+from stages.common.sweeps import BENCHMARK, Sweep
+from stages.runtimes import away, evaluation
+
+# What a worker needs of this checkout; the images are read where they lie.
+INPUTS = (paths.SAVED_MODEL, paths.ONNX, paths.QAT, paths.CALIBRATION, paths.MODEL, paths.QAT_RECORD, paths.ENVIRONMENT)
+CODE = Path(__file__).parent
+
+
+def fingerprint(**parts: Any) -> str:
+    """One digest of plain values."""
+    return files.combine([json.dumps(parts, sort_keys=True)])
+
+
+def shared_key() -> str:
+    """What every result depends on: the code, the model and the machine."""
+    code = {f"{path.parent.name}/{path.name}": files.sha256(path) for path in CODE.glob("*/*.py")}
+    return fingerprint(code=code, model=files.sha256(paths.MODEL), machine=files.sha256(paths.ENVIRONMENT))
+
+
+def converted_key(setting: Params, shared: str) -> dict[str, str]:
+    """Of each variant, what its conversion depends on."""
+    trained = [paths.QAT, paths.QAT_RECORD] if setting.asks_qat else []
+    given = {str(path): files.digest(path) for path in (paths.SAVED_MODEL, paths.ONNX, paths.CALIBRATION, *trained)}
+    plain = {name: value for name, value in given.items() if not name.startswith((str(paths.QAT), "reports"))}
+    return {
+        name: fingerprint(
+            shared=shared,
+            given=given if variants.parse(name).qat else plain,
+            options=setting.options(variants.parse(name).runtime),
+            sizes=setting.engine_batch_sizes(),
+            repeats=setting.convert.repeats,
+        )
+        for name in setting.variants
+    }
+
+
+def model_digest(name: str) -> str:
+    """Of a kept conversion, the model and how it is to be run."""
+    return files.tree_digest(sweeps.folder(f"convert@{name}") / "models")
+
+
+def in_order(rows: Iterable[Mapping[str, Any]], table: Sequence[tuple[str, int]], size: int) -> list[Prediction]:
+    """Predictions of all images from batches that come in any order; PipelineError unless each is there once."""
+    found: dict[int, list[Any]] = {}
+    for row in rows:
+        if row["error"]:
+            raise PipelineError(row["error"])
+        if row["index"] in found:
+            raise PipelineError(f"batch {row['index']} was answered twice: run the same command again")
+        found[row["index"]] = json.loads(row["answers"])
+    answers = [answer for index in sorted(found) for answer in found[index]]
+    if sorted(found) != list(range(-(-len(table) // size))) or len(answers) != len(table):
+        raise PipelineError(f"{len(answers)} of {len(table)} images were answered: run the same command again")
+    return [Prediction(*image, *answer) for image, answer in zip(table, answers, strict=True)]
+
+
+class Sweeping:
+    """One sweep on a cluster."""
+
+    def __init__(self, setting: Params, nodes: Cluster, bar: "tqdm[Any]") -> None:
+        """Nothing is started yet."""
+        self._setting = setting
+        self._nodes = nodes
+        self._bar = bar
+        self._shared = shared_key()
+        self.failed: dict[str, str] = {}
+
+    def run(self) -> None:
+        """Convert all; evaluate each as soon as it is converted; time them when the cluster is idle again."""
+        at_once = min(self._nodes.slots, len(self._setting.variants))
+        with ThreadPoolExecutor(at_once) as pool:
+            evaluated: list[Future[None]] = []
+            for name in self._converted():
+                evaluated.append(pool.submit(self._evaluate, name, self._nodes.slots // at_once))
+            for future in evaluated:
+                future.result()
+        self._time()
+
+    def _converted(self) -> Iterable[str]:
+        """Names of the variants, as they are converted or found to be."""
+        keys = converted_key(self._setting, self._shared)
+        kept = [name for name, key in keys.items() if sweeps.is_kept(f"convert@{name}", key)]
+        tasks = {self._nodes.start(away.convert, name, self._setting): name for name in keys if name not in kept}
+        for name in kept:
+            self._bar.update()
+            yield name
+        for task in self._nodes.finished(list(tasks)):
+            name = tasks[task]
+            self._convert(name, keys[name], task)
+            yield name
+
+    def _convert(self, name: str, key: str, task: Any) -> None:
+        try:
+            failed, content = self._nodes.result(task)
+        except LostError as error:
+            failed, content = str(error), {}
+        self._end(f"convert@{name}", key, failed, content)
+
+    def _end(self, unit: str, key: str, failed: str | None, content: Mapping[str, bytes]) -> None:
+        self._bar.update()
+        if failed:
+            self.failed[unit] = failed
+            sweeps.drop(unit)
+        else:
+            sweeps.keep(unit, key, content)
+
+    def _evaluate(self, name: str, actors: int) -> None:
+        """Nothing without a model, for the stage `evaluate` to tell."""
+        unit, size = f"evaluate@{name}", self._setting.evaluation.batch_size
+        if f"convert@{name}" in self.failed or sweeps.status(name) != "ok":
+            self._bar.update()
+            return sweeps.drop(unit)
+        key = fingerprint(
+            shared=self._shared, model=model_digest(name), images=files.digest(paths.IMAGES), batch_size=size
+        )
+        if sweeps.is_kept(unit, key):
+            self._bar.update()
+            return None
+        try:
+            found, failed = self._predict(name, size, actors), None
+        except PipelineError as error:
+            found, failed = [], str(error)
+        return self._end(unit, key, failed, self._evaluation(name, found))
+
+    def _predict(self, name: str, size: int, actors: int) -> list[Prediction]:
+        table = labels.read_table(paths.EVALUATION / "labels.csv")
+        starts = range(0, len(table), size)
+        rows = [{"index": i, "files": [file for file, _ in table[at : at + size]]} for i, at in enumerate(starts)]
+        prepared = Preprocessing.from_json(files.read_json(paths.MODEL)["preprocessing"])
+        folder = self._setting.execution.images or str(paths.EVALUATION.absolute())
+        model = self._nodes.put(self._model(name))
+        decode = partial(away.decode, folder, prepared)
+        answers = self._nodes.stream(rows, decode, away.Classifier, name, model, prepared, actors=actors)
+        return in_order(answers, table, size)
+
+    @staticmethod
+    def _model(name: str) -> dict[str, bytes]:
+        return sweeps.pack(sweeps.folder(f"convert@{name}"), "models")
+
+    @staticmethod
+    def _evaluation(name: str, found: Sequence[Prediction]) -> dict[str, bytes]:
+        """What the stage `evaluate` writes; of the machines, which are many, Ray's own dashboard tells."""
+        with tempfile.TemporaryDirectory() as made:
+            folder = Path(made)
+            predictions.write(found, folder / paths.record(name, "predictions.csv"))
+            system.write([], folder / paths.record(name, "evaluate_system.csv"))
+            counts = {"status": "ok", "reason": None} | evaluation.count(found)
+            files.write_json(folder / paths.record(name, "evaluate.json"), counts)
+            return sweeps.pack(folder, "reports")
+
+    def _time(self) -> None:
+        names = [name for name in self._setting.variants if sweeps.status(name) == "ok"]
+        digests = {name: model_digest(name) for name in names}
+        key = fingerprint(shared=self._shared, models=digests, setting=asdict(self._setting.benchmark))
+        if sweeps.is_kept(BENCHMARK, key):
+            self._bar.update()
+        else:
+            models = [self._nodes.put(self._model(name)) for name in names]
+            task = self._nodes.start(away.benchmark, names, self._setting.benchmark, models, alone=True)
+            try:
+                whole, content = self._nodes.result(task)
+                # Kept to be adopted, and timed again by the next sweep if a variant could not be.
+                self._end(BENCHMARK, key if whole else "", None, content)
+            except LostError as error:
+                self._end(BENCHMARK, key, str(error), {})
+
+
+def sweep(setting: Params) -> Sweep:
+    """Sweep, and say what there is to adopt."""
+    units = 2 * len(setting.variants) + 1
+    with cluster.joined(setting.execution, *INPUTS) as nodes, tqdm(desc="sweep", total=units, disable=None) as bar:
+        sweeping = Sweeping(setting, nodes, bar)
+        sweeping.run()
+    for stale in paths.SWEEP.glob("*"):
+        if stale.name not in (*setting.variants, BENCHMARK):
+            shutil.rmtree(stale)
+    sources: dict[str, str | None] = {name: _source(paths.SWEEP / name, sweeping.failed) for name in setting.variants}
+    timed = _source(paths.SWEEP / BENCHMARK, sweeping.failed)
+    return Sweep("ray", sweeps.LOCAL.sources | sources, timed, sweeping.failed)
+
+
+def _source(kept: Path, failed: Mapping[str, str]) -> str:
+    """Digest of what was kept of a variant, or of the benchmark, and of why there is no more."""
+    reasons = [reason for unit, reason in sorted(failed.items()) if unit.partition("@")[2] in ("", kept.name)]
+    return files.combine([files.tree_digest(kept), *reasons])
+
+
+def main() -> None:
+    """Read params, sweep if the engine is ray, and write models/sweep and the record of it."""
+    setting = params.load()
+    if setting.execution.engine == "local":
+        with files.new_directory(paths.SWEEP):
+            sweeps.write(sweeps.LOCAL)
+        return
+    found = sweep(setting)
+    sweeps.write(found)
+    if found.failed:
+        raise PipelineError("; ".join(f"{unit} failed: {reason}" for unit, reason in found.failed.items()))
+
+
+if __name__ == "__main__":
+    errors.run(main)
