@@ -4,6 +4,8 @@
 
 # TENSORRT=11 or rtx: environments of their own, since TF-TRT needs TensorRT 8.5, which is one package with 11.
 $(if $(findstring |$(TENSORRT)|,|| |11| |rtx|),,$(error TENSORRT is $(TENSORRT): leave it out for TensorRT 8.5, or set it to 11 or rtx))
+# The same as execution.engine in params.yaml, which it sets: what made the results stays written there.
+$(if $(findstring |$(ENGINE)|,|| |local| |ray|),,$(error ENGINE is $(ENGINE): leave it out for what params.yaml says, or set it to local or ray))
 VENV := .venv$(if $(TENSORRT),-tensorrt$(TENSORRT))
 BIN := $(VENV)/bin
 # Stages say `python`: the environment's own comes first on their PATH.
@@ -25,8 +27,8 @@ OR_SAY = || { echo 'error: the requirements could not be installed: check the co
 help:  ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
-repro: $(VENV)/runs  ## run the pipeline and print the result table: make repro [TENSORRT=11|rtx]
-	@$(BIN)/python -m stages run dvc repro --ignore-errors
+repro: $(VENV)/$(if $(filter ray,$(ENGINE)),cluster,runs)  ## run the pipeline and print the result table: make repro [TENSORRT=11|rtx] [ENGINE=ray|local]
+	@$(BIN)/python -m stages run $(if $(ENGINE),--engine $(ENGINE)) dvc repro --ignore-errors
 
 test: $(VENV)/tests  ## lint, type-check and test
 	@$(BIN)/ruff check stages tests
@@ -83,7 +85,7 @@ clean:  ## remove results and fetched data; the environment, DVC's cache and MLf
 
 lock:  ## compile the pinned requirements anew (needs uv)
 	@$(COMPILE) --universal --extra cpu -o requirements/base.txt pyproject.toml
-	@$(COMPILE) --universal --extra dev -c requirements/base.txt -o requirements/dev.txt pyproject.toml
+	@for extra in cluster dev; do $(COMPILE) --universal --extra $$extra -c requirements/base.txt -o requirements/$$extra.txt pyproject.toml || exit 1; done
 	@for extra in gpu tensorrt11 tensorrtrtx; do \
 	$(COMPILE) --python-platform x86_64-manylinux_2_28 --extra $$extra -c requirements/base.txt -o requirements/$$extra.txt pyproject.toml || exit 1; done
 
@@ -98,6 +100,10 @@ $(VENV)/runs: requirements/base.txt requirements/$(GPU_REQUIREMENTS).txt | $(VEN
 	@test -z "$(TENSORRT)" || test -n "$(HAS_GPU)" || { echo 'error: TENSORRT=$(TENSORRT) needs an NVIDIA GPU and Python 3.10: `make repro` alone measures what runs without' >&2; exit 2; }
 	@echo "installing the pinned requirements into $(VENV) (minutes, once)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/$(if $(HAS_GPU),$(GPU_REQUIREMENTS),base).txt $(OR_SAY)
+	@touch $@
+
+$(VENV)/cluster: requirements/cluster.txt $(VENV)/runs
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/cluster.txt $(OR_SAY)
 	@touch $@
 
 $(VENV)/tests: requirements/dev.txt $(VENV)/runs

@@ -4,6 +4,7 @@ import argparse
 import fcntl
 import json
 import os
+import re
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -37,6 +38,8 @@ from stages.common.revision import predictions_at, record_at
 from stages.runtimes import Manifest, export
 from stages.runtimes.protocol import infer
 
+# The value of the key in its block, whatever comments stand between.
+ENGINE = re.compile(r"^(execution:\n(?:(?:  .*|#.*|)\n)*?  engine: *)\w*", re.MULTILINE)
 LOCK = Path(".make-repro.lock")
 # What each stage that all variants share leaves behind, in the order they run.
 SHARED = {
@@ -71,8 +74,21 @@ def exclusive() -> Iterator[None]:
         yield
 
 
-def run(command: Sequence[str]) -> None:
+def set_engine(name: str) -> None:
+    """Write execution.engine into params.yaml, which DVC and MLflow read, and leave every other line as it is."""
+    text = paths.PARAMS.read_text(encoding="utf-8")
+    changed, found = ENGINE.subn(rf"\g<1>{name}", text)
+    if not found:
+        raise PipelineError(f"{paths.PARAMS} has no line for execution.engine: write `engine: {name}` there by hand")
+    if changed != text:
+        files.write_text(paths.PARAMS, changed)
+        print(f"execution.engine in {paths.PARAMS} is {name} from now on")
+
+
+def run(command: Sequence[str], engine: str | None = None) -> None:
     """Check params.yaml, run the command, print the table, and fail if any stage or variant did."""
+    if engine:
+        set_engine(engine)
     setting = params.load()
     with exclusive(), tempfile.NamedTemporaryFile("r", encoding="utf-8") as collected:
         environment = os.environ | {errors.COLLECT: collected.name}
@@ -208,6 +224,7 @@ def main() -> None:
     checker.add_argument("--against", metavar="REV", help="fail on what got worse since that git revision")
     commands.add_parser("store", help="print the address of the MLflow store")
     runner = commands.add_parser("run", help="run a pipeline command, then print the table and the verdict")
+    runner.add_argument("--engine", choices=("local", "ray"), help="set execution.engine in params.yaml first")
     runner.add_argument("command", nargs=argparse.REMAINDER)
     predictor = commands.add_parser("predict", help="classify images with a converted variant")
     predictor.add_argument("--variant")
@@ -220,7 +237,7 @@ def main() -> None:
     if arguments.verb == "store":
         print(store.tracking_uri(params.load(), Path()))
     elif arguments.verb == "run":
-        run(arguments.command)
+        run(arguments.command, arguments.engine)
     elif arguments.verb == "export":
         _current_choice()
         print("\n".join(export.write(arguments.to)))
