@@ -91,12 +91,15 @@ class Sweeping:
     def run(self) -> None:
         """Convert all; evaluate each as soon as it is converted; time them when the cluster is idle again."""
         at_once = min(self._nodes.slots, len(self._setting.variants))
-        with ThreadPoolExecutor(at_once) as pool:
-            evaluated: list[Future[None]] = []
+        pool = ThreadPoolExecutor(at_once)
+        evaluated: list[Future[None]] = []
+        try:
             for name in self._converted():
                 evaluated.append(pool.submit(self._evaluate, name, self._nodes.slots // at_once))
             for future in evaluated:
                 future.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)  # after Ctrl-C nobody waits for what is under way
         self._time()
 
     def _converted(self) -> Iterable[str]:

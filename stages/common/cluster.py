@@ -132,8 +132,12 @@ class Cluster:
         answer: type,
         *arguments: Any,
         actors: int,
+        blocks: int | None = None,
     ) -> Iterator[dict[str, Any]]:
-        """What objects answer(*arguments) make of rows that `decode` prepares on CPUs, in any order, some ahead."""
+        """What objects answer(*arguments) make of rows that `decode` prepares on CPUs, in any order, some ahead.
+
+        Ray Data chooses in how many blocks of rows they travel unless `blocks` says so.
+        """
         from ray import data
 
         context = data.DataContext.get_current()
@@ -145,7 +149,9 @@ class Cluster:
         with warnings.catch_warnings():
             # Ray 2.64 will take these bounds another way, which 2.60 does not have.
             warnings.simplefilter("ignore", DeprecationWarning)
-            decoded = data.from_items(list(rows)).map(decode, num_cpus=HALF, max_retries=self._retries)
+            decoded = data.from_items(list(rows), override_num_blocks=blocks).map(
+                decode, num_cpus=HALF, max_retries=self._retries
+            )
             answers = decoded.map(answer, fn_constructor_args=arguments, compute=pool, **share, **self._labels, **lost)
         try:
             yield from answers.iter_rows()

@@ -1,0 +1,392 @@
+"""The stage `sweep` on a real Ray cluster of several nodes on this machine, whose workers and nodes are killed."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+from PIL import Image
+
+from stages import sweep
+from stages.common import cluster, files, params, paths, sweeps
+from stages.common.images import Preprocessing
+from stages.runtimes import away, evaluation, interleaved
+from tests.helpers import refusal, save_tiny_onnx
+
+REPOSITORY = Path(__file__).parents[1]
+VARIANTS = ["savedmodel-fp32", "tflite-fp32", "onnxruntime-int8", "tensorrt-fp16"]
+IMAGES, BATCH = 30, 4
+PREPARED = Preprocessing(16, 16, "crop", 0.875, (1 / 255,) * 3, (0.0,) * 3, "rgb")
+
+
+# Without Ray.
+
+
+def test_the_local_engine_leaves_nothing_to_adopt_and_does_not_need_ray(checkout: Path) -> None:
+    files.write_text(paths.SWEEP / "tflite-fp32/convert/key", "of an earlier run")
+    code = "import sys; from stages import sweep; sweep.main(); print('ray' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+    assert sweeps.read() == sweeps.LOCAL
+    assert list(paths.SWEEP.iterdir()) == []
+
+
+def test_the_engine_ray_without_ray_says_what_to_install(
+    checkout: Path, edit: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edit(("execution.engine", "ray"))
+    monkeypatch.setattr(cluster, "find_spec", lambda name: None)
+    assert refusal(sweep.main) == (
+        "`execution.engine` is ray, but Ray is not installed: run `make repro ENGINE=ray`, or "
+        '`pip install "trt-pipeline[cluster]"`'
+    )
+
+
+def answered(index: int, count: int) -> dict[str, Any]:
+    return {"index": index, "error": "", "answers": json.dumps([[[index], [0.5]]] * count)}
+
+
+def test_batches_in_any_order_become_predictions_in_the_order_of_the_images() -> None:
+    table = [(f"{index}.png", index) for index in range(5)]
+    found = sweep.in_order([answered(2, 1), answered(0, 2), answered(1, 2)], table, 2)
+    assert [prediction.file for prediction in found] == [name for name, _ in table]
+    assert [prediction.classes for prediction in found] == [[0], [0], [1], [1], [2]]
+
+
+@pytest.mark.parametrize(
+    ("rows", "sentence"),
+    [
+        ([answered(0, 2), answered(1, 2)], "4 of 5 images were answered: run the same command again"),
+        ([answered(0, 2), answered(2, 1)], "3 of 5 images were answered: run the same command again"),
+        ([answered(0, 2), answered(1, 1), answered(2, 1)], "4 of 5 images were answered: run the same command again"),
+        ([answered(0, 2), answered(0, 2)], "batch 0 was answered twice: run the same command again"),
+        ([answered(0, 2), {"index": 1, "error": "no image", "answers": "[]"}], "no image"),
+    ],
+)
+def test_an_image_that_is_missing_or_counted_twice_is_an_error(rows: list[dict[str, Any]], sentence: str) -> None:
+    assert refusal(sweep.in_order, rows, [("a.png", 0)] * 5, 2) == sentence
+
+
+def test_a_node_with_another_gpu_is_refused(checkout: Path, machine: dict[str, Any], no_gpu: dict[str, Any]) -> None:
+    here = away.files.read_json(paths.ENVIRONMENT)["gpus"] if paths.ENVIRONMENT.exists() else []
+    assert here == []
+    files.write_json(paths.ENVIRONMENT, machine)
+    assert refusal(away.same_gpu) == (
+        "a task ran on a node without a GPU, and the environment was described on NVIDIA T4, whose results do not "
+        "compare: set execution.gpu_model to one GPU model of the cluster"
+    )
+
+
+def test_a_bad_image_is_told_as_the_local_engine_tells_it(checkout: Path) -> None:
+    files.write_text(paths.EVALUATION / "a.png", "no image")
+    folder = str(paths.EVALUATION.absolute())
+    row = away.decode(folder, PREPARED, {"index": 3, "files": ["a.png"]})
+    reason = "data/evaluation/a.png cannot be read as an image (not an image): replace or remove it"
+    assert row == {"index": 3, "pixels": b"", "error": reason}
+    gone = away.decode(folder, PREPARED, {"index": 3, "files": ["b.png"]})["error"]
+    assert gone == (
+        f"{folder} has no b.png on this node: set execution.images to where all nodes find the files of data/evaluation"
+    )
+
+
+def test_a_key_changes_with_what_a_conversion_reads_and_with_nothing_else(
+    checkout: Path, edit: Callable[..., None], model_record: dict[str, Any], no_gpu: dict[str, Any]
+) -> None:
+    files.write_json(paths.MODEL, model_record)
+    files.write_json(paths.ENVIRONMENT, no_gpu)
+    for path in (paths.SAVED_MODEL / "saved_model.pb", paths.ONNX, paths.CALIBRATION / "a.png"):
+        files.write_text(path, "content")
+    edit(("variants", ["tflite-int8", "onnxruntime-int8"]))
+
+    def keys() -> dict[str, str]:
+        return sweep.converted_key(params.load(), sweep.shared_key())
+
+    first = keys()
+    edit(("evaluation.source", "photos"), ("benchmark.min_samples", 7), ("execution.retries", 5))
+    assert keys() == first
+    edit(("tflite.xnnpack", False))
+    assert {name for name, key in keys().items() if key != first[name]} == {"tflite-int8"}
+    files.write_text(paths.CALIBRATION / "a.png", "another")
+    assert all(key != first[name] for name, key in keys().items())
+
+
+# With Ray.
+
+
+def environment(**more: str) -> dict[str, str]:
+    kept = {key: value for key, value in os.environ.items() if key != cluster.ADDRESS}
+    return kept | {"PYTHONPATH": str(REPOSITORY)} | more
+
+
+def values(engine: str, names: list[str]) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
+    found["variants"] = names
+    found["evaluation"]["batch_size"] = BATCH
+    found["benchmark"] |= {"batch_sizes": [1], "min_samples": 10, "min_seconds": 0}
+    found["execution"]["engine"] = engine
+    return found
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout of a tiny model and noise to show it, as the stages before `sweep` leave it."""
+    folder = tmp_path_factory.mktemp("model")
+    save_tiny_onnx(folder / "models", PREPARED.shape, 6)
+    (folder / paths.ONNX).parent.mkdir()
+    (folder / "models/model.onnx").rename(folder / paths.ONNX)
+    for place, count in ((paths.EVALUATION, IMAGES), (paths.CALIBRATION, 10)):
+        (folder / place).mkdir(parents=True)
+        for index in range(count):
+            Image.effect_noise((24, 20), 40 + index).convert("RGB").save(folder / place / f"{index}.png")
+    rows = [(f"{index}.png", index % 6) for index in range(IMAGES)]
+    files.write_csv(folder / paths.EVALUATION / "labels.csv", ("file", "label"), rows)
+    prepared = {**PREPARED.__dict__}
+    record = {"name": "tiny", "input_shape": PREPARED.shape, "classes": 6, "preprocessing": prepared, "training": None}
+    files.write_json(folder / paths.MODEL, record)
+    files.write_json(folder / paths.IMAGES, {"evaluation": {"digest": "e"}})
+    return folder
+
+
+class Nodes:
+    """A head that does no work, and nodes that do."""
+
+    def __init__(self, count: int) -> None:
+        from ray.cluster_utils import Cluster
+
+        self.cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+        self.nodes = [self.add() for _ in range(count)]
+
+    def add(self) -> Any:
+        return self.cluster.add_node(num_cpus=2)
+
+    def workers(self, title: str) -> Iterator[tuple[Any, psutil.Process]]:
+        """Nodes and their processes that Ray has given such a title."""
+        for node in self.nodes:
+            for process in psutil.Process(node.all_processes["raylet"][0].process.pid).children(recursive=True):
+                try:
+                    if process.cmdline()[:1] and process.cmdline()[0].startswith(title):
+                        yield node, process
+                except psutil.NoSuchProcess:
+                    continue
+
+    def wait(self, title: str) -> tuple[Any, psutil.Process]:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            for found in self.workers(title):
+                return found
+            time.sleep(0.02)
+        raise TimeoutError(title)
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Nodes]:
+    pytest.importorskip("ray", reason="Ray is not installed (the extra cluster)")
+    found = Nodes(2)
+    yield found
+    found.cluster.shutdown()
+
+
+class Checkout:
+    """A copy of the tiny model's checkout, in which stages run."""
+
+    def __init__(self, folder: Path, model: Path, nodes: Nodes | None, names: list[str]) -> None:
+        shutil.copytree(model, folder)
+        self.folder = folder
+        self.environment = environment(**({cluster.ADDRESS: nodes.cluster.address} if nodes else {}))
+        self.write("ray" if nodes else "local", names)
+        self.run("environment")
+
+    def write(self, engine: str, names: list[str], **execution: Any) -> None:
+        found = values(engine, names)
+        found["execution"] |= execution
+        (self.folder / paths.PARAMS).write_text(yaml.safe_dump(found))
+
+    def start(self, stage: str, *arguments: str) -> "subprocess.Popen[str]":
+        command = [sys.executable, "-m", f"stages.{stage}", *arguments]
+        return subprocess.Popen(
+            command, cwd=self.folder, env=self.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+
+    def run(self, stage: str, *arguments: str, status: int = 0) -> str:
+        process = self.start(stage, *arguments)
+        output, _ = process.communicate(timeout=300)
+        assert process.returncode == status, output
+        return output
+
+    def stages(self, names: list[str]) -> None:
+        """All that DVC runs from `sweep` to `benchmark`."""
+        self.run("sweep")
+        for name in names:
+            self.run("convert", name)
+            self.run("evaluate", name)
+        self.run("benchmark")
+
+    def kept(self) -> dict[str, bytes]:
+        return sweeps.pack(self.folder, str(paths.SWEEP))
+
+    def record(self) -> sweeps.Sweep:
+        return sweeps.Sweep(**files.read_json(self.folder / paths.SWEEP_RECORD))
+
+
+@pytest.fixture(scope="module")
+def swept(model: Path, nodes: Nodes, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    found = Checkout(tmp_path_factory.mktemp("swept") / "checkout", model, nodes, VARIANTS)
+    found.stages(VARIANTS)
+    return found
+
+
+@pytest.fixture(scope="module")
+def local(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    found = Checkout(tmp_path_factory.mktemp("local") / "checkout", model, None, VARIANTS)
+    found.stages(VARIANTS)
+    return found
+
+
+MEASURED = {"convert_s", "engine_build_s"}
+
+
+def test_the_files_are_those_of_the_local_engine(swept: Checkout, local: Checkout) -> None:
+    parts = ("models", "reports")
+    ours, theirs = (sweeps.pack(found.folder, *parts) for found in (swept, local))
+    ours = {name: content for name, content in ours.items() if not name.startswith("models/sweep/")}
+    assert ours.keys() == theirs.keys()
+    differ = {name for name, content in ours.items() if content != theirs[name]}
+    clocks = {"convert.json", "convert_system.csv", "evaluate_system.csv", "benchmark.json", "samples.csv"}
+    assert {Path(name).name for name in differ} <= clocks | {"sweep.json"}
+    for name in VARIANTS:
+        here, there = (files.read_json(found.folder / paths.record(name, "convert.json")) for found in (swept, local))
+        assert {**here, "convert_s": None} == {**there, "convert_s": None}
+    here, there = (files.read_json(found.folder / paths.BENCHMARK) for found in (swept, local))
+    assert list(here["variants"]) == list(there["variants"]) == VARIANTS[:3]
+    assert {timed["status"] for timed in here["variants"].values()} == {"ok"}
+    assert files.read_json(swept.folder / paths.record("tflite-fp32", "evaluate.json"))["images"] == IMAGES
+
+
+def test_a_second_sweep_redoes_nothing(swept: Checkout) -> None:
+    before, record = swept.kept(), swept.record()
+    assert {Path(name).parts[2] for name in before} == {*VARIANTS, "benchmark"}
+    swept.run("sweep")
+    assert swept.kept() == before
+    assert swept.record() == record
+
+
+@pytest.mark.parametrize("blocks", [1, 2, 3, 7])
+def test_counts_are_the_same_for_any_number_of_blocks(
+    swept: Checkout, local: Checkout, nodes: Nodes, monkeypatch: pytest.MonkeyPatch, blocks: int
+) -> None:
+    monkeypatch.chdir(swept.folder)
+    monkeypatch.setenv(cluster.ADDRESS, nodes.cluster.address)
+    table = [(f"{index}.png", index % 6) for index in range(IMAGES)]
+    rows = [
+        {"index": at // BATCH, "files": [file for file, _ in table[at : at + BATCH]]}
+        for at in range(0, IMAGES, BATCH)
+    ]  # fmt: skip
+    decode = partial(away.decode, str(paths.EVALUATION.absolute()), PREPARED)
+    with cluster.joined(params.load().execution, *sweep.INPUTS) as joined:
+        converted = joined.put(sweeps.pack(sweeps.folder("convert@tflite-fp32"), "models"))
+        found = joined.stream(
+            rows, decode, away.Classifier, "tflite-fp32", converted, PREPARED, actors=2, blocks=blocks
+        )  # fmt: skip
+        counted = evaluation.count(sweep.in_order(found, table, BATCH))
+    theirs = files.read_json(local.folder / paths.record("tflite-fp32", "evaluate.json"))
+    assert {"status": "ok", "reason": None} | counted == theirs
+
+
+def test_a_gpu_model_that_no_node_has_is_refused(
+    swept: Checkout, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(cluster.ADDRESS, nodes.cluster.address)
+    setting = params.ExecutionParams(engine="ray", gpu_model="H100", retries=0, images=None)
+    with pytest.raises(sweep.PipelineError) as caught, cluster.joined(setting):
+        pass
+    assert str(caught.value) == (
+        "no node of the Ray cluster has the GPU model H100; those there are: none: set execution.gpu_model to one of "
+        "them, or to null"
+    )
+
+
+def test_a_killed_worker_and_a_lost_node_change_nothing(
+    model: Path, nodes: Nodes, local: Checkout, tmp_path: Path
+) -> None:
+    found = Checkout(tmp_path / "checkout", model, nodes, ["tflite-fp32"])
+    running = found.start("sweep")
+    _, worker = nodes.wait("ray::convert")
+    worker.send_signal(signal.SIGKILL)
+    node, _ = nodes.wait("ray::MapWorker")
+    nodes.cluster.remove_node(node, allow_graceful=False)
+    nodes.nodes.remove(node)
+    output, _ = running.communicate(timeout=120)
+    nodes.nodes.append(nodes.add())
+    assert running.returncode == 0, output
+    assert found.record().failed == {}
+    for stage in ("convert", "evaluate"):
+        found.run(stage, "tflite-fp32")
+    for name in ("predictions.csv", "evaluate.json"):
+        record = paths.record("tflite-fp32", name)
+        assert (found.folder / record).read_bytes() == (local.folder / record).read_bytes()
+
+
+def test_a_worker_that_is_always_lost_is_a_failed_row_until_the_next_sweep(
+    model: Path, nodes: Nodes, tmp_path: Path
+) -> None:
+    found = Checkout(tmp_path / "checkout", model, nodes, ["tflite-fp32"])
+    found.write("ray", ["tflite-fp32"], retries=1)
+    running = found.start("sweep")
+    killed: set[int] = set()
+
+    def kill() -> None:
+        while running.poll() is None:
+            for _, worker in nodes.workers("ray::convert"):
+                worker.send_signal(signal.SIGKILL)
+                killed.add(worker.pid)
+            time.sleep(0.02)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    output, _ = running.communicate(timeout=120)
+    killer.join()
+    assert running.returncode == 1
+    assert len(killed) == 2
+    reason = found.record().failed["convert@tflite-fp32"]
+    assert reason.startswith("its worker was lost 2 times, as often as execution.retries allows, the last time by ")
+    assert f"error: convert@tflite-fp32 failed: {reason}" in output
+    assert f"tflite-fp32 could not be converted: {reason}" in found.run("convert", "tflite-fp32", status=1)
+    found.run("evaluate", "tflite-fp32")
+    found.run("benchmark")
+    row = files.read_json(found.folder / paths.record("tflite-fp32", "convert.json"))
+    assert (row["status"], row["reason"], row["model_sha256"]) == ("failed", reason, None)
+    assert files.read_json(found.folder / paths.record("tflite-fp32", "evaluate.json"))["status"] == "skipped"
+    found.run("sweep")
+    assert found.record().failed == {}
+    found.run("convert", "tflite-fp32")
+
+
+def test_a_driver_that_was_killed_goes_on_where_it_was(model: Path, nodes: Nodes, tmp_path: Path) -> None:
+    names = ["onnxruntime-fp32", "tflite-int8"]
+    found = Checkout(tmp_path / "checkout", model, nodes, names)
+    running = found.start("sweep")
+    deadline = time.monotonic() + 60
+    while not list(found.folder.glob("models/sweep/*/convert/key")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    running.kill()
+    running.communicate()
+    before = {name: content for name, content in found.kept().items() if Path(name).name == "convert.json"}
+    assert before and not (found.folder / paths.SWEEP_RECORD).exists()
+    found.run("sweep")
+    after = found.kept()
+    # How long it took would be another number, had it been converted again.
+    assert {name: after[name] for name in before} == before
+    assert not [name for name in after if ".tmp" in name]
+    assert found.record().failed == {}
+    assert json.loads(after["models/sweep/benchmark/benchmark/reports/benchmark.json"])["blocks"] == interleaved.BLOCKS
