@@ -1,5 +1,6 @@
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from stages import __main__ as command
 from stages import report, select
 from stages.common import files, params, paths
 from stages.common.errors import PipelineError
+from tests.helpers import refusal
 
 NAMES = ("savedmodel-fp32", "tflite-int8")
 Finish = Callable[..., None]
@@ -171,3 +173,19 @@ def test_results_of_another_version_are_an_error(committed: None) -> None:
     git("commit", "-am", "older")
     with pytest.raises(PipelineError, match=r"at HEAD cannot be read \(KeyError: 'p50_ci95_ms'\), as another version"):
         command.check("HEAD")
+
+
+@pytest.mark.parametrize("engine", ["ray", "local"])
+def test_the_engine_is_set_in_its_one_line(checkout: Path, capsys: pytest.CaptureFixture[str], engine: str) -> None:
+    before = paths.PARAMS.read_text()
+    command.set_engine(engine)
+    assert params.load().execution.engine == engine
+    assert paths.PARAMS.read_text() == before.replace("\n  engine: local\n", f"\n  engine: {engine}\n")
+    assert bool(capsys.readouterr().out) == (engine == "ray")
+
+
+def test_an_engine_that_cannot_be_set_is_told(checkout: Path) -> None:
+    paths.PARAMS.write_text("execution: {engine: local}\n")
+    assert refusal(command.set_engine, "ray") == (
+        "params.yaml has no line for execution.engine: write `engine: ray` there by hand"
+    )

@@ -268,7 +268,7 @@ def test_another_machine_runs_what_depends_on_the_machine_again_and_nothing_else
     changed = json.loads(project.ok("dvc", "status", "--json"))
     path.write_text(here)
     dependent = {f"{stage}@{variant}" for stage in ("convert", "evaluate") for variant in VARIANTS}
-    assert set(changed) == dependent | {"environment", "benchmark", "report", "track", "register"}
+    assert set(changed) == dependent | {"environment", "sweep", "benchmark", "report", "track", "register"}
 
 
 def test_predict_prints_five_classes_with_their_probabilities(project: Project) -> None:
@@ -295,7 +295,7 @@ def test_predict_names_what_can_be_used(project: Project) -> None:
 def test_an_added_variant_runs_only_its_own_stages(project: Project) -> None:
     project.edit(lambda values: values["variants"].append("tflite-fp16"))
     own = ["convert@tflite-fp16", "evaluate@tflite-fp16"]
-    assert sorted(project.repro_ok()) == sorted(["environment", *own, "benchmark", *AFTER])
+    assert sorted(project.repro_ok()) == sorted(["environment", "sweep", *own, "benchmark", *AFTER])
     assert list(project.rows()) == [*VARIANTS, "tflite-fp16"]
     assert len(project.runs("pipeline")) == 2
 

@@ -1,3 +1,4 @@
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,31 @@ def test_the_shipped_file_loads(checkout: Path) -> None:
 
 def test_options_are_the_block_of_one_runtime(checkout: Path) -> None:
     assert params.load().options("tflite") == {"xnnpack": True}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "allowed"),
+    [
+        ("engine", "dask", "it should be 'local' or 'ray'"),
+        ("retries", -1, "it should be greater than or equal to 0"),
+        ("retries", "2", "it should be a valid integer"),
+        ("gpu_model", "", "it should not be empty"),
+        (
+            "images",
+            "photos",
+            "it should be a whole path, or an address such as s3://bucket/photos: nodes have no checkout",
+        ),
+    ],
+)  # fmt: skip
+def test_an_execution_that_cannot_be_is_refused(edit: Edit, key: str, value: Any, allowed: str) -> None:
+    edit((f"execution.{key}", value))
+    assert refusal() == f"params.yaml: `execution.{key}` is {json.dumps(value)}: {allowed}"
+
+
+def test_images_of_a_cluster_are_a_whole_path_or_an_address(edit: Edit) -> None:
+    for place in ("/mnt/photos", "s3://bucket/photos/"):
+        edit(("execution.images", place))
+        assert params.load().execution.images == place.rstrip("/")
 
 
 def test_settings_cannot_be_changed_after_loading(checkout: Path) -> None:
