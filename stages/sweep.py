@@ -87,6 +87,7 @@ class Sweeping:
         self._bar = bar
         self._shared = shared_key()
         self.failed: dict[str, str] = {}
+        self.problems: list[str] = []
 
     def run(self) -> None:
         """Convert all; evaluate each as soon as it is converted; time them when the cluster is idle again."""
@@ -126,6 +127,7 @@ class Sweeping:
         self._bar.update()
         if failed:
             self.failed[unit] = failed
+            self.problems.append(f"{unit} failed: {failed}")
             sweeps.drop(unit)
         else:
             sweeps.keep(unit, key, content)
@@ -184,15 +186,16 @@ class Sweeping:
             models = [self._nodes.put(self._model(name)) for name in names]
             task = self._nodes.start(away.benchmark, names, self._setting.benchmark, models, alone=True)
             try:
-                whole, content = self._nodes.result(task)
+                failed, content = self._nodes.result(task)
+                self.problems += failed
                 # Kept to be adopted, and timed again by the next sweep if a variant could not be.
-                self._end(BENCHMARK, key if whole else "", None, content)
+                self._end(BENCHMARK, "" if failed else key, None, content)
             except LostError as error:
                 self._end(BENCHMARK, key, str(error), {})
 
 
-def sweep(setting: Params) -> Sweep:
-    """Sweep, and say what there is to adopt."""
+def sweep(setting: Params) -> tuple[Sweep, list[str]]:
+    """Sweep, and say what there is to adopt, and what failed."""
     units = 2 * len(setting.variants) + 1
     with cluster.joined(setting.execution, *INPUTS) as nodes, tqdm(desc="sweep", total=units, disable=None) as bar:
         sweeping = Sweeping(setting, nodes, bar)
@@ -202,7 +205,7 @@ def sweep(setting: Params) -> Sweep:
             shutil.rmtree(stale)
     sources: dict[str, str | None] = {name: _source(paths.SWEEP / name, sweeping.failed) for name in setting.variants}
     timed = _source(paths.SWEEP / BENCHMARK, sweeping.failed)
-    return Sweep("ray", sweeps.LOCAL.sources | sources, timed, sweeping.failed)
+    return Sweep("ray", sweeps.LOCAL.sources | sources, timed, sweeping.failed), sweeping.problems
 
 
 def _source(kept: Path, failed: Mapping[str, str]) -> str:
@@ -218,10 +221,11 @@ def main() -> None:
         with files.new_directory(paths.SWEEP):
             sweeps.write(sweeps.LOCAL)
         return
-    found = sweep(setting)
+    found, problems = sweep(setting)
     sweeps.write(found)
-    if found.failed:
-        raise PipelineError("; ".join(f"{unit} failed: {reason}" for unit, reason in found.failed.items()))
+    if problems:
+        # DVC takes the stage for unfinished, and the next run tries again what failed, and that alone.
+        raise PipelineError("; ".join(problems))
 
 
 if __name__ == "__main__":

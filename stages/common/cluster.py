@@ -94,8 +94,8 @@ class Cluster:
             )
         self._gpus = int(sum(node["Resources"].get("GPU", 0) for node in fitting))
         self._cores = max(node["Resources"].get("CPU", 1) for node in fitting)
-        # How many models may be at work at once.
-        self.slots = self._gpus or len(fitting)
+        # How many models may be at work at once: each leaves a core of a node without GPUs half to those who decode.
+        self.slots = self._gpus or max(1, sum(node["Resources"].get("CPU", 0) >= 1 for node in fitting))
 
     def put(self, value: Any) -> Any:
         """A value where every task can `fetch` it."""

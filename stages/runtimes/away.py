@@ -70,13 +70,15 @@ def convert(name: str, setting: Params) -> tuple[str | None, dict[str, bytes]]:
         return failed, sweeps.pack(Path(), str(paths.model(name)), str(paths.record(name, "")))
 
 
-def benchmark(names: Sequence[str], setting: BenchmarkParams, models: Sequence[Any]) -> tuple[bool, dict[str, bytes]]:
-    """Whether all variants could be timed, and all that the stage `benchmark` writes."""
+def benchmark(
+    names: Sequence[str], setting: BenchmarkParams, models: Sequence[Any]
+) -> tuple[list[str], dict[str, bytes]]:
+    """Which variants could not be timed, and all that the stage `benchmark` writes."""
     with workplace():
         for model in models:
             sweeps.unpack(cluster.fetch(model), Path())
         failed = interleaved.run(names, setting)
-        return not failed, sweeps.pack(Path(), str(paths.BENCHMARK), str(paths.SAMPLES))
+        return failed, sweeps.pack(Path(), str(paths.BENCHMARK), str(paths.SAMPLES))
 
 
 def decode(folder: str, preprocessing: Preprocessing, row: Row) -> Row:
