@@ -13,7 +13,6 @@ from stages import convert, qat, save
 from stages.common import files, images, labels, params, paths, training, variants
 from stages.common.images import Floats, Preprocessing
 from stages.common.labels import Labels
-from stages.common.tf import tensorflow
 from stages.runtimes import runtime
 from stages.runtimes.protocol import infer
 from tests.helpers import COLOURS, paint
@@ -31,11 +30,6 @@ OWN: dict[str, dict[str, Any]] = {
     "onnxruntime": {"reduce_range": False},
 }
 PREPARED = Preprocessing(8, 8, "crop", 0.875, (1 / 255,) * 3, (0.0,) * 3, "rgb")
-
-
-@pytest.fixture(scope="module")
-def tf() -> Any:
-    return tensorflow()
 
 
 def network(tf: Any) -> Any:

@@ -20,15 +20,9 @@ from stages.common.images import Preprocessing
 from stages.common.labels import Labels
 from stages.common.params import Params
 from stages.common.photos import Photo
-from stages.common.tf import tensorflow
 from tests.helpers import COLOURED, COLOURS, Setting, paint
 
 REPOSITORY = Path(__file__).parents[1]
-
-
-@pytest.fixture(scope="module")
-def tf() -> Any:
-    return tensorflow()
 
 
 def cross_entropy(answers: Any, photos: list[Photo]) -> float:
