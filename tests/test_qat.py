@@ -1,7 +1,7 @@
-import csv
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from stages.common.images import Floats, Preprocessing
 from stages.common.labels import Labels
 from stages.runtimes import runtime
 from stages.runtimes.protocol import infer
-from tests.helpers import COLOURS, paint
+from tests.helpers import COLOURS, paint, read_table
 
 REPOSITORY = Path(__file__).parents[1]
 Edit = Callable[..., None]
@@ -93,9 +93,7 @@ def taught(tf: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[s
     os.chdir(before)
 
 
-def curve() -> list[dict[str, str]]:
-    with paths.QAT_CURVE.open(newline="") as file:
-        return list(csv.DictReader(file))
+curve = partial(read_table, paths.QAT_CURVE)
 
 
 def test_the_record_tells_of_the_best_epoch_and_the_curve_begins_before_the_first(taught: dict[str, Any]) -> None:
