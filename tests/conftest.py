@@ -18,6 +18,7 @@ from PIL import Image
 from stages import evaluate
 from stages.common import files, params, paths, predictions, sources, training, variants
 from stages.common.labels import Labels
+from stages.common.tf import tensorflow
 from tests.helpers import COLOURED, COLOURS, Named, Setting, paint
 
 REPOSITORY = Path(__file__).parents[1]
@@ -60,6 +61,12 @@ def setting(checkout: Path, edit: Callable[..., None]) -> Setting:
         return params.load()
 
     return change
+
+
+@pytest.fixture(scope="module")
+def tf() -> Any:
+    """TensorFlow, which takes seconds to import: only for tests that ask for it."""
+    return tensorflow()
 
 
 @pytest.fixture
