@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,8 @@ def fit(tf: Any, setting: Params, simulated: Any, sets: Sets) -> Best:
     model.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
     loss, accuracy = model.evaluate(images(sets.validation, shuffled=False), verbose=0)
     best.note({"epoch": 0, "val_loss": loss, "val_accuracy": accuracy})
-    training.fit(tf, model, sets, prepared, setting.train, setting.qat.epochs, setting.qat.learning_rate, best)
+    phase = replace(setting.train, epochs=setting.qat.epochs, learning_rate=setting.qat.learning_rate)
+    training.fit(tf, model, sets, prepared, phase, best)
     return best
 
 

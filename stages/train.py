@@ -1,7 +1,7 @@
 """Train the user's model on labelled images, if model.path asks for it: a small network, or a model of the zoo."""
 
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,8 @@ def learn(setting: Params, seed: int, target: Path) -> dict[str, Any]:
     for learns, epochs, rate in phases(setting.train):
         for layer in network.layers:
             layer.trainable = learns or layer.name != "backbone"
-        training.fit(tf, model, sets, prepared, setting.train, epochs, rate, best)
+        phase = replace(setting.train, epochs=epochs, learning_rate=rate)
+        training.fit(tf, model, sets, prepared, phase, best)
     best.restore()
     network.save(target)
     return {

@@ -109,7 +109,7 @@ def measure(model: str, settings: dict[str, Any], folder: Path, out: Path) -> No
     for repeat in range(REPEATS):
         again = ("dvc", "repro", "--force", "--single-item", "benchmark", "report", "select", "page", "track")
         summary = run(folder, *(again if repeat else ("dvc", "repro", "--ignore-errors")))
-        keep(summary | ({"harness": overhead(folder, settings)} if repeat == REPEATS - 1 else {}))
+        keep(summary | ({} if repeat else {"harness": overhead(folder, settings)}))
     if model == MODELS[0]:
         edit(folder, FP32)
         keep(run(folder, "dvc", "repro", "--ignore-errors"))
@@ -224,6 +224,7 @@ def page(name: str, summaries: list[Summary]) -> str:
     digest = store.digest(machine)
     gpu = machine["gpus"][0]
     settings = " ".join(shlex.split(summaries[0]["command"])[len(COMMAND) + 2 :])
+    models = dict.fromkeys(summary["model"]["name"] for summary in summaries)
     called = f"make bench-gpu NAME={name}" + (f" SETTINGS={shlex.quote(settings)}" if settings else "")
     lines = [
         f"# {gpu['name']}",
@@ -236,10 +237,10 @@ def page(name: str, summaries: list[Summary]) -> str:
         "",
         "```console",
         *dict.fromkeys(summary["command"] for summary in summaries),
-        f"python -m tests.bench_gpu render {name} PART.json PART.json",
+        shlex.join([*COMMAND[:-1], "render", name, *["PART.json"] * len(models)]),
         "```",
     ]
-    for model in dict.fromkeys(summary["model"]["name"] for summary in summaries):
+    for model in models:
         lines += ["", *section([summary for summary in summaries if summary["model"]["name"] == model])]
     return "\n".join(lines) + "\n"
 

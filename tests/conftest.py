@@ -17,6 +17,7 @@ from PIL import Image
 
 from stages.common import files, params, paths, predictions, sources, sweeps, training, variants
 from stages.common.labels import Labels
+from stages.common.tf import tensorflow
 from stages.runtimes import evaluation
 from tests.helpers import COLOURED, COLOURS, Named, Setting, paint
 
@@ -61,6 +62,12 @@ def setting(checkout: Path, edit: Callable[..., None]) -> Setting:
         return params.load()
 
     return change
+
+
+@pytest.fixture(scope="module")
+def tf() -> Any:
+    """TensorFlow, which takes seconds to import: only for tests that ask for it."""
+    return tensorflow()
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """What several test files do in the same way: a tiny model, a free port, a server that answers."""
 
+import csv
 import socket
 import subprocess
 import time
@@ -29,6 +30,12 @@ def refusal(call: Callable[..., Any], *arguments: Any) -> str:
     with pytest.raises(PipelineError) as caught:
         call(*arguments)
     return str(caught.value)
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file as they stand there."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
 
 
 COLOURS = {"red": (200, 60, 40), "green": (50, 180, 60), "blue": (40, 60, 190)}

@@ -1,7 +1,7 @@
-import csv
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,9 @@ from stages import qat, save
 from stages.common import files, images, labels, params, paths, training, variants
 from stages.common.images import Floats, Preprocessing
 from stages.common.labels import Labels
-from stages.common.tf import tensorflow
 from stages.runtimes import conversion, runtime
 from stages.runtimes.protocol import infer
-from tests.helpers import COLOURS, paint
+from tests.helpers import COLOURS, paint, read_table
 
 REPOSITORY = Path(__file__).parents[1]
 Edit = Callable[..., None]
@@ -31,11 +30,6 @@ OWN: dict[str, dict[str, Any]] = {
     "onnxruntime": {"reduce_range": False},
 }
 PREPARED = Preprocessing(8, 8, "crop", 0.875, (1 / 255,) * 3, (0.0,) * 3, "rgb")
-
-
-@pytest.fixture(scope="module")
-def tf() -> Any:
-    return tensorflow()
 
 
 def network(tf: Any) -> Any:
@@ -99,9 +93,7 @@ def taught(tf: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[s
     os.chdir(before)
 
 
-def curve() -> list[dict[str, str]]:
-    with paths.QAT_CURVE.open(newline="") as file:
-        return list(csv.DictReader(file))
+curve = partial(read_table, paths.QAT_CURVE)
 
 
 def test_the_record_tells_of_the_best_epoch_and_the_curve_begins_before_the_first(taught: dict[str, Any]) -> None:

@@ -1,4 +1,3 @@
-import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ from stages.common import files, labels, paths, predictions, table
 from stages.common.errors import PipelineError
 from stages.common.labels import Labels
 from stages.common.per_class import FIGURES, FILES
+from tests.helpers import read_table
 
 NAMED = Labels(("tench", "a, b"), ("n1", "n2"))
 ENDED = "the stage left no result: it was ended, or what it needs is missing"
@@ -246,11 +246,6 @@ def test_flat_metrics_leave_out_what_is_not_known(results: Any) -> None:
     assert "agreement" not in report.flat_metrics(rows("tflite-int8"))["tflite-int8"]
 
 
-def read(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
 def test_main_writes_summary_table_metrics_and_plots(mixed: tuple[str, ...], edit: Callable[..., None]) -> None:
     edit(("variants", list(mixed)))
     labels.write(NAMED)
@@ -259,11 +254,11 @@ def test_main_writes_summary_table_metrics_and_plots(mixed: tuple[str, ...], edi
     assert [row["variant"] for row in summary["rows"]] == list(mixed)
     assert paths.SUMMARY_TABLE.read_text(encoding="utf-8") == table.markdown(summary)
     assert files.read_json(paths.METRICS) == report.flat_metrics(summary["rows"])
-    assert read(paths.PLOTS / "variants.csv") == [
+    assert read_table(paths.PLOTS / "variants.csv") == [
         {"variant": "savedmodel-fp32", "top1": "0.75", "p50_ms": "4.0", "size_mb": "2.0"},
         {"variant": "tflite-int8", "top1": "0.5", "p50_ms": "2.0", "size_mb": "2.0"},
     ]
-    assert [row["batch_size"] for row in read(paths.PLOTS / "latency.csv")] == ["1", "8", "1", "8"]
+    assert [row["batch_size"] for row in read_table(paths.PLOTS / "latency.csv")] == ["1", "8", "1", "8"]
     for name in ("accuracy", "size", "latency"):
         assert (paths.PLOTS / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
@@ -274,7 +269,7 @@ def test_main_works_when_no_variant_ran(results: Any, edit: Callable[..., None])
     labels.write(NAMED)
     report.main()
     assert files.read_json(paths.METRICS) == {}
-    assert read(paths.PLOTS / "variants.csv") == []
+    assert read_table(paths.PLOTS / "variants.csv") == []
     assert (paths.PLOTS / "accuracy.png").exists()
     assert list(paths.CLASSES.iterdir()) == []
 
@@ -314,10 +309,11 @@ def test_main_writes_the_classes_of_every_evaluated_variant(results: Any, edit: 
     results.stopped("tftrt-fp32", "skipped", NO_GPU)
     report.main()
     assert {path.name for path in paths.CLASSES.iterdir()} == {f"savedmodel-fp32{kind}" for kind in FILES}
-    assert read(paths.CLASSES / "savedmodel-fp32.csv")[1] == {
+    assert read_table(paths.CLASSES / "savedmodel-fp32.csv")[1] == {
         "class": "1", "name": "a, b", "precision": "1.0", "recall": "0.5", "f1": "0.6666666666666666", "support": "2",
     }  # fmt: skip
-    assert read(paths.CLASSES / "savedmodel-fp32_confusion.csv")[1] == {"label": "1", "predicted": "0", "images": "1"}
+    (_, second) = read_table(paths.CLASSES / "savedmodel-fp32_confusion.csv")[:2]
+    assert second == {"label": "1", "predicted": "0", "images": "1"}
     assert (paths.CLASSES / "savedmodel-fp32_confusion_matrix.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -11,15 +11,9 @@ from stages.common.classifiers import Classifier
 from stages.common.errors import PipelineError
 from stages.common.images import Preprocessing
 from stages.common.labels import Labels
-from stages.common.tf import tensorflow
 
 Edit = Callable[..., None]
 NAMES = ("cat", "dog", "cow")
-
-
-@pytest.fixture(scope="module")
-def tf() -> Any:
-    return tensorflow()
 
 
 @pytest.fixture

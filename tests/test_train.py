@@ -1,4 +1,3 @@
-import csv
 import os
 import signal
 import subprocess
@@ -6,6 +5,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +20,9 @@ from stages.common.images import Preprocessing
 from stages.common.labels import Labels
 from stages.common.params import Params
 from stages.common.photos import Photo
-from stages.common.tf import tensorflow
-from tests.helpers import COLOURED, COLOURS, Setting, paint
+from tests.helpers import COLOURED, COLOURS, Setting, paint, read_table
 
 REPOSITORY = Path(__file__).parents[1]
-
-
-@pytest.fixture(scope="module")
-def tf() -> Any:
-    return tensorflow()
 
 
 def cross_entropy(answers: Any, photos: list[Photo]) -> float:
@@ -64,9 +58,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]
     os.chdir(before)
 
 
-def curves() -> list[dict[str, str]]:
-    with paths.CURVES.open(newline="") as file:
-        return list(csv.DictReader(file))
+curves = partial(read_table, paths.CURVES)
 
 
 def test_the_record_tells_of_every_seed_and_the_curves_of_every_epoch(trained: dict[str, Any]) -> None:

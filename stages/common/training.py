@@ -134,23 +134,14 @@ class Best:
             variable.assign(value)
 
 
-def fit(
-    tf: Any,
-    model: Any,
-    sets: Sets,
-    prepared: Preprocessing,
-    setting: TrainParams,
-    epochs: int,
-    rate: float,
-    best: Best,
-) -> None:
-    """One phase, of which `best` keeps the curve and the weights."""
+def fit(tf: Any, model: Any, sets: Sets, prepared: Preprocessing, setting: TrainParams, best: Best) -> None:
+    """One phase, with epochs and learning_rate of its own in `setting`; `best` keeps its curve and the weights."""
     from tqdm.keras import TqdmCallback
 
     lessons = dataset(tf, sets.train, prepared, setting.batch_size, shuffled=True)
-    steps = epochs * len(lessons)
+    steps = setting.epochs * len(lessons)
     schedule = tf.keras.optimizers.schedules.CosineDecay(
-        0.0, (1 - WARM_UP) * steps, warmup_target=rate, warmup_steps=WARM_UP * steps
+        0.0, (1 - WARM_UP) * steps, warmup_target=setting.learning_rate, warmup_steps=WARM_UP * steps
     )
     model.compile(tf.keras.optimizers.Adam(schedule), "sparse_categorical_crossentropy", ["accuracy"])
     start = [time.perf_counter()]
@@ -164,7 +155,7 @@ def fit(
     model.fit(
         lessons,
         validation_data=dataset(tf, sets.validation, prepared, setting.batch_size, shuffled=False),
-        epochs=epochs,
+        epochs=setting.epochs,
         class_weight=weights_by_class(sets.train, sets.classes) if setting.class_weights else None,
         callbacks=[
             # Its own way to restore the best weights does nothing where training runs to its last epoch.

@@ -11,14 +11,8 @@ from stages.common.classifiers import Classifier
 from stages.common.custom_models import Model
 from stages.common.errors import PipelineError
 from stages.common.params import CustomParams
-from stages.common.tf import tensorflow
 
 SHIPPED = params.load(Path(__file__).parents[2] / "params.yaml").custom
-
-
-@pytest.fixture(scope="module")
-def tf() -> Any:
-    return tensorflow()
 
 
 def custom(**changes: Any) -> CustomParams:

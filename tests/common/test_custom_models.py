@@ -22,11 +22,6 @@ EXPORT_ONNX = "export it again with an operator set of at most 22, an IR version
 
 
 @pytest.fixture(scope="module")
-def tf() -> Any:
-    return tensorflow()
-
-
-@pytest.fixture(scope="module")
 def network(tf: Any) -> Any:
     """A small convolutional network of Keras."""
     layers = tf.keras.layers

@@ -6,14 +6,8 @@ import pytest
 
 from stages.common import fake_quant, networks
 from stages.common.errors import PipelineError
-from stages.common.tf import tensorflow
 
 SHAPE = (8, 8, 3)
-
-
-@pytest.fixture(scope="module")
-def tf() -> Any:
-    return tensorflow()
 
 
 @pytest.fixture(autouse=True)

@@ -7,15 +7,9 @@ import pytest
 
 from stages.common import files, models, params, paths
 from stages.common.images import Preprocessing
-from stages.common.tf import tensorflow
 
 Edit = Callable[..., None]
 PREPARED = Preprocessing(6, 8, "stretch", 1.0, (1 / 51,) * 3, (-2.0,) * 3, "bgr")
-
-
-@pytest.fixture(scope="module")
-def tf() -> Any:
-    return tensorflow()
 
 
 @pytest.fixture(scope="module")

@@ -6,12 +6,6 @@ import pytest
 
 from stages.common import networks, params
 from stages.common.params import AugmentParams
-from stages.common.tf import tensorflow
-
-
-@pytest.fixture(scope="module")
-def tf() -> Any:
-    return tensorflow()
 
 
 def filters(tf: Any, network: Any) -> list[int]:

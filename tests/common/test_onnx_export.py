@@ -9,16 +9,10 @@ import pytest
 from stages.common import onnx_export
 from stages.common.errors import PipelineError
 from stages.common.images import Preprocessing
-from stages.common.tf import tensorflow
 from tests.helpers import save_tiny
 
 SHAPE, CLASSES = (4, 4, 3), 6
 PREPARED = Preprocessing(*SHAPE[:2], "crop", 1.0, (1 / 255,) * 3, (0.0,) * 3, "rgb")
-
-
-@pytest.fixture(scope="module")
-def tf() -> Any:
-    return tensorflow()
 
 
 @pytest.fixture(scope="module")

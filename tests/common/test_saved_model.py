@@ -8,14 +8,8 @@ from stages.common import saved_model
 from stages.common.classifiers import Classifier
 from stages.common.errors import PipelineError
 from stages.common.images import Preprocessing
-from stages.common.tf import tensorflow
 
 PREPARED = Preprocessing(6, 8, "stretch", 1.0, (1 / 255,) * 3, (0.0,) * 3, "rgb")
-
-
-@pytest.fixture(scope="module")
-def tf() -> Any:
-    return tensorflow()
 
 
 @pytest.fixture

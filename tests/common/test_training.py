@@ -9,13 +9,7 @@ from stages.common import classifiers, files, images, networks, paths, training
 from stages.common.errors import PipelineError
 from stages.common.images import Preprocessing
 from stages.common.photos import Photo
-from stages.common.tf import tensorflow
 from tests.helpers import Setting, paint
-
-
-@pytest.fixture(scope="module")
-def tf() -> Any:
-    return tensorflow()
 
 
 def test_a_share_of_each_class_is_set_apart_and_is_the_same_for_every_seed(setting: Setting) -> None:
