@@ -50,7 +50,7 @@ def test_the_engine_ray_without_ray_says_what_to_install(
     monkeypatch.setattr(cluster, "find_spec", lambda name: None)
     assert refusal(sweep.main) == (
         "`execution.engine` is ray, but Ray is not installed: run `make repro ENGINE=ray`, or "
-        '`pip install "trt-pipeline[cluster]"`'
+        '`pip install ".[cluster]"`'
     )
 
 

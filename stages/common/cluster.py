@@ -37,7 +37,7 @@ def joined(setting: ExecutionParams, *inputs: Path) -> Iterator["Cluster"]:
     if not find_spec("ray"):
         raise PipelineError(
             "`execution.engine` is ray, but Ray is not installed: run `make repro ENGINE=ray`, or "
-            '`pip install "trt-pipeline[cluster]"`'
+            '`pip install ".[cluster]"`'
         )
     # Read once, when Ray is imported. Without it Ray tries for ever what needs more memory than there is.
     os.environ.setdefault("RAY_task_oom_retries", str(setting.retries))
