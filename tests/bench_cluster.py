@@ -117,6 +117,16 @@ def evaluate(joined: cluster.Cluster, actors: int) -> None:
     assert evaluation.count(sweep.in_order(answers, table, BATCH))["images"] == len(table)
 
 
+def rated(engine: str, timed: dict[str, float], count: int) -> dict[str, float]:
+    """The seconds with the rates that they make."""
+    rates = {
+        "images_per_s": count / timed["evaluation_s"],
+        "variants_per_hour": 3600 * len(VARIANTS) / timed["variants_s"],
+    }
+    print(engine, json.dumps({name: round(value, 1) for name, value in (timed | rates).items()}), flush=True)
+    return timed | rates
+
+
 def main() -> None:
     target, count = Path(sys.argv[1]).absolute(), int(sys.argv[2]) if len(sys.argv) > 2 else 5000
     few_images = max(len(images.files(ROOT / paths.CALIBRATION)), count // 20)
@@ -126,15 +136,10 @@ def main() -> None:
     }  # fmt: skip
     with tempfile.TemporaryDirectory() as place:
         folder, few = checkout(Path(place) / "many", count), checkout(Path(place) / "few", few_images)
-        found["local"] = local(folder, few)
+        found["local"] = rated("local", local(folder, few), count)
         for workers in NODES:
-            found[f"ray_{workers}"] = on_nodes(workers, folder, few)
+            found[f"ray_{workers}"] = rated(f"ray_{workers}", on_nodes(workers, folder, few), count)
             os.chdir(ROOT)
-    for engine in ("local", *(f"ray_{workers}" for workers in NODES)):
-        timed = found[engine]
-        timed["images_per_s"] = count / timed["evaluation_s"]
-        timed["variants_per_hour"] = 3600 * len(VARIANTS) / timed["variants_s"]
-        print(engine, json.dumps({name: round(value, 1) for name, value in timed.items()}))
     found["overhead_on_one_worker"] = found["ray_1"]["evaluation_s"] / found["local"]["evaluation_s"] - 1
     print(f"overhead on one worker: {found['overhead_on_one_worker']:+.1%} (bar: 10 %)")
     files.write_json(target, found)

@@ -6,7 +6,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -109,6 +109,7 @@ class Classifier:
 
     def __init__(self, name: str, model: Any, preprocessing: Preprocessing) -> None:
         """`model` is what `Cluster.put` took of its folder."""
+        self._workplace = ExitStack()
         self._name = name
         self._model = model
         self._preprocessing = preprocessing
@@ -125,9 +126,10 @@ class Classifier:
 
     @cached_property
     def _session(self) -> Session:
-        with workplace():
-            sweeps.unpack(cluster.fetch(self._model), Path())
-            return Manifest.read(self._name).load()
+        # For as long as this process lives: a runtime may read on in its files.
+        self._workplace.enter_context(workplace())
+        sweeps.unpack(cluster.fetch(self._model), Path())
+        return Manifest.read(self._name).load()
 
 
 def _caught(key: str, nothing: Any, compute: Callable[[], Any]) -> Row:
