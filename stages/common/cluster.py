@@ -4,6 +4,7 @@ Without Ray installed it can be imported, and says what to install when a cluste
 """
 
 import logging
+import math
 import os
 import shutil
 import sys
@@ -25,6 +26,13 @@ ADDRESS = "RAY_ADDRESS"
 GPU_MODEL = "ray.io/accelerator-type"
 # What a task takes that only decodes, or waits for the cores that its model uses: nodes of one core hold two of these.
 HALF = 0.5
+# Rows that travel together: Ray takes some 20 ms for each task, whatever it does.
+ROWS = 16
+# At least so many parts for each object, or some would wait for the last.
+PARTS = 4
+# Of decoded images that wait for one object that answers.
+AHEAD_BYTES = 1 << 29
+DAY_S = 86_400
 
 
 class LostError(PipelineError):
@@ -142,14 +150,20 @@ class Cluster:
 
         context = data.DataContext.get_current()
         context.enable_progress_bars = context.print_on_execution_start = False
+        # Decoding would otherwise fill memory, and hold the cores, before there is anybody to classify.
+        context.wait_for_min_actors_s = DAY_S
+        # A bound of its own, so that more images or more memory in the nodes do not make more of it.
+        ahead = data.ExecutionResources.for_limits(object_store_memory=AHEAD_BYTES * actors)
+        context.execution_options.resource_limits = ahead
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         share = {"num_gpus": 1} if self._gpus else {"num_cpus": HALF}
         pool = data.ActorPoolStrategy(min_size=1, max_size=actors)
         lost: dict[str, Any] = {"max_restarts": self._retries, "max_task_retries": self._retries}
+        parts = blocks or max(math.ceil(len(rows) / ROWS), min(len(rows), PARTS * actors))
         with warnings.catch_warnings():
             # Ray 2.64 will take these bounds another way, which 2.60 does not have.
             warnings.simplefilter("ignore", DeprecationWarning)
-            decoded = data.from_items(list(rows), override_num_blocks=blocks).map(
+            decoded = data.from_items(list(rows), override_num_blocks=parts).map(
                 decode, num_cpus=HALF, max_retries=self._retries
             )
             answers = decoded.map(answer, fn_constructor_args=arguments, compute=pool, **share, **self._labels, **lost)
