@@ -380,7 +380,7 @@ def kill_child(project: Project, stage: str) -> threading.Thread:
     """Kill the process that a stage's parent started for the work, as the kernel does when memory runs out."""
 
     def watch() -> None:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 400  # a busy machine takes minutes to come to the stage
         while time.monotonic() < deadline:
             for process in psutil.process_iter(["cmdline", "cwd"]):
                 line = " ".join(process.info["cmdline"] or ())
