@@ -10,7 +10,7 @@ def main() -> None:
     setting = params.load()
     sweep = sweeps.read()
     if sweep.benchmark and sweeps.BENCHMARK not in sweep.failed:
-        sweeps.adopt(sweeps.BENCHMARK)
+        sweep.adopt(sweeps.BENCHMARK)
         failed = interleaved.failures()
     else:
         names = interleaved.ready(setting.variants)

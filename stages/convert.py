@@ -20,7 +20,7 @@ def main() -> None:
     elif failed:
         conversion.lost(name, setting, failed)
     else:
-        sweeps.adopt(unit)
+        sweep.adopt(unit)
     if failed:
         raise PipelineError(f"{name} could not be converted: {failed}")
 

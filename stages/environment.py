@@ -16,7 +16,7 @@ import pynvml
 
 from stages.common import cluster, errors, files, nvml, params, paths
 from stages.common.gpu_support import TENSORRT_WHEELS
-from stages.common.params import CUSTOM, Params
+from stages.common.params import CUSTOM, ExecutionParams, Params
 
 # TF 2.14.1 opens TensorRT by these names, from the wheel's folder or the system's.
 TENSORRT_LIBRARY = "libnvinfer.so.8"
@@ -116,6 +116,13 @@ def _cpu_model() -> str:
     return found[1] if found else platform.processor()
 
 
+def describe_cluster(setting: ExecutionParams, threads: int | None) -> dict[str, dict[str, Any]]:
+    """A machine of each GPU model of the cluster, the home model first."""
+    with cluster.joined(setting) as parts:
+        tasks = {name: nodes.start(describe_machine, threads) for name, nodes in parts.items()}
+        return {name: parts[name].result(task) for name, task in tasks.items()}
+
+
 def fingerprint(setting: Params, checkout: Path) -> dict[str, str | None]:
     """Digest of names, sizes and modification times of every local file or folder that params.yaml names.
 
@@ -149,19 +156,18 @@ def _stat_digest(source: str, checkout: Path) -> str:
 
 
 def main() -> None:
-    """Read params, look around, and write reports/environment.json and reports/sources.json."""
+    """Read params, look around, and write environment.json, gpu_models.json and sources.json."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--checkout", type=Path, default=Path(), help="where relative paths of params.yaml start")
     arguments = parser.parse_args()
     setting = params.load()
     sources = fingerprint(setting, arguments.checkout)
-    if setting.execution.engine == "ray":
-        with cluster.joined(setting.execution) as nodes:
-            machine = nodes.result(nodes.start(describe_machine, setting.benchmark.threads))
-    else:
-        machine = describe_machine(setting.benchmark.threads)
+    threads = setting.benchmark.threads
+    machines = describe_cluster(setting.execution, threads) if setting.execution.engine == "ray" else {}
+    home = next(iter(machines), None)
     files.write_json(paths.SOURCES, sources)
-    files.write_json(paths.ENVIRONMENT, machine)
+    files.write_json(paths.ENVIRONMENT, machines.pop(home) if home else describe_machine(threads))
+    files.write_json(paths.GPU_MODELS, {"home": home, "others": machines})
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ def main() -> None:
         evaluation.blank(name)
         evaluation.lost(name, failed)
     else:
-        sweeps.adopt(unit)
+        sweep.adopt(unit)
     if failed:
         raise PipelineError(f"{name} could not be evaluated: {failed}")
 

@@ -382,6 +382,8 @@ def content(
         "losers": losers(summary, selection),
         "shares": shares(summary),
         "proofs": table.proofs(rows),
+        "others": table.others(summary),
+        "other_notes": table.other_notes(summary),
         "charts": {
             "accuracy": svg.accuracy(rows, selection["batch_size"], selection["pareto"], {selection["winner"]: chosen}),
             "distributions": svg.distributions(rows, calls, int(size)),

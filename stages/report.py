@@ -13,14 +13,15 @@ from stages.common.predictions import Prediction
 
 Record = dict[str, Any]
 
+HERE = Path()
 MISSING: Record = {"status": "failed", "reason": "the stage left no result: it was ended, or what it needs is missing"}
 
 
-def row(name: str, timing: Record | None) -> Record:
+def row(name: str, timing: Record | None, root: Path) -> Record:
     """One variant: its own records and its part of the benchmark. A missing record means its stage was ended."""
     runtime, precision, qat = variants.parse(name)
-    converted = _record(name, "convert.json")
-    evaluated = _record(name, "evaluate.json") if converted["status"] == "ok" else {}
+    converted = _record(root, name, "convert.json")
+    evaluated = _record(root, name, "evaluate.json") if converted["status"] == "ok" else {}
     timed = (timing or MISSING) if converted["status"] == "ok" else {}
     status, reason = _verdict({"convert": converted, "evaluate": evaluated, "benchmark": timed})
     batches = timed.get("batches", {})
@@ -67,8 +68,8 @@ def _share(evaluated: Record, key: str) -> Record:
     return {key: correct / total, f"{key}_ci95": metrics.wilson_ci95(correct, total)}
 
 
-def _record(name: str, kind: str) -> Record:
-    path = paths.record(name, kind)
+def _record(root: Path, name: str, kind: str) -> Record:
+    path = root / paths.record(name, kind)
     return dict(files.read_json(path)) if path.exists() else dict(MISSING)
 
 
@@ -82,10 +83,10 @@ def _verdict(steps: dict[str, Record]) -> tuple[str, str | None]:
     return "ok", None
 
 
-def answers(rows: list[Record]) -> dict[str, list[Prediction]]:
+def answers(rows: list[Record], root: Path = HERE) -> dict[str, list[Prediction]]:
     """The predictions of every variant that was evaluated; what an earlier run left of another is not read."""
     evaluated = [r["variant"] for r in rows if r["top1"] is not None]
-    return {name: predictions.read(paths.record(name, "predictions.csv")) for name in evaluated}
+    return {name: predictions.read(root / paths.record(name, "predictions.csv")) for name in evaluated}
 
 
 def add_changes(rows: list[Record], found: dict[str, list[Prediction]]) -> None:
@@ -126,15 +127,29 @@ def add_class_figures(rows: list[Record], found: dict[str, list[Prediction]]) ->
             r["at_chance"] = asdict(guess)
 
 
-def summarise(names: tuple[str, ...]) -> Record:
-    """All of summary.json."""
-    timings = files.read_json(paths.BENCHMARK)["variants"]
-    images = files.read_json(paths.IMAGES)
-    rows = [row(name, timings.get(name)) for name in names]
-    found = answers(rows)
+def compare(names: tuple[str, ...], root: Path = HERE) -> list[Record]:
+    """Each variant on one machine, beside the others there; `root` stands for the checkout."""
+    timings = files.read_json(root / paths.BENCHMARK)["variants"]
+    rows = [row(name, timings.get(name), root) for name in names]
+    found = answers(rows, root)
     add_changes(rows, found)
     add_changes_from_int8(rows, found)
     add_class_figures(rows, found)
+    return rows
+
+
+def other_gpus(names: tuple[str, ...]) -> list[Record]:
+    """The same on every further GPU model of a cluster."""
+    return [
+        {"gpu_model": root.name, "environment": files.read_json(root / paths.ENVIRONMENT), "rows": compare(names, root)}
+        for root in sorted(paths.OTHER_GPUS.glob("*"))
+    ]
+
+
+def summarise(names: tuple[str, ...]) -> Record:
+    """All of summary.json."""
+    rows = compare(names)
+    images = files.read_json(paths.IMAGES)
     return {
         "model": files.read_json(paths.MODEL),
         "environment": files.read_json(paths.ENVIRONMENT),
@@ -142,6 +157,7 @@ def summarise(names: tuple[str, ...]) -> Record:
         "calibration": images["calibration"],
         "qat": files.read_json(paths.QAT_RECORD) if any(r["qat"] for r in rows) else None,
         "rows": rows,
+        "other_gpus": other_gpus(names),
     }
 
 

@@ -1,12 +1,13 @@
 """Convert, evaluate and time all variants on a Ray cluster, for the stages of the variants to adopt.
 
+Of the GPU models of a cluster one is the home model, whose results they adopt; the others add rows to the report.
 What is finished is kept at once, under a key of all it was made from: a sweep that was interrupted goes on from there.
 """
 
 import json
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from functools import partial
@@ -21,11 +22,12 @@ from stages.common.errors import PipelineError
 from stages.common.images import Preprocessing
 from stages.common.params import Params
 from stages.common.predictions import Prediction
-from stages.common.sweeps import BENCHMARK, Sweep
+from stages.common.sweeps import BENCHMARK, Kept, Sweep
 from stages.runtimes import away, evaluation
+from stages.runtimes.away import Machine
 
 # What a worker needs of this checkout; the images are read where they lie.
-INPUTS = (paths.SAVED_MODEL, paths.ONNX, paths.QAT, paths.CALIBRATION, paths.MODEL, paths.QAT_RECORD, paths.ENVIRONMENT)
+INPUTS = (paths.SAVED_MODEL, paths.ONNX, paths.QAT, paths.CALIBRATION, paths.MODEL, paths.QAT_RECORD)
 CODE = Path(__file__).parent
 
 
@@ -34,10 +36,10 @@ def fingerprint(**parts: Any) -> str:
     return files.combine([json.dumps(parts, sort_keys=True)])
 
 
-def shared_key() -> str:
+def shared_key(machine: Machine) -> str:
     """What every result depends on: the code, the model and the machine."""
     code = {f"{path.parent.name}/{path.name}": files.sha256(path) for path in CODE.glob("*/*.py")}
-    return fingerprint(code=code, model=files.sha256(paths.MODEL), machine=files.sha256(paths.ENVIRONMENT))
+    return fingerprint(code=code, model=files.sha256(paths.MODEL), machine=machine)
 
 
 def converted_key(setting: Params, shared: str) -> dict[str, str]:
@@ -57,11 +59,6 @@ def converted_key(setting: Params, shared: str) -> dict[str, str]:
     }
 
 
-def model_digest(name: str) -> str:
-    """Of a kept conversion, the model and how it is to be run."""
-    return files.tree_digest(sweeps.folder(f"convert@{name}") / "models")
-
-
 def in_order(rows: Iterable[Mapping[str, Any]], table: Sequence[tuple[str, int]], size: int) -> list[Prediction]:
     """Predictions of all images from batches that come in any order; PipelineError unless each is there once."""
     found: dict[int, list[Any]] = {}
@@ -78,19 +75,21 @@ def in_order(rows: Iterable[Mapping[str, Any]], table: Sequence[tuple[str, int]]
 
 
 class Sweeping:
-    """One sweep on a cluster."""
+    """One sweep on the nodes of one GPU model."""
 
-    def __init__(self, setting: Params, nodes: Cluster, bar: "tqdm[Any]") -> None:
+    def __init__(self, setting: Params, kept: Kept, nodes: Cluster, machine: Machine, bar: "tqdm[Any]") -> None:
         """Nothing is started yet."""
         self._setting = setting
+        self._kept = kept
         self._nodes = nodes
+        self._machine = machine
         self._bar = bar
-        self._shared = shared_key()
+        self._shared = shared_key(machine)
         self.failed: dict[str, str] = {}
         self.problems: list[str] = []
 
-    def run(self) -> None:
-        """Convert all; evaluate each as soon as it is converted; time them when the cluster is idle again."""
+    def convert_and_evaluate(self) -> None:
+        """Convert all, and evaluate each as soon as it is converted."""
         at_once = min(self._nodes.slots, len(self._setting.variants))
         pool = ThreadPoolExecutor(at_once)
         evaluated: list[Future[None]] = []
@@ -101,13 +100,13 @@ class Sweeping:
                 future.result()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)  # after Ctrl-C nobody waits for what is under way
-        self._time()
 
     def _converted(self) -> Iterable[str]:
         """Names of the variants, as they are converted or found to be."""
         keys = converted_key(self._setting, self._shared)
-        kept = [name for name, key in keys.items() if sweeps.is_kept(f"convert@{name}", key)]
-        tasks = {self._nodes.start(away.convert, name, self._setting): name for name in keys if name not in kept}
+        kept = [name for name, key in keys.items() if self._kept.has(f"convert@{name}", key)]
+        arguments = (self._setting, self._machine)
+        tasks = {self._nodes.start(away.convert, name, *arguments): name for name in keys if name not in kept}
         for name in kept:
             self._bar.update()
             yield name
@@ -128,20 +127,20 @@ class Sweeping:
         if failed:
             self.failed[unit] = failed
             self.problems.append(f"{unit} failed: {failed}")
-            sweeps.drop(unit)
+            self._kept.drop(unit)
         else:
-            sweeps.keep(unit, key, content)
+            self._kept.keep(unit, key, content)
 
     def _evaluate(self, name: str, actors: int) -> None:
         """Nothing without a model, for the stage `evaluate` to tell."""
         unit, size = f"evaluate@{name}", self._setting.evaluation.batch_size
-        if f"convert@{name}" in self.failed or sweeps.status(name) != "ok":
+        if f"convert@{name}" in self.failed or self._kept.status(name) != "ok":
             self._bar.update()
-            return sweeps.drop(unit)
+            return self._kept.drop(unit)
         key = fingerprint(
-            shared=self._shared, model=model_digest(name), images=files.digest(paths.IMAGES), batch_size=size
+            shared=self._shared, model=self._digest(name), images=files.digest(paths.IMAGES), batch_size=size
         )
-        if sweeps.is_kept(unit, key):
+        if self._kept.has(unit, key):
             self._bar.update()
             return None
         try:
@@ -158,12 +157,16 @@ class Sweeping:
         folder = self._setting.execution.images or str(paths.EVALUATION.absolute())
         model = self._nodes.put(self._model(name))
         decode = partial(away.decode, folder, prepared)
-        answers = self._nodes.stream(rows, decode, away.Classifier, name, model, prepared, actors=actors)
+        arguments = (name, model, prepared, self._machine)
+        answers = self._nodes.stream(rows, decode, away.Classifier, *arguments, actors=actors)
         return in_order(answers, table, size)
 
-    @staticmethod
-    def _model(name: str) -> dict[str, bytes]:
-        return sweeps.pack(sweeps.folder(f"convert@{name}"), "models")
+    def _model(self, name: str) -> dict[str, bytes]:
+        return sweeps.pack(self._kept.folder(f"convert@{name}"), "models")
+
+    def _digest(self, name: str) -> str:
+        """Of the kept model and of how it is to be run."""
+        return files.tree_digest(self._kept.folder(f"convert@{name}") / "models")
 
     @staticmethod
     def _evaluation(name: str, found: Sequence[Prediction]) -> dict[str, bytes]:
@@ -176,15 +179,17 @@ class Sweeping:
             files.write_json(folder / paths.record(name, "evaluate.json"), counts)
             return sweeps.pack(folder, "reports")
 
-    def _time(self) -> None:
-        names = [name for name in self._setting.variants if sweeps.status(name) == "ok"]
-        digests = {name: model_digest(name) for name in names}
+    def time(self) -> None:
+        """Time all that were converted, when the cluster is idle again."""
+        names = [name for name in self._setting.variants if self._kept.status(name) == "ok"]
+        digests = {name: self._digest(name) for name in names}
         key = fingerprint(shared=self._shared, models=digests, setting=asdict(self._setting.benchmark))
-        if sweeps.is_kept(BENCHMARK, key):
+        if self._kept.has(BENCHMARK, key):
             self._bar.update()
         else:
             models = [self._nodes.put(self._model(name)) for name in names]
-            task = self._nodes.start(away.benchmark, names, self._setting.benchmark, models, alone=True)
+            arguments = (names, self._setting.benchmark, models, self._machine)
+            task = self._nodes.start(away.benchmark, *arguments, alone=True)
             try:
                 failed, content = self._nodes.result(task)
                 self.problems += failed
@@ -193,32 +198,78 @@ class Sweeping:
             except LostError as error:
                 self._end(BENCHMARK, key, str(error), {})
 
+    def source(self, name: str) -> str:
+        """Digest of what is kept of a variant, or of the benchmark, and of why there is no more."""
+        reasons = [reason for unit, reason in sorted(self.failed.items()) if unit.partition("@")[2] in ("", name)]
+        return files.combine([files.tree_digest(self._kept.place / name), *reasons])
+
+    def write_records(self, root: Path) -> None:
+        """The records that the stages would write of this GPU model, with `root` for the checkout."""
+        lost = {unit: {"status": "failed", "reason": reason} for unit, reason in self.failed.items()}
+        files.write_json(root / paths.ENVIRONMENT, self._machine)
+        for name in self._setting.variants:
+            for stage in ("convert", "evaluate"):
+                unit = f"{stage}@{name}"
+                sweeps.unpack(sweeps.pack(self._kept.folder(unit), "reports"), root)
+                if unit in lost:
+                    files.write_json(root / paths.record(name, f"{stage}.json"), lost[unit])
+        sweeps.unpack(sweeps.pack(self._kept.folder(BENCHMARK), str(paths.BENCHMARK)), root)
+        if BENCHMARK in lost:
+            found = {"variants": dict.fromkeys(self._setting.variants, lost[BENCHMARK])}
+            files.write_json(root / paths.BENCHMARK, found)
+
 
 def sweep(setting: Params) -> tuple[Sweep, list[str]]:
-    """Sweep, and say what there is to adopt, and what failed."""
-    units = 2 * len(setting.variants) + 1
-    with cluster.joined(setting.execution, *INPUTS) as nodes, tqdm(desc="sweep", total=units, disable=None) as bar:
-        sweeping = Sweeping(setting, nodes, bar)
-        sweeping.run()
-    for stale in paths.SWEEP.glob("*"):
-        if stale.name not in (*setting.variants, BENCHMARK):
-            shutil.rmtree(stale)
-    sources: dict[str, str | None] = {name: _source(paths.SWEEP / name, sweeping.failed) for name in setting.variants}
-    timed = _source(paths.SWEEP / BENCHMARK, sweeping.failed)
-    return Sweep("ray", sweeps.LOCAL.sources | sources, timed, sweeping.failed), sweeping.problems
+    """Sweep, write the records of all GPU models but home, and say what there is to adopt, and what failed."""
+    models = files.read_json(paths.GPU_MODELS)
+    found = _swept(setting, {models["home"]: files.read_json(paths.ENVIRONMENT)} | models["others"])
+    _clean(paths.SWEEP, found)
+    for name in found:
+        _clean(Kept(name).place, (*setting.variants, BENCHMARK))
+    home, others = found[models["home"]], {name: found[name] for name in models["others"]}
+    with files.new_directory(paths.OTHER_GPUS) as folder:
+        for name, other in others.items():
+            other.write_records(folder / name)
+    problems = home.problems + [f"on {name}: {problem}" for name, other in others.items() for problem in other.problems]
+    sources: dict[str, str | None] = {name: home.source(name) for name in setting.variants}
+    timed = home.source(BENCHMARK)
+    return Sweep("ray", models["home"], sweeps.LOCAL.sources | sources, timed, home.failed), problems
 
 
-def _source(kept: Path, failed: Mapping[str, str]) -> str:
-    """Digest of what was kept of a variant, or of the benchmark, and of why there is no more."""
-    reasons = [reason for unit, reason in sorted(failed.items()) if unit.partition("@")[2] in ("", kept.name)]
-    return files.combine([files.tree_digest(kept), *reasons])
+def _swept(setting: Params, machines: Mapping[str, Machine]) -> dict[str, Sweeping]:
+    """The sweeps of all these GPU models, done."""
+    units = len(machines) * (2 * len(setting.variants) + 1)
+    with cluster.joined(setting.execution, *INPUTS) as parts, tqdm(desc="sweep", total=units, disable=None) as bar:
+        if gone := sorted(set(machines) - set(parts)):
+            raise PipelineError(f"the Ray cluster has lost the GPU model {', '.join(gone)}: run the same command again")
+        found = {name: Sweeping(setting, Kept(name), parts[name], machine, bar) for name, machine in machines.items()}
+        _side_by_side([sweeping.convert_and_evaluate for sweeping in found.values()])
+        # Only now, since any node decodes images, one that times too.
+        _side_by_side([sweeping.time for sweeping in found.values()])
+    return found
+
+
+def _clean(folder: Path, names: Iterable[str]) -> None:
+    """Remove all folders but these."""
+    for stale in {path.name for path in folder.glob("*")} - set(names):
+        shutil.rmtree(folder / stale)
+
+
+def _side_by_side(works: Sequence[Callable[[], None]]) -> None:
+    """Do them all at once; after an error, or Ctrl-C, nobody waits for what is under way."""
+    pool = ThreadPoolExecutor(len(works))
+    try:
+        for future in [pool.submit(work) for work in works]:
+            future.result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def main() -> None:
-    """Read params, sweep if the engine is ray, and write models/sweep and the record of it."""
+    """Read params, sweep if the engine is ray, and write models/sweep, reports/other_gpus and the record of it."""
     setting = params.load()
     if setting.execution.engine == "local":
-        with files.new_directory(paths.SWEEP):
+        with files.new_directory(paths.SWEEP), files.new_directory(paths.OTHER_GPUS):
             sweeps.write(sweeps.LOCAL)
         return
     found, problems = sweep(setting)

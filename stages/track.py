@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from stages.common import errors, files, metrics, params, paths, per_class, system
+from stages.common import errors, files, metrics, params, paths, per_class, system, table
 from stages.common.errors import PipelineError
 from stages.common.paired import points_won
 from stages.common.params import Params
@@ -54,6 +54,17 @@ class Training(NamedTuple):
     record: Path
     curve: Path
     tags: dict[str, str]
+
+
+class Place(NamedTuple):
+    """A machine that variants ran on: how their runs are named and told apart, and where their records lie."""
+
+    suffix: str
+    tags: dict[str, str]
+    root: Path
+
+
+HOME = Place("", {"level": "variant"}, Path())
 
 
 def run_key(setting: Params, summary: Record) -> str:
@@ -164,9 +175,10 @@ def child_metrics(row: Record) -> list[Point]:
     return points
 
 
-def system_metrics(variant: str) -> list[Point]:
+def system_metrics(variant: str, root: Path) -> list[Point]:
     """What the machine did while the variant was converted and evaluated, where MLflow's UI looks for it."""
-    watched = [sample for stage in WATCHED for sample in system.read(paths.record(variant, f"{stage}_system.csv"))]
+    found = [root / paths.record(variant, f"{stage}_system.csv") for stage in WATCHED]
+    watched = [sample for path in found for sample in system.read(path)]
     return [
         Point(f"system/{name}", value, step, sample.time_ms)
         for step, sample in enumerate(watched)
@@ -195,6 +207,10 @@ def log_pipeline(store: Store, setting: Params, summary: Record, chosen: Record,
         log_training(store, training, parent, tags)
     for row in summary["rows"]:
         log_variant(store, setting, row, parent, tags | choice(chosen, row["variant"]), datasets)
+    for other in summary["other_gpus"]:
+        own = tags | machine_tags(other["environment"])
+        for row in other["rows"]:
+            log_variant(store, setting, row, parent, own, datasets, on_gpu(other))
     digests = {f"{name}.digest": found["digest"] for name, found in datasets.items()}
     values = flat(asdict(setting)) | digests | {"evaluation.images": summary["evaluation"]["images"]}
     store.log_datasets(parent, datasets)
@@ -256,40 +272,59 @@ def choice(chosen: Record, variant: str) -> dict[str, str]:
     return {"chosen": str(variant == chosen["winner"]).lower(), "mlflow.note.content": told} | verdict
 
 
+def on_gpu(other: Record) -> Place:
+    """One of the other GPUs, which has runs of its own level beside those of the variants."""
+    name = table.gpu(other)
+    tags = {"level": "other_gpu", "gpu_model": other["gpu_model"], "gpu": name}
+    return Place(f" on {name}", tags, paths.OTHER_GPUS / other["gpu_model"])
+
+
 def log_variant(
-    store: Store, setting: Params, row: Record, parent: str, tags: dict[str, str], datasets: dict[str, Record]
+    store: Store,
+    setting: Params,
+    row: Record,
+    parent: str,
+    tags: dict[str, str],
+    datasets: dict[str, Record],
+    place: Place = HOME,
 ) -> None:
     """Log one child run, tagged as cached if an earlier run holds the very same results."""
     name = row["variant"]
-    if logged(store, {"mlflow.parentRunId": parent, "variant": name}):
+    identity = {"mlflow.parentRunId": parent, "variant": name} | place.tags
+    if logged(store, identity):
         return
     result = digest(row)  # equal only if nothing was converted, evaluated or timed again
-    earlier = [run for run in store.search({"result": result}) if finished(run)]
-    own = {"mlflow.parentRunId": parent, "level": "variant", "variant": name, "status": row["status"], "result": result}
+    earlier = [run for run in store.search({"result": result} | place.tags) if finished(run)]
+    own = identity | {"status": row["status"], "result": result}
     own |= {"cached": "true", "cached_from": earlier[0].info.run_id} if earlier else {"cached": "false"}
     own |= {"reason": row["reason"]} if row["reason"] else {}
     own |= {key: row["details"][key] for key in TENSORRT if key in row["details"]}
-    run_id = store.create(name, tags | own)
+    run_id = store.create(name + place.suffix, tags | own)
     store.log_datasets(run_id, datasets)
     values = {key: row[key] for key in ("variant", "runtime", "precision")} | {"qat": str(row["qat"]).lower()}
     store.log(
         run_id,
         flat(asdict(setting)) | values,
-        child_metrics(row) + system_metrics(name),
-        [paths.record(name, file) for file in RECORDS],
+        child_metrics(row) + system_metrics(name, place.root),
+        [place.root / paths.record(name, file) for file in RECORDS],
     )
-    store.attach(run_id, [paths.CLASSES / f"{name}{kind}" for kind in per_class.FILES], paths.CLASSES.name)
+    if place is HOME:
+        store.attach(run_id, [paths.CLASSES / f"{name}{kind}" for kind in per_class.FILES], paths.CLASSES.name)
     store.finish(run_id)
+
+
+def machine_tags(machine: Record) -> dict[str, str]:
+    """What a run says of the machine that the variant ran on."""
+    gpu = machine["gpus"][0]["name"] if machine["gpus"] else "none"
+    return {"environment": digest(machine), "gpu": gpu, "cpu": machine["cpu"]}
 
 
 def common_tags(summary: Record, experiment: str) -> dict[str, str]:
     """What every run says of its origin."""
-    machine = summary["environment"]
     git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
-    gpu = machine["gpus"][0]["name"] if machine["gpus"] else "none"
-    tags = {"model": summary["model"]["name"], "environment": digest(machine), "gpu": gpu, "cpu": machine["cpu"]}
     return (
-        tags
+        {"model": summary["model"]["name"]}
+        | machine_tags(summary["environment"])
         | ({"mlflow.source.git.commit": git} if git else {})
         | ({"dvc.experiment": experiment} if experiment else {})
     )

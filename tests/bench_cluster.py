@@ -31,13 +31,15 @@ VARIANTS = ["tflite-fp32", "onnxruntime-fp32"]
 EVALUATED = VARIANTS[0]
 NODES = (1, 2, 4)
 BATCH = 8
+INPUTS = (*sweep.INPUTS, paths.IMAGES, paths.ENVIRONMENT)
 
 
 def checkout(folder: Path, count: int) -> Path:
     """What the stages before `sweep` left here, with so many other images to evaluate."""
-    for path in [path for path in (*sweep.INPUTS, paths.IMAGES, paths.model(EVALUATED)) if (ROOT / path).exists()]:
+    for path in [path for path in (*INPUTS, paths.model(EVALUATED)) if (ROOT / path).exists()]:
         (folder / path.parent).mkdir(parents=True, exist_ok=True)
         (shutil.copytree if (ROOT / path).is_dir() else shutil.copy)(ROOT / path, folder / path)
+    files.write_json(folder / paths.GPU_MODELS, {"home": cluster.UNLABELLED, "others": {}})
     found = photographs(folder / paths.EVALUATION, count)
     files.write_csv(folder / paths.EVALUATION / "labels.csv", ("file", "label"), [(path.name, 0) for path in found])
     return folder
@@ -98,7 +100,8 @@ def on_nodes(count: int, folder: Path, few: Path) -> dict[str, float]:
         variants = seconds_of(partial(stage, few, "stages.sweep"))
         os.chdir(folder)
         start = time.perf_counter()
-        with cluster.joined(ExecutionParams("ray", None, 2, None), *sweep.INPUTS) as joined:
+        with cluster.joined(ExecutionParams("ray", None, 2, None), *sweep.INPUTS) as parts:
+            (joined,) = parts.values()
             joined_s = time.perf_counter() - start
             evaluate(joined, count)
             evaluation_s = time.perf_counter() - start
@@ -113,7 +116,8 @@ def evaluate(joined: cluster.Cluster, actors: int) -> None:
     rows = [{"index": at // BATCH, "files": names[at : at + BATCH]} for at in range(0, len(names), BATCH)]
     model = joined.put(sweep.sweeps.pack(Path(), str(paths.model(EVALUATED))))
     decode = partial(away.decode, str(paths.EVALUATION.absolute()), prepared)
-    answers = joined.stream(rows, decode, away.Classifier, EVALUATED, model, prepared, actors=actors)
+    arguments = (EVALUATED, model, prepared, files.read_json(paths.ENVIRONMENT))
+    answers = joined.stream(rows, decode, away.Classifier, *arguments, actors=actors)
     assert evaluation.count(sweep.in_order(answers, table, BATCH))["images"] == len(table)
 
 

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pynvml
 import pytest
 import yaml
 from PIL import Image
 
-from stages import sweep
+from stages import report, sweep
 from stages.common import cluster, files, params, paths, sweeps
 from stages.common.images import Preprocessing
 from stages.environment import describe_machine
@@ -40,7 +42,7 @@ def test_the_local_engine_leaves_nothing_to_adopt_and_does_not_need_ray(checkout
     done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
     assert sweeps.read() == sweeps.LOCAL
-    assert list(paths.SWEEP.iterdir()) == []
+    assert list(paths.SWEEP.iterdir()) == list(paths.OTHER_GPUS.iterdir()) == []
 
 
 def test_the_engine_ray_without_ray_says_what_to_install(
@@ -79,12 +81,9 @@ def test_an_image_that_is_missing_or_counted_twice_is_an_error(rows: list[dict[s
     assert refusal(sweep.in_order, rows, [("a.png", 0)] * 5, 2) == sentence
 
 
-def test_a_node_with_another_gpu_is_refused(
-    checkout: Path, machine: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_node_with_another_gpu_is_refused(machine: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    files.write_json(paths.ENVIRONMENT, machine)
-    assert refusal(away.same_gpu) == (
+    assert refusal(away.same_gpu, machine) == (
         "a task ran on a node without a GPU, and the environment was described on NVIDIA T4, whose results do not "
         "compare: set execution.gpu_model to one GPU model of the cluster"
     )
@@ -106,13 +105,12 @@ def test_a_key_changes_with_what_a_conversion_reads_and_with_nothing_else(
     checkout: Path, edit: Callable[..., None], model_record: dict[str, Any], no_gpu: dict[str, Any]
 ) -> None:
     files.write_json(paths.MODEL, model_record)
-    files.write_json(paths.ENVIRONMENT, no_gpu)
     for path in (paths.SAVED_MODEL / "saved_model.pb", paths.ONNX, paths.CALIBRATION / "a.png"):
         files.write_text(path, "content")
     edit(("variants", ["tflite-int8", "onnxruntime-int8"]))
 
     def keys() -> dict[str, str]:
-        return sweep.converted_key(params.load(), sweep.shared_key())
+        return sweep.converted_key(params.load(), sweep.shared_key(no_gpu))
 
     first = keys()
     edit(("evaluation.source", "photos"), ("benchmark.min_samples", 7), ("execution.retries", 5))
@@ -121,6 +119,31 @@ def test_a_key_changes_with_what_a_conversion_reads_and_with_nothing_else(
     assert {name for name, key in keys().items() if key != first[name]} == {"tflite-int8"}
     files.write_text(paths.CALIBRATION / "a.png", "another")
     assert all(key != first[name] for name, key in keys().items())
+    assert sweep.shared_key(no_gpu) != sweep.shared_key(no_gpu | {"driver": "535.1"})
+
+
+def node(gpus: int, label: str | None = None) -> cluster.Node:
+    return {
+        "Resources": {"CPU": 2.0} | ({"GPU": gpus} if gpus else {}),
+        "Labels": {cluster.GPU_MODEL: label} if label else {},
+    }
+
+
+def test_nodes_go_by_their_gpu_model_and_those_without_a_gpu_only_decode() -> None:
+    t4, h100, unknown, plain = node(1, "T4"), node(8, "H100"), node(2), node(0)
+    found = cluster.by_gpu_model([t4, plain, unknown, h100, t4])
+    assert list(found.items()) == [("H100", [h100]), ("T4", [t4, t4]), ("unlabelled", [unknown])]
+    assert [cluster.selector(name, found) for name in found] == [
+        {"ray.io/accelerator-type": "H100"},
+        {"ray.io/accelerator-type": "T4"},
+        {"ray.io/accelerator-type": "!in(H100,T4)"},
+    ]
+
+
+def test_without_any_gpu_all_nodes_are_one_model_whatever_their_labels() -> None:
+    nodes = [node(0), node(0, "T4")]
+    assert cluster.by_gpu_model(nodes) == {"unlabelled": nodes}
+    assert cluster.selector("unlabelled", ["unlabelled"]) == {}
 
 
 # With Ray.
@@ -156,22 +179,36 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     prepared = {**PREPARED.__dict__}
     record = {"name": "tiny", "input_shape": PREPARED.shape, "classes": 6, "preprocessing": prepared, "training": None}
     files.write_json(folder / paths.MODEL, record)
-    files.write_json(folder / paths.IMAGES, {"evaluation": {"digest": "e"}})
+    images = {"source": "noise", "images": IMAGES, "classes": 6, "digest": "e"}
+    files.write_json(folder / paths.IMAGES, {"evaluation": images, "calibration": images})
     files.write_json(folder / paths.ENVIRONMENT, describe_machine(None))
+    files.write_json(folder / paths.GPU_MODELS, {"home": cluster.UNLABELLED, "others": {}})
     return folder
 
 
 class Nodes:
-    """A head that does no work, and nodes that do."""
+    """A head that does no work, and nodes that do, each in a folder of its own: else they delete each other's files."""
 
     def __init__(self, count: int) -> None:
         from ray.cluster_utils import Cluster
 
-        self.cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+        self.folders: list[str] = []
+        head = {"num_cpus": 0, "include_dashboard": False, "temp_dir": self.folder()}
+        self.cluster = Cluster(initialize_head=True, head_node_args=head)
         self.nodes = [self.add() for _ in range(count)]
 
-    def add(self) -> Any:
-        return self.cluster.add_node(num_cpus=2)
+    def folder(self) -> str:
+        # With a short name, since Ray's sockets lie in it.
+        self.folders.append(tempfile.mkdtemp(prefix="ray"))
+        return self.folders[-1]
+
+    def add(self, **more: Any) -> Any:
+        return self.cluster.add_node(**{"num_cpus": 2, "temp_dir": self.folder()} | more)
+
+    def shutdown(self) -> None:
+        self.cluster.shutdown()
+        for folder in self.folders:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def workers(self, title: str) -> Iterator[tuple[Any, psutil.Process]]:
         """Nodes and their processes that Ray has given such a title."""
@@ -183,11 +220,13 @@ class Nodes:
                 except psutil.NoSuchProcess:
                     continue
 
-    def wait(self, title: str) -> tuple[Any, psutil.Process]:
+    def wait(self, title: str, *nodes: Any) -> tuple[Any, psutil.Process]:
+        """The first such process, on one of these nodes if any are given."""
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             for found in self.workers(title):
-                return found
+                if not nodes or found[0] in nodes:
+                    return found
             time.sleep(0.02)
         raise TimeoutError(title)
 
@@ -197,7 +236,7 @@ def nodes() -> Iterator[Nodes]:
     pytest.importorskip("ray", reason="Ray is not installed (the extra cluster)")
     found = Nodes(2)
     yield found
-    found.cluster.shutdown()
+    found.shutdown()
 
 
 class Checkout:
@@ -263,7 +302,7 @@ def test_the_files_are_those_of_the_local_engine(swept: Checkout, local: Checkou
     assert ours.keys() == theirs.keys()
     differ = {name for name, content in ours.items() if content != theirs[name]}
     clocks = {"convert.json", "convert_system.csv", "evaluate_system.csv", "benchmark.json", "samples.csv"}
-    assert {Path(name).name for name in differ} <= clocks | {"sweep.json"}
+    assert {Path(name).name for name in differ} <= clocks | {"sweep.json", "gpu_models.json"}
     for name in VARIANTS:
         here, there = (files.read_json(found.folder / paths.record(name, "convert.json")) for found in (swept, local))
         assert {**here, "convert_s": None} == {**there, "convert_s": None}
@@ -275,7 +314,7 @@ def test_the_files_are_those_of_the_local_engine(swept: Checkout, local: Checkou
 
 def test_a_second_sweep_redoes_nothing(swept: Checkout) -> None:
     before, record = swept.kept(), swept.record()
-    assert {Path(name).parts[2] for name in before} == {*VARIANTS, "benchmark"}
+    assert {Path(name).parts[2:4] for name in before} == {("unlabelled", name) for name in (*VARIANTS, "benchmark")}
     swept.run("sweep")
     assert swept.kept() == before
     assert swept.record() == record
@@ -292,9 +331,12 @@ def test_counts_are_the_same_for_any_number_of_blocks(
         for at in range(0, IMAGES, BATCH)
     ]  # fmt: skip
     decode = partial(away.decode, str(paths.EVALUATION.absolute()), PREPARED)
-    with cluster.joined(params.load().execution, *sweep.INPUTS) as joined:
-        converted = joined.put(sweeps.pack(sweeps.folder("convert@tflite-fp32"), "models"))
-        stream = partial(joined.stream, rows, decode, away.Classifier, "tflite-fp32", converted, PREPARED, actors=2)
+    machine = files.read_json(paths.ENVIRONMENT)
+    with cluster.joined(params.load().execution, *sweep.INPUTS) as parts:
+        (joined,) = parts.values()
+        converted = joined.put(sweeps.pack(sweeps.Kept("unlabelled").folder("convert@tflite-fp32"), "models"))
+        arguments = ("tflite-fp32", converted, PREPARED, machine)
+        stream = partial(joined.stream, rows, decode, away.Classifier, *arguments, actors=2)
         found = [evaluation.count(sweep.in_order(stream(blocks=blocks), table, BATCH)) for blocks in (1, 2, 3, 7)]
     theirs = files.read_json(local.folder / paths.record("tflite-fp32", "evaluate.json"))
     assert [{"status": "ok", "reason": None} | counted for counted in found] == [theirs] * 4
@@ -308,8 +350,8 @@ def test_a_gpu_model_that_no_node_has_is_refused(
     with pytest.raises(sweep.PipelineError) as caught, cluster.joined(setting):
         pass
     assert str(caught.value) == (
-        "no node of the Ray cluster has the GPU model H100; those there are: none: set execution.gpu_model to one of "
-        "them, or to null"
+        "no node of the Ray cluster has the GPU model H100; those there are: unlabelled: set execution.gpu_model to "
+        "one of them, or to null"
     )
 
 
@@ -374,7 +416,7 @@ def test_a_driver_that_was_killed_goes_on_where_it_was(model: Path, nodes: Nodes
     found = Checkout(tmp_path / "checkout", model, nodes, names)
     running = found.start("sweep")
     deadline = time.monotonic() + 60
-    while not list(found.folder.glob("models/sweep/*/convert/key")) and time.monotonic() < deadline:
+    while not list(found.folder.glob("models/sweep/*/*/convert/key")) and time.monotonic() < deadline:
         time.sleep(0.02)
     running.kill()
     running.communicate()
@@ -386,4 +428,134 @@ def test_a_driver_that_was_killed_goes_on_where_it_was(model: Path, nodes: Nodes
     assert {name: after[name] for name in before} == before
     assert not [name for name in after if ".tmp" in name]
     assert found.record().failed == {}
-    assert json.loads(after["models/sweep/benchmark/benchmark/reports/benchmark.json"])["blocks"] == interleaved.BLOCKS
+    assert (
+        json.loads(after["models/sweep/unlabelled/benchmark/benchmark/reports/benchmark.json"])["blocks"]
+        == interleaved.BLOCKS
+    )
+
+
+# NVML on a node with the GPU that FAKE_GPU names; what is not here fails as it does without a driver.
+NVML = f"""
+exec(open({pynvml.__file__!r}).read())
+import os
+nvmlInit = nvmlShutdown = lambda: None
+nvmlDeviceGetCount = lambda: 1
+nvmlDeviceGetHandleByIndex = lambda index: index
+nvmlDeviceGetName = lambda handle: os.environ["FAKE_GPU"]
+nvmlDeviceGetCudaComputeCapability = lambda handle: (7, 5)
+nvmlSystemGetDriverVersion = lambda: "535.1"
+"""
+ONNX = ["onnxruntime-fp32", "onnxruntime-int8"]
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
+    """A node with a T4 and one with an H100, as Ray's labels and NVML have it."""
+    pytest.importorskip("ray", reason="Ray is not installed (the extra cluster)")
+    shim = tmp_path_factory.mktemp("nvml")
+    (shim / "pynvml.py").write_text(NVML)
+    found = Nodes(0)
+    for label in ("T4", "H100"):
+        own = {"PYTHONPATH": str(shim), "FAKE_GPU": f"NVIDIA {label}"}
+        found.nodes.append(found.add(num_gpus=1, labels={cluster.GPU_MODEL: label}, env_vars=own))
+    yield found
+    found.shutdown()
+
+
+def test_each_part_of_a_cluster_runs_its_tasks_on_its_own_gpu_model(
+    mixed: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def here() -> str:
+        import ray
+
+        return str(ray.get_runtime_context().get_node_labels().get("ray.io/accelerator-type"))
+
+    monkeypatch.setenv(cluster.ADDRESS, mixed.cluster.address)
+    unknown = mixed.add(num_gpus=1)
+    with cluster.joined(params.ExecutionParams(engine="ray", gpu_model=None, retries=0, images=None)) as parts:
+        tasks = [(name, part.result(part.start(here))) for name, part in parts.items() for _ in range(2)]
+    mixed.cluster.remove_node(unknown)
+    assert tasks == [(name, name) for name in ("H100", "H100", "T4", "T4")] + [("unlabelled", "None")] * 2
+
+
+@pytest.fixture(scope="module")
+def swept_on_two(model: Path, mixed: Nodes, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """Swept on both GPU models, after a first sweep that lost a conversion on the T4."""
+    found = Checkout(tmp_path_factory.mktemp("mixed") / "checkout", model, mixed, ONNX)
+    found.write("ray", ONNX, retries=0)
+    found.run("environment")
+    running = found.start("sweep")
+    _, worker = mixed.wait("ray::convert", mixed.nodes[0])
+    worker.send_signal(signal.SIGKILL)
+    running.communicate(timeout=300)
+    assert running.returncode == 1
+    shutil.copytree(found.folder, found.folder.with_name("first"))
+    found.run("sweep")
+    return found
+
+
+def rows(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, str], dict[str, Any]]:
+    """Of the report, by the GPU that each row was measured on and its variant."""
+    monkeypatch.chdir(folder)
+    for name in ONNX:
+        sweeps.read().adopt(f"convert@{name}")
+        sweeps.read().adopt(f"evaluate@{name}")
+    sweeps.read().adopt(sweeps.BENCHMARK)
+    summary = report.summarise(tuple(ONNX))
+    return {
+        (measured["environment"]["gpus"][0]["name"], row["variant"]): row
+        for measured in (summary, *summary["other_gpus"])
+        for row in measured["rows"]
+    }
+
+
+def test_a_variant_that_one_gpu_model_loses_is_a_failed_row_there_alone(
+    swept_on_two: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = rows(swept_on_two.folder.with_name("first"), monkeypatch)
+    ((place, name),) = [key for key, row in found.items() if row["status"] != "ok"]
+    assert (place, found[place, name]["status"]) == ("NVIDIA T4", "failed")
+    assert found[place, name]["reason"].startswith("convert: its worker was lost 1 time, as often as")
+    assert sweeps.read().failed == {}
+
+
+def test_a_mixed_cluster_makes_rows_for_each_gpu_model(
+    swept_on_two: Checkout, local: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = rows(swept_on_two.folder, monkeypatch)
+    assert list(found) == [(gpu, name) for gpu in ("NVIDIA H100", "NVIDIA T4") for name in ONNX]
+    assert {row["status"] for row in found.values()} == {"ok"}
+    assert len({row["latency"]["1"]["mean_ms"] for row in found.values()}) == 4
+    theirs = files.read_json(local.folder / paths.record("onnxruntime-int8", "evaluate.json"))
+    for gpu in ("NVIDIA H100", "NVIDIA T4"):
+        assert found[gpu, "onnxruntime-int8"]["top1"] == theirs["top1_correct"] / IMAGES
+    assert sweeps.read().gpu_model == "H100"
+
+
+def test_the_next_sweep_does_what_was_lost_and_nothing_else(
+    swept_on_two: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, after = (
+        sweeps.pack(folder, str(paths.SWEEP))
+        for folder in (swept_on_two.folder.with_name("first"), swept_on_two.folder)
+    )
+    changed = {Path(name).parts[2:4] for name in after if after[name] != first.get(name)}
+    assert changed < {("T4", "benchmark"), *(("T4", name) for name in ONNX)} and len(changed) == 2
+    before, now = (
+        files.read_json(folder / paths.SWEEP_RECORD)
+        for folder in (swept_on_two.folder.with_name("first"), swept_on_two.folder)
+    )
+    assert before == now  # so that no stage of the home model runs again
+
+
+def test_naming_the_other_gpu_model_adopts_what_is_kept_of_it_and_removes_the_rest(
+    swept_on_two: Checkout, mixed: Nodes, tmp_path: Path
+) -> None:
+    found = Checkout(tmp_path / "checkout", swept_on_two.folder, mixed, ONNX)
+    before = found.kept()
+    found.write("ray", ONNX, retries=0, gpu_model="T4")
+    found.run("environment")
+    found.run("sweep")
+    assert found.kept() == {name: content for name, content in before.items() if Path(name).parts[2] == "T4"}
+    assert found.record().gpu_model == "T4"
+    assert list((found.folder / paths.OTHER_GPUS).iterdir()) == []

@@ -10,7 +10,7 @@ import shutil
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,6 +24,8 @@ from stages.common.params import ExecutionParams
 ADDRESS = "RAY_ADDRESS"
 # The label that Ray gives a node by its GPU.
 GPU_MODEL = "ray.io/accelerator-type"
+# What stands for the GPU model where Ray knows none.
+UNLABELLED = "unlabelled"
 # What a task takes that only decodes, or waits for the cores that its model uses: nodes of one core hold two of these.
 HALF = 0.5
 # Rows that travel together: Ray takes some 20 ms for each task, whatever it does.
@@ -34,14 +36,20 @@ PARTS = 4
 AHEAD_BYTES = 1 << 29
 DAY_S = 86_400
 
+# As Ray tells of it.
+Node = Mapping[str, Any]
+
 
 class LostError(PipelineError):
     """Ray gave a task up: its worker, its node or its memory was lost once more than may be retried."""
 
 
 @contextmanager
-def joined(setting: ExecutionParams, *inputs: Path) -> Iterator["Cluster"]:
-    """The cluster that RAY_ADDRESS names, or one on this machine for so long; every task starts among these inputs."""
+def joined(setting: ExecutionParams, *inputs: Path) -> Iterator[dict[str, "Cluster"]]:
+    """The cluster that RAY_ADDRESS names, or one on this machine for so long, by GPU model, the home model first.
+
+    Every task starts among these inputs.
+    """
     if not find_spec("ray"):
         raise PipelineError(
             "`execution.engine` is ray, but Ray is not installed: run `make repro ENGINE=ray`, or "
@@ -65,7 +73,7 @@ def joined(setting: ExecutionParams, *inputs: Path) -> Iterator["Cluster"]:
                 f"unset {ADDRESS} for one on this machine"
             ) from None
         try:
-            yield Cluster(setting)
+            yield _parts(setting, [node for node in ray.nodes() if node["Alive"]])
         finally:
             ray.shutdown()
 
@@ -82,28 +90,49 @@ def _ship(inputs: Sequence[Path], package: Path) -> None:
             shutil.copy(path, package / path)
 
 
-class Cluster:
-    """A Ray cluster that this process has joined."""
+def _parts(setting: ExecutionParams, nodes: Sequence[Node]) -> dict[str, "Cluster"]:
+    """The nodes that run models, by GPU model in the order of names; PipelineError if none has the one asked for."""
+    found = by_gpu_model(nodes)
+    asked = [setting.gpu_model] if setting.gpu_model else list(found)
+    if not set(asked) <= set(found):
+        raise PipelineError(
+            f"no node of the Ray cluster has the GPU model {setting.gpu_model}; those there are: {', '.join(found)}: "
+            "set execution.gpu_model to one of them, or to null"
+        )
+    return {name: Cluster(found[name], selector(name, found), setting.retries) for name in asked}
 
-    def __init__(self, setting: ExecutionParams) -> None:
-        """Look at the nodes; PipelineError if none has the GPU model asked for."""
+
+def by_gpu_model(nodes: Sequence[Node]) -> dict[str, list[Node]]:
+    """Nodes with a GPU by its model, in the order of the names; where no node has a GPU, all together."""
+    with_gpu = [node for node in nodes if node["Resources"].get("GPU")]
+    found: dict[str, list[Node]] = {}
+    for node in with_gpu:
+        found.setdefault(node["Labels"].get(GPU_MODEL, UNLABELLED), []).append(node)
+    return dict(sorted(found.items())) or {UNLABELLED: list(nodes)}
+
+
+def selector(name: str, models: Iterable[str]) -> dict[str, str]:
+    """The labels of the nodes that have this one of the GPU models."""
+    if name != UNLABELLED:
+        return {GPU_MODEL: name}
+    others = [other for other in models if other != UNLABELLED]
+    return {GPU_MODEL: f"!in({','.join(others)})"} if others else {}
+
+
+class Cluster:
+    """The nodes of one GPU model in a Ray cluster that this process has joined."""
+
+    def __init__(self, nodes: Sequence[Node], labels: Mapping[str, str], retries: int) -> None:
+        """Every task runs on a node with these labels."""
         import ray
 
         self._ray = ray
-        self._retries = setting.retries
-        self._labels = {"label_selector": {GPU_MODEL: setting.gpu_model}} if setting.gpu_model else {}
-        nodes = [node for node in ray.nodes() if node["Alive"]]
-        fitting = [node for node in nodes if setting.gpu_model in (None, node["Labels"].get(GPU_MODEL))]
-        if not fitting:
-            models = sorted({node["Labels"].get(GPU_MODEL, "none") for node in nodes})
-            raise PipelineError(
-                f"no node of the Ray cluster has the GPU model {setting.gpu_model}; those there are: "
-                f"{', '.join(models)}: set execution.gpu_model to one of them, or to null"
-            )
-        self._gpus = int(sum(node["Resources"].get("GPU", 0) for node in fitting))
-        self._cores = max(node["Resources"].get("CPU", 1) for node in fitting)
+        self._retries = retries
+        self._labels = {"label_selector": dict(labels)} if labels else {}
+        self._gpus = int(sum(node["Resources"].get("GPU", 0) for node in nodes))
+        self._cores = max(node["Resources"].get("CPU", 1) for node in nodes)
         # How many models may be at work at once: each leaves a core of a node without GPUs half to those who decode.
-        self.slots = self._gpus or max(1, sum(node["Resources"].get("CPU", 0) >= 1 for node in fitting))
+        self.slots = self._gpus or max(1, sum(node["Resources"].get("CPU", 0) >= 1 for node in nodes))
 
     def put(self, value: Any) -> Any:
         """A value where every task can `fetch` it."""

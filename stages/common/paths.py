@@ -7,6 +7,8 @@ from stages.common.errors import PipelineError
 PARAMS = Path("params.yaml")
 
 ENVIRONMENT = Path("reports/environment.json")
+# Which GPU models a cluster has, and the machines of all but the home model.
+GPU_MODELS = Path("reports/gpu_models.json")
 SOURCES = Path("reports/sources.json")
 DOWNLOAD = Path("reports/download.json")
 IMAGES = Path("reports/images.json")
@@ -17,6 +19,8 @@ QAT_CURVE = Path("reports/qat.csv")
 MODEL = Path("reports/model.json")
 ONNX_RECORD = Path("reports/onnx.json")
 SWEEP_RECORD = Path("reports/sweep.json")
+# By GPU model the records of all but the home model, each below a folder that stands for the checkout.
+OTHER_GPUS = Path("reports/other_gpus")
 BENCHMARK = Path("reports/benchmark.json")
 SAMPLES = Path("reports/samples.csv")
 SUMMARY = Path("reports/summary.json")

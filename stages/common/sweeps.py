@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,14 +19,23 @@ class Sweep(NamedTuple):
     """reports/sweep.json; with the local engine all values are None, so that nothing depends on it."""
 
     engine: str
+    # By Ray's name, that of the results to adopt.
+    gpu_model: str | None
     # Of every variant a digest that changes with what there is to adopt.
     sources: dict[str, str | None]
     benchmark: str | None
     # Units that have no result, and why.
     failed: dict[str, str]
 
+    def adopt(self, unit: str) -> None:
+        """Copy the results of a unit to where its stage writes them."""
+        kept = Kept(str(self.gpu_model)).folder(unit)
+        for model in kept.glob("models/*"):
+            shutil.rmtree(model.relative_to(kept), ignore_errors=True)
+        unpack(pack(kept, "models", "reports"), Path())
 
-LOCAL = Sweep("local", dict.fromkeys(variants.VALID), None, {})
+
+LOCAL = Sweep("local", None, dict.fromkeys(variants.VALID), None, {})
 
 
 def read() -> Sweep:
@@ -38,42 +48,41 @@ def write(sweep: Sweep) -> None:
     files.write_json(paths.SWEEP_RECORD, sweep._asdict())
 
 
-def folder(unit: str) -> Path:
-    """Where the results of a unit lie, by the paths that they have in the checkout."""
-    stage, _, variant = unit.partition("@")
-    return paths.SWEEP / (variant or BENCHMARK) / stage
+@dataclass(frozen=True)
+class Kept:
+    """What is kept of one GPU model."""
 
+    gpu_model: str
 
-def is_kept(unit: str, key: str) -> bool:
-    """Whether there are results that were made from the same."""
-    path = folder(unit) / KEY
-    return path.exists() and path.read_text(encoding="utf-8") == key
+    @property
+    def place(self) -> Path:
+        """Folders of the variants, and of the benchmark."""
+        return paths.SWEEP / self.gpu_model
 
+    def folder(self, unit: str) -> Path:
+        """Where the results of a unit lie, by the paths that they have in the checkout."""
+        stage, _, variant = unit.partition("@")
+        return self.place / (variant or BENCHMARK) / stage
 
-def keep(unit: str, key: str, content: Mapping[str, bytes]) -> None:
-    """Write the results of a unit, all of them or none."""
-    with files.new_directory(folder(unit)) as target:
-        unpack(content, target)
-        (target / KEY).write_text(key, encoding="utf-8")
+    def has(self, unit: str, key: str) -> bool:
+        """Whether there are results that were made from the same."""
+        path = self.folder(unit) / KEY
+        return path.exists() and path.read_text(encoding="utf-8") == key
 
+    def keep(self, unit: str, key: str, content: Mapping[str, bytes]) -> None:
+        """Write the results of a unit, all of them or none."""
+        with files.new_directory(self.folder(unit)) as target:
+            unpack(content, target)
+            (target / KEY).write_text(key, encoding="utf-8")
 
-def drop(unit: str) -> None:
-    """Remove what an earlier sweep kept of it."""
-    shutil.rmtree(folder(unit), ignore_errors=True)
+    def drop(self, unit: str) -> None:
+        """Remove what an earlier sweep kept of it."""
+        shutil.rmtree(self.folder(unit), ignore_errors=True)
 
-
-def adopt(unit: str) -> None:
-    """Copy the results of a unit to where its stage writes them."""
-    kept = folder(unit)
-    for model in kept.glob("models/*"):
-        shutil.rmtree(model.relative_to(kept), ignore_errors=True)
-    unpack(pack(kept, "models", "reports"), Path())
-
-
-def status(variant: str) -> str | None:
-    """How the kept conversion of a variant ended; None if none is kept."""
-    manifest = folder(f"convert@{variant}") / paths.model(variant) / paths.MANIFEST
-    return str(json.loads(manifest.read_text(encoding="utf-8"))["status"]) if manifest.exists() else None
+    def status(self, variant: str) -> str | None:
+        """How the kept conversion of a variant ended; None if none is kept."""
+        manifest = self.folder(f"convert@{variant}") / paths.model(variant) / paths.MANIFEST
+        return str(json.loads(manifest.read_text(encoding="utf-8"))["status"]) if manifest.exists() else None
 
 
 def pack(start: Path, *names: str) -> dict[str, bytes]:

@@ -14,8 +14,8 @@ FEWEST_IMAGES_PER_CLASS = 5
 GPU_MEMORY = ("GPU memory MB", "GPU peak MB")
 
 
-class Proof(NamedTuple):
-    """A table of what TensorRT did: its header and a line a variant, of which the first columns are words."""
+class Section(NamedTuple):
+    """A further table: its header and its lines, of which the first columns are words."""
 
     name: str
     texts: int
@@ -25,14 +25,22 @@ class Proof(NamedTuple):
 def markdown(summary: Record) -> str:
     """The result table as Markdown that also reads well in a terminal."""
     rows = summary["rows"]
-    sizes = sorted({int(size) for r in rows for size in r["latency"] or {}})
-    baseline = next((r for r in rows if r["variant"] == variants.BASELINE), None)
+    sizes, baseline = batch_sizes(rows), _baseline(summary)
     header = ["variant", "status", "top-1 % [95 % CI]", "drop, points [95 % CI]", "agreement %"]
     header += [f"p50 ms, batch {size}" for size in sizes] + [f"p90 ms, batch {size}" for size in sizes[:1]]
     header += [f"speed-up, batch {size}" for size in sizes[:1]] + ["size MB", "peak memory MB"]
     lines = grid([header] + [_cells(r, sizes, baseline) for r in rows], texts=2)
-    more = [*_averages(summary), *_proofs(rows), *_notes(rows)]
+    more = [*_averages(summary), *_proofs(rows), *_listed(notes(rows)), *_others(summary)]
     return "\n".join([title(summary), "", *lines, *more, ""])
+
+
+def batch_sizes(rows: list[Record]) -> list[int]:
+    """Those that any variant was timed with."""
+    return sorted({int(size) for r in rows for size in r["latency"] or {}})
+
+
+def _baseline(measured: Record) -> Record | None:
+    return next((r for r in measured["rows"] if r["variant"] == variants.BASELINE), None)
 
 
 def grid(cells: list[list[str]], texts: int) -> list[str]:
@@ -61,6 +69,11 @@ def number(value: float | None, scale: float = 1, digits: int = 1) -> str:
     return "" if value is None else f"{value * scale:.{digits}f}"
 
 
+def times(ratio: float | None) -> str:
+    """A speed-up as a cell."""
+    return f"{ratio:.2f}x" if ratio else ""
+
+
 def _cells(r: Record, sizes: list[int], baseline: Record | None) -> list[str]:
     def interval(ends: list[float] | None) -> str:
         return " [{:.1f}, {:.1f}]".format(*(100 * end for end in ends)) if ends else ""
@@ -74,7 +87,7 @@ def _cells(r: Record, sizes: list[int], baseline: Record | None) -> list[str]:
         number(r["agreement"], 100),
         *(number(batch(r, size).get("p50_ms"), digits=2) for size in sizes),
         *(number(batch(r, size).get("p90_ms"), digits=2) for size in sizes[:1]),
-        *(f"{ratio:.2f}x" if (ratio := speed_up(r, baseline, size)) else "" for size in sizes[:1]),
+        *(times(speed_up(r, baseline, size)) for size in sizes[:1]),
         number(r["size_bytes"], 1e-6),
         number(r["peak_memory_bytes"], 1e-6, 0),
     ]
@@ -114,15 +127,15 @@ def _proofs(rows: list[Record]) -> list[str]:
     return [line for proof in proofs(rows) for line in ("", *grid(proof.cells, proof.texts))]
 
 
-def proofs(rows: list[Record]) -> list[Proof]:
+def proofs(rows: list[Record]) -> list[Section]:
     """What TensorRT did, in TensorFlow's graphs and without TensorFlow; nothing where no engine was built."""
     done = [r for r in rows if r["status"] == "ok"]
     converted = [r for r in done if "graph_bytes" in r["details"]]
     native = [r for r in done if "form" in r["details"]]
     found = []
     if any("engine_ops" in r["details"] for r in converted):
-        found.append(Proof("TensorFlow's graphs with TensorRT's engines in them", 5, _conversions(converted)))
-    return found + ([Proof("Engines without TensorFlow", 4, _engines(native))] if native else [])
+        found.append(Section("TensorFlow's graphs with TensorRT's engines in them", 5, _conversions(converted)))
+    return found + ([Section("Engines without TensorFlow", 4, _engines(native))] if native else [])
 
 
 def _conversions(rows: list[Record]) -> list[list[str]]:
@@ -227,13 +240,55 @@ def _unsteady(r: Record) -> dict[str, float]:
     return {size: cv for size, cv in found.items() if cv is not None and cv > STEADY_CV}
 
 
-def _notes(rows: list[Record]) -> list[str]:
+def notes(rows: list[Record], place: str = "") -> list[str]:
     """Why rows are empty or doubtful; variants with one reason share a line."""
     reasons: dict[str, list[str]] = {}
     for r in rows:
         for reason in _reasons(r):
             reasons.setdefault(reason, []).append(r["variant"])
-    return [""] * bool(reasons) + [f"- {', '.join(names)} {reason}" for reason, names in reasons.items()]
+    return [f"{', '.join(names)}{place} {reason}" for reason, names in reasons.items()]
+
+
+def _listed(sentences: list[str]) -> list[str]:
+    return [""] * bool(sentences) + [f"- {sentence}" for sentence in sentences]
+
+
+def gpu(other: Record) -> str:
+    """Name of one of the other GPUs; Ray's where its driver does not tell."""
+    gpus = other["environment"]["gpus"]
+    return str(gpus[0]["name"] if gpus else other["gpu_model"])
+
+
+def others(summary: Record) -> Section | None:
+    """Every variant on the other GPUs of the cluster, each compared with the baseline there."""
+    rows = [(gpu(other), r, _baseline(other)) for other in summary["other_gpus"] for r in other["rows"]]
+    sizes = batch_sizes([r for _, r, _ in rows])
+    header = ["GPU", "variant", "status", "top-1 %", *(f"p50 ms, batch {size}" for size in sizes)]
+    header += [f"speed-up, batch {size}" for size in sizes[:1]] + [f"images/s, batch {size}" for size in sizes[-1:]]
+    name = f"On other GPUs, with the speed-up against {variants.BASELINE} on the same GPU"
+    return Section(name, 3, [header] + [_other(*one, sizes) for one in rows]) if rows else None
+
+
+def _other(name: str, r: Record, baseline: Record | None, sizes: list[int]) -> list[str]:
+    return [
+        name,
+        r["variant"],
+        status(r),
+        number(r["top1"], 100),
+        *(number(batch(r, size).get("p50_ms"), digits=2) for size in sizes),
+        *(times(speed_up(r, baseline, size)) for size in sizes[:1]),
+        *(number(batch(r, size).get("throughput_ips")) for size in sizes[-1:]),
+    ]
+
+
+def other_notes(summary: Record) -> list[str]:
+    """The notes on the rows of the other GPUs."""
+    return [note for other in summary["other_gpus"] for note in notes(other["rows"], f" on {gpu(other)}")]
+
+
+def _others(summary: Record) -> list[str]:
+    found = others(summary)
+    return ["", f"{found.name}:", "", *grid(found.cells, found.texts), *_listed(other_notes(summary))] if found else []
 
 
 def _won_back(r: Record) -> str:

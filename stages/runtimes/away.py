@@ -22,11 +22,13 @@ from stages.runtimes import Manifest, conversion, evaluation, interleaved
 from stages.runtimes.protocol import Session
 
 Row = dict[str, Any]
+# An environment.json.
+Machine = dict[str, Any]
 
 
 @contextmanager
-def workplace() -> Iterator[None]:
-    """A new current folder that shows what was shipped, on the GPU that the environment was described on."""
+def workplace(machine: Machine) -> Iterator[None]:
+    """A new current folder that shows what was shipped, on the GPU that this environment was described on."""
     shipped = Path.cwd()
     # Ray allows a library as many threads as a task has cores by name; models are run as they are on a single machine.
     os.environ.pop("OMP_NUM_THREADS", None)
@@ -37,21 +39,21 @@ def workplace() -> Iterator[None]:
             place.symlink_to(path)
         os.chdir(folder)
         try:
-            same_gpu()
+            same_gpu(machine)
+            files.write_json(paths.ENVIRONMENT, machine)
             yield
         finally:
             os.chdir(shipped)
 
 
-def same_gpu() -> None:
-    """PipelineError if this is another GPU than the one in environment.json: its results would not compare."""
-    described = files.read_json(paths.ENVIRONMENT)["gpus"]
+def same_gpu(machine: Machine) -> None:
+    """PipelineError if this is another GPU than the one described: its results would not compare."""
     try:
         with nvml.session() as gpus:
             here = [gpu.describe()["name"] for gpu in gpus][:1]
     except pynvml.NVMLError:
         here = []
-    there = [gpu["name"] for gpu in described][:1]
+    there = [gpu["name"] for gpu in machine["gpus"]][:1]
     if here != there:
         raise PipelineError(
             f"a task ran on {_model(here)}, and the environment was described on {_model(there)}, whose results do not "
@@ -63,18 +65,18 @@ def _model(names: Sequence[str]) -> str:
     return names[0] if names else "a node without a GPU"
 
 
-def convert(name: str, setting: Params) -> tuple[str | None, dict[str, bytes]]:
+def convert(name: str, setting: Params, machine: Machine) -> tuple[str | None, dict[str, bytes]]:
     """Why the conversion failed, if it did, and all that the stage `convert` writes."""
-    with workplace():
+    with workplace(machine):
         failed = conversion.run(name, setting)
         return failed, sweeps.pack(Path(), str(paths.model(name)), str(paths.record(name, "")))
 
 
 def benchmark(
-    names: Sequence[str], setting: BenchmarkParams, models: Sequence[Any]
+    names: Sequence[str], setting: BenchmarkParams, models: Sequence[Any], machine: Machine
 ) -> tuple[list[str], dict[str, bytes]]:
     """Which variants could not be timed, and all that the stage `benchmark` writes."""
-    with workplace():
+    with workplace(machine):
         for model in models:
             sweeps.unpack(cluster.fetch(model), Path())
         failed = interleaved.run(names, setting)
@@ -107,12 +109,13 @@ def _pixels(folder: str, preprocessing: Preprocessing, names: Sequence[str]) -> 
 class Classifier:
     """Holds a loaded model and classifies batches; a row in, a row out."""
 
-    def __init__(self, name: str, model: Any, preprocessing: Preprocessing) -> None:
+    def __init__(self, name: str, model: Any, preprocessing: Preprocessing, machine: Machine) -> None:
         """`model` is what `Cluster.put` took of its folder."""
         self._workplace = ExitStack()
         self._name = name
         self._model = model
         self._preprocessing = preprocessing
+        self._machine = machine
 
     def __call__(self, row: Row) -> Row:
         """The best classes of each image and their probabilities, as JSON, which keeps every digit; or what failed."""
@@ -127,7 +130,7 @@ class Classifier:
     @cached_property
     def _session(self) -> Session:
         # For as long as this process lives: a runtime may read on in its files.
-        self._workplace.enter_context(workplace())
+        self._workplace.enter_context(workplace(self._machine))
         sweeps.unpack(cluster.fetch(self._model), Path())
         return Manifest.read(self._name).load()
 
