@@ -215,7 +215,7 @@ class Nodes:
         for node in self.nodes:
             for process in psutil.Process(node.all_processes["raylet"][0].process.pid).children(recursive=True):
                 try:
-                    if process.cmdline()[:1] and process.cmdline()[0].startswith(title):
+                    if "".join(process.cmdline()[:1]).startswith(title):
                         yield node, process
                 except psutil.NoSuchProcess:
                     continue
