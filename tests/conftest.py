@@ -307,6 +307,13 @@ class Results:
         lessons = [first | {"epoch": i, "val_loss": loss, "loss": 1.0} for i, loss in ((1, 0.25), (2, 0.375))]
         training.write_curves([first, *lessons], paths.QAT_CURVE)
 
+    def copy_to(self, gpu_model: str, machine: dict[str, Any]) -> None:
+        """What is there now becomes that of another GPU model of a cluster."""
+        root = paths.OTHER_GPUS / gpu_model
+        shutil.copytree("reports/variants", root / "reports/variants")
+        shutil.copy(paths.BENCHMARK, root / paths.BENCHMARK)
+        files.write_json(root / paths.ENVIRONMENT, machine)
+
     def stopped(self, name: str, status: str, reason: str) -> None:
         """A conversion that was skipped or failed, and the evaluation that followed it."""
         self.converted(name, status, reason)
@@ -332,3 +339,14 @@ def mixed(results: Results) -> tuple[str, ...]:
     results.stopped("tftrt-int8", "skipped", "no NVIDIA GPU")
     results.stopped("tflite-fp32", "failed", "no memory")
     return MIXED
+
+
+@pytest.fixture
+def other_gpu(results: Results, mixed: tuple[str, ...], machine: dict[str, Any]) -> tuple[str, ...]:
+    """The same on a T4, which is slower."""
+    results.timed("savedmodel-fp32", 10.0)
+    results.timed("tflite-int8", 4.0)
+    results.copy_to("T4", machine)
+    results.timed("savedmodel-fp32", 4.0)
+    results.timed("tflite-int8", 2.0)
+    return mixed

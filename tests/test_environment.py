@@ -98,6 +98,7 @@ def test_the_stage_runs_without_importing_tensorflow(checkout: Path) -> None:
     )
     assert done.stdout == "False\n"
     assert files.read_json(paths.ENVIRONMENT)["litert"]
+    assert files.read_json(paths.GPU_MODELS) == {"home": None, "others": {}}
     assert list(files.read_json(paths.SOURCES)) == [
         "weights", "path", "labels", "split", "train", "qat", "evaluation", "calibration"
     ]  # fmt: skip

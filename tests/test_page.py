@@ -180,6 +180,18 @@ def test_only_the_gpu_that_is_used_is_named(ready: Any, mixed: tuple[str, ...], 
     assert write(mixed).texts("p", **{"class": "eyebrow"}) == ["tiny · 4 evaluation images · NVIDIA T4"]
 
 
+def test_other_gpus_have_a_table_of_their_own(ready: Any, other_gpu: tuple[str, ...]) -> None:
+    found = write(other_gpu)
+    assert "On other GPUs" in found.texts("h3")
+    line = next(text for text in found.texts("tr") if text.startswith("NVIDIA T4tflite-int8"))
+    assert line == "NVIDIA T4tflite-int8ok50.04.0032.002.50x9.5"
+    assert "tflite-fp32 on NVIDIA T4 failed: convert: no memory" in found.texts("li")
+
+
+def test_without_other_gpus_there_is_no_table_of_them(shown: Reader) -> None:
+    assert "On other GPUs" not in shown.texts("h3")
+
+
 def test_what_tensorrt_did_stands_below_the_results(ready: Any, mixed: tuple[str, ...], shown: Reader) -> None:
     assert "What TensorRT did" not in shown.texts("h3")
     converted = {

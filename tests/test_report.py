@@ -274,6 +274,28 @@ def test_main_works_when_no_variant_ran(results: Any, edit: Callable[..., None])
     assert list(paths.CLASSES.iterdir()) == []
 
 
+def test_other_gpus_have_rows_of_their_own_beside_the_same_baseline(
+    other_gpu: tuple[str, ...], machine: dict[str, Any]
+) -> None:
+    summary = report.summarise(other_gpu)
+    (other,) = summary["other_gpus"]
+    assert (other["gpu_model"], other["environment"]) == ("T4", machine)
+    assert [row["variant"] for row in other["rows"]] == list(other_gpu)
+    for key in ("top1", "change", "agreement", "status", "reason", "size_bytes"):
+        assert [row[key] for row in other["rows"]] == [row[key] for row in summary["rows"]]
+    p50s = [
+        [row["latency"]["1"]["p50_ms"] for row in rows if row["latency"]] for rows in (summary["rows"], other["rows"])
+    ]
+    assert p50s == [[4, 2], [10, 4]]
+
+
+def test_a_record_that_another_gpu_lacks_fails_its_row_there_alone(other_gpu: tuple[str, ...]) -> None:
+    (paths.OTHER_GPUS / "T4" / paths.record("tflite-int8", "evaluate.json")).unlink()
+    summary = report.summarise(other_gpu)
+    rows = [{row["variant"]: row for row in found["rows"]} for found in (summary, *summary["other_gpus"])]
+    assert [row["tflite-int8"]["status"] for row in rows] == ["ok", "failed"]
+
+
 # Classes.
 
 

@@ -46,9 +46,11 @@ def test_the_local_engine_leaves_nothing_to_adopt_and_does_not_need_ray(checkout
 
 
 def test_the_engine_ray_without_ray_says_what_to_install(
-    checkout: Path, edit: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+    checkout: Path, edit: Callable[..., None], no_gpu: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     edit(("execution.engine", "ray"))
+    files.write_json(paths.ENVIRONMENT, no_gpu)
+    files.write_json(paths.GPU_MODELS, {"home": cluster.UNLABELLED, "others": {}})
     monkeypatch.setattr(cluster, "find_spec", lambda name: None)
     assert refusal(sweep.main) == (
         "`execution.engine` is ray, but Ray is not installed: run `make repro ENGINE=ray`, or "
@@ -215,7 +217,7 @@ class Nodes:
         for node in self.nodes:
             for process in psutil.Process(node.all_processes["raylet"][0].process.pid).children(recursive=True):
                 try:
-                    if process.cmdline()[:1] and process.cmdline()[0].startswith(title):
+                    if "".join(process.cmdline()[:1]).startswith(title):
                         yield node, process
                 except psutil.NoSuchProcess:
                     continue

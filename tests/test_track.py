@@ -208,6 +208,31 @@ def test_training_that_was_half_logged_is_logged_anew(
     assert {run.info.status for run in runs} == {"FINISHED"}
 
 
+def test_a_variant_on_another_gpu_is_a_run_of_its_own(
+    results: Any, summary: Path, machine: dict[str, Any], main: Main, main_checkout: Path
+) -> None:
+    results.timed("tflite-int8", 7.0)
+    results.copy_to("T4", machine)
+    results.timed("tflite-int8", 2.0)
+    summarise()
+    main()
+    main()  # adds nothing
+    logged = Logged(main_checkout)
+    (parent,) = logged.parents
+    runs = {run.info.run_name: run for run in logged.runs if run.data.tags["level"] == "other_gpu"}
+    assert sorted(runs) == sorted(f"{name} on NVIDIA T4" for name in NAMES)
+    run = runs["tflite-int8 on NVIDIA T4"]
+    tags = run.data.tags
+    assert (tags["gpu"], tags["gpu_model"], tags["variant"]) == ("NVIDIA T4", "T4", "tflite-int8")
+    assert (tags["mlflow.parentRunId"], tags["cached"]) == (parent.info.run_id, "false")
+    assert "chosen" not in tags
+    assert logged.steps(run, "p50_ms") == {1: 7, 8: 56}
+    assert logged.artifacts(run) == {"convert.json", "evaluate.json", "predictions.csv"}
+    at_home = logged.children(parent)["tflite-int8"]
+    assert (at_home.data.tags["gpu"], logged.steps(at_home, "p50_ms")) == ("none", {1: 2, 8: 16})
+    assert runs["tftrt-fp32 on NVIDIA T4"].data.tags["status"] == "skipped"
+
+
 def test_a_parent_without_a_choice_has_no_metrics(main: Main, main_checkout: Path, edit: Callable[..., None]) -> None:
     edit(("budget.max_size_bytes", 1))
     summarise()

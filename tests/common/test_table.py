@@ -231,3 +231,26 @@ def test_what_training_won_back_is_told_where_it_is_known(results: Any, right: i
     results.ok("tflite-int8-qat", [0] * right + [1] * (40 - right), 2.0)
     text = table.markdown(report.summarise(("tflite-int8", "tflite-int8-qat")))
     assert [line for line in text.splitlines() if line.startswith("- ")] == [f"- tflite-int8-qat {told}"]
+
+
+def test_other_gpus_have_a_table_of_their_own(other_gpu: tuple[str, ...]) -> None:
+    summary = report.summarise(other_gpu)
+    home, heading, other = table.markdown(summary).partition(
+        "\n\nOn other GPUs, with the speed-up against savedmodel-fp32 on the same GPU:\n\n"
+    )
+    assert heading and cells(home)["tflite-int8"]["p50 ms, batch 1"] == "2.00"
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in other.splitlines() if line[:1] == "|"]
+    assert lines[0] == [
+        "GPU", "variant", "status", "top-1 %", "p50 ms, batch 1", "p50 ms, batch 8", "speed-up, batch 1",
+        "images/s, batch 8",
+    ]  # fmt: skip
+    assert lines[2] == ["NVIDIA T4", "savedmodel-fp32", "ok", "75.0", "10.00", "80.00", "1.00x", "9.5"]
+    assert lines[-1] == ["NVIDIA T4", "tflite-int8", "ok", "50.0", "4.00", "32.00", "2.50x", "9.5"]
+    assert "- tflite-fp32 on NVIDIA T4 failed: convert: no memory" in other.splitlines()
+
+
+def test_another_gpu_without_a_driver_that_answers_goes_by_its_label(
+    results: Any, mixed: tuple[str, ...], no_gpu: dict[str, Any]
+) -> None:
+    results.copy_to("T4", no_gpu)
+    assert table.gpu(report.summarise(mixed)["other_gpus"][0]) == "T4"
