@@ -20,6 +20,9 @@ GPU_REQUIREMENTS := $(if $(TENSORRT),tensorrt$(TENSORRT),gpu)
 # TensorRT comes with the GPU requirements, whose wheels are for Python 3.10 on Linux x86-64.
 HAS_GPU = $(shell nvidia-smi -L >/dev/null 2>&1 && $(BIN)/python -c "import sys; sys.exit(sys.version_info[:2] != (3, 10))" && echo yes)
 
+# A file of tests to a process; on a GPU one after the other, which share it.
+SIDE_BY_SIDE = $(if $(HAS_GPU),,-n auto --maxprocesses=4 --dist loadfile)
+
 COMPILE = uv pip compile -q --python-version 3.10 --generate-hashes --no-header --no-annotate
 
 OR_SAY = || { echo 'error: the requirements could not be installed: check the connection to the package index (PIP_INDEX_URL) and the disk, and run the same command again' >&2; exit 1; }
@@ -34,7 +37,7 @@ test: $(VENV)/tests  ## lint, type-check and test
 	@$(BIN)/ruff check stages tests
 	@$(BIN)/ruff format --check stages tests
 	@$(BIN)/mypy
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 test-gpu: $(VENV)/tests  ## run the tests that need an NVIDIA GPU; without one they are skipped with the reason
 	@$(BIN)/python -m pytest -m gpu
