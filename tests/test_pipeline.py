@@ -179,7 +179,7 @@ def test_first_run_writes_the_table_and_the_summary(project: Project) -> None:
     for variant in VARIANTS:
         assert f"| {variant} " in done.stdout
     summary = project.summary()
-    assert set(summary) == {"model", "environment", "evaluation", "calibration", "qat", "rows"}
+    assert set(summary) == {"model", "environment", "evaluation", "calibration", "qat", "rows", "other_gpus"}
     assert summary["evaluation"]["images"] == 6
     rows = project.rows()
     assert list(rows) == VARIANTS
