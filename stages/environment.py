@@ -15,6 +15,7 @@ from typing import Any
 import pynvml
 
 from stages.common import cluster, errors, files, nvml, params, paths
+from stages.common.cores import cores
 from stages.common.gpu_support import TENSORRT_WHEELS
 from stages.common.params import CUSTOM, ExecutionParams, Params
 
@@ -25,7 +26,6 @@ TENSORRT_LIBRARY = "libnvinfer.so.8"
 def describe_machine(threads: int | None) -> dict[str, Any]:
     """All that results depend on, and nothing that changes by itself: no time, no clocks, no free memory."""
     driver, gpus, gpu_missing = _nvidia()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "gpus": gpus,
         "gpu_missing": gpu_missing,
@@ -40,8 +40,8 @@ def describe_machine(threads: int | None) -> dict[str, Any]:
         "onnxruntime": _wheel("onnxruntime-gpu") or _wheel("onnxruntime"),
         "onnxruntime_gpu": _wheel("onnxruntime-gpu") is not None,
         "cpu": _cpu_model(),
-        "cores": cores,
-        "threads": threads or cores,
+        "cores": cores(),
+        "threads": threads or cores(),
         "python": f"{sys.version_info.major}.{sys.version_info.minor}",
         "platform": f"{platform.system()} {platform.machine()}",
     }

@@ -106,7 +106,7 @@ def evaluation(folder: Path) -> None:
     infer(session, batch)
 
     def decoding() -> None:
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with ThreadPoolExecutor(CORES) as pool:
             for _ in pool.map(lambda path: images.load(path, PREPROCESSING), found):
                 pass
 

@@ -1,7 +1,6 @@
 """Photographs to model input: decode, crop, resize, scale; several at once, a bounded number ahead."""
 
 import io
-import os
 import re
 import warnings
 from collections import deque
@@ -15,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, ImageChops, UnidentifiedImageError
 
+from stages.common.cores import cores
 from stages.common.errors import PipelineError
 
 # How to undo each EXIF orientation. Pillow's exif_transpose also rewrites the other tags, and fails on odd ones.
@@ -181,7 +181,7 @@ def load(path: Path, preprocessing: Preprocessing) -> Floats:
 
 def batches(paths: Sequence[Path], preprocessing: Preprocessing, size: int) -> Iterator[Floats]:
     """Model input [<= size, height, width, channels] in order; decoding runs ahead by at most two batches."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         ahead: deque[Future[Floats]] = deque()
         waiting = iter(paths)
         try:

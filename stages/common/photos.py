@@ -1,6 +1,5 @@
 """An image file with its class: what every kind of source comes down to."""
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import NamedTuple, TypeVar
 
 from tqdm import tqdm
 
+from stages.common.cores import cores
 from stages.common.errors import PipelineError
 
 Found = TypeVar("Found")
@@ -30,7 +30,7 @@ def examine(photos: Sequence[Photo], look: Callable[[Photo], Found], doing: str)
         except PipelineError as error:
             return error
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         results = list(tqdm(pool.map(found, photos), doing, len(photos), unit="image", disable=None))
     problems = [str(result) for result in results if isinstance(result, PipelineError)]
     if problems:

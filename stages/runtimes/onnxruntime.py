@@ -1,6 +1,5 @@
 """ONNX Runtime: the exported graph as it is, on the GPU or the CPU, or on the CPU with INT8 in it as Q/DQ pairs."""
 
-import os
 import shutil
 import tempfile
 from collections import Counter
@@ -11,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stages.common import gpu_support
+from stages.common.cores import cores
 from stages.common.errors import PipelineError
 from stages.common.images import Floats
 from stages.runtimes import typed_onnx
@@ -140,4 +140,4 @@ class ONNXRuntimeSession(Session):
 
 def load(folder: Path, precision: str, options: dict[str, Any], threads: int | None) -> Session:
     """A session on the ONNX file in `folder`."""
-    return ONNXRuntimeSession(folder / FILE, threads or len(os.sched_getaffinity(0)))
+    return ONNXRuntimeSession(folder / FILE, threads or cores())

@@ -1,6 +1,5 @@
 """TFLite files, converted by TensorFlow and run on the CPU by LiteRT, which imports in a hundredth of the time."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from stages.common.cores import cores
 from stages.common.images import Floats
 from stages.common.tf import tensorflow
 from stages.runtimes.protocol import Job, Session
@@ -109,4 +109,4 @@ def _quantise(images: Floats, tensor: dict[str, Any]) -> npt.NDArray[Any]:
 
 def load(folder: Path, precision: str, options: dict[str, Any], threads: int | None) -> Session:
     """A session on the TFLite file in `folder`."""
-    return TFLiteSession(folder / FILE, options["xnnpack"], threads or len(os.sched_getaffinity(0)))
+    return TFLiteSession(folder / FILE, options["xnnpack"], threads or cores())
