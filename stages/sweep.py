@@ -158,7 +158,8 @@ class Sweeping:
         model = self._nodes.put(self._model(name))
         decode = partial(away.decode, folder, prepared)
         arguments = (name, model, prepared, self._machine)
-        answers = self._nodes.stream(rows, decode, away.Classifier, *arguments, actors=actors)
+        blocks = min(len(rows), self._nodes.blocks(len(table)))
+        answers = self._nodes.stream(rows, decode, away.Classifier, *arguments, actors=actors, blocks=blocks)
         return in_order(answers, table, size)
 
     def _model(self, name: str) -> dict[str, bytes]:

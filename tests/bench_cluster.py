@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -33,7 +33,7 @@ from tests.bench_pipeline import ENVIRONMENT, ROOT, seconds_of
 VARIANTS = ["tflite-fp32", "tflite-fp16", "tflite-dynamic", "tflite-int8", "onnxruntime-fp32", "onnxruntime-int8"]
 EVALUATED = VARIANTS[0]
 NODES = (1, 2, 4)
-REPEATS = 3
+REPEATS = 2
 BATCH = 8
 # Of ImageNet's images on average.
 SIZE = (500, 375)
@@ -44,6 +44,7 @@ CORES = sorted(os.sched_getaffinity(0))
 EACH = len(CORES) // (max(NODES) + 1) or len(CORES)
 APART = len(CORES) > max(NODES)
 ONE = CORES[:EACH]
+DRIVER = CORES[max(NODES) * EACH :] if APART else CORES
 
 
 def checkout(folder: Path, count: int) -> Path:
@@ -101,6 +102,8 @@ def nodes(workers: Sequence[Sequence[int]], head: Sequence[int]) -> Iterator[Non
     """A cluster of a head without work and workers, each on cores of its own and with a folder of its own."""
     from ray.cluster_utils import Cluster
 
+    # Ray notes a cluster's address here, also of one in another folder, and does not make it.
+    Path(tempfile.gettempdir(), "ray").mkdir(exist_ok=True)
     places = [tempfile.mkdtemp(prefix="ray") for _ in range(len(workers) + 1)]
     with pinned(head):
         settings = {"num_cpus": 0, "num_gpus": 0, "include_dashboard": False, "temp_dir": places[0]}
@@ -149,7 +152,8 @@ def evaluate(joined: cluster.Cluster, actors: int) -> tuple[float, float]:
     model = joined.put(pack(Path(), str(paths.model(EVALUATED))))
     decode = partial(away.decode, str(paths.EVALUATION.absolute()), prepared)
     arguments = (EVALUATED, model, prepared, files.read_json(paths.ENVIRONMENT))
-    answers = joined.stream(rows, decode, away.Classifier, *arguments, actors=actors)
+    blocks = min(len(rows), joined.blocks(len(table)))
+    answers = joined.stream(rows, decode, away.Classifier, *arguments, actors=actors, blocks=blocks)
     first = next(answers)
     to_first = time.perf_counter() - start
     found = [first, *answers]
@@ -186,46 +190,59 @@ def swept_there(folder: Path) -> dict[str, float]:
     return ends | {"variants_s": end - start}
 
 
-def overhead(folder: Path) -> dict[str, Any]:
-    """An evaluation on the same cores with both engines, in turn: driver, head and the one node share them."""
-    found: dict[str, Any] = {"cores": len(ONE), "local_s": [], "ray": []}
+def evaluations(folder: Path, found: dict[str, list[dict[str, float]]]) -> Iterator[str]:
+    """With both engines and several numbers of workers, in turn. Yields the name of what it has added."""
     for _ in range(REPEATS):
         with pinned(ONE):
-            found["local_s"].append(evaluated_here(folder))
-            with nodes([ONE], ONE):
-                os.sched_setaffinity(0, ONE)
-                found["ray"].append(evaluated_there(folder, 1))
-        print(json.dumps({name: values[-1] for name, values in found.items() if isinstance(values, list)}), flush=True)
-    local = statistics.median(found["local_s"])
-    for key in ("evaluation_s", "first_evaluation_s"):
-        found[f"overhead_of_{key}"] = statistics.median(run[key] for run in found["ray"]) / local - 1
-    return found
+            found.setdefault("local", []).append({"evaluation_s": evaluated_here(folder)})
+        yield "local"
+        if APART:
+            # As one machine's own cluster has it: the driver, the head and the only node share the cores.
+            with nodes([ONE], ONE), pinned(ONE):
+                found.setdefault("shared", []).append(evaluated_there(folder, 1))
+            yield "shared"
+        for count in NODES:
+            with nodes(workers(count), DRIVER), pinned(DRIVER):
+                found.setdefault(f"ray_{count}", []).append(evaluated_there(folder, count))
+            yield f"ray_{count}"
 
 
-def scaling(folder: Path, few: Path) -> dict[str, Any]:
-    """Evaluation and sweep at several numbers of workers, each with cores of its own, and with the local engine."""
+def sweeps_of(folder: Path, found: dict[str, dict[str, float]]) -> Iterator[str]:
+    """Sweeps of all variants, likewise; once, since they take minutes."""
+    for count in NODES[::-1]:
+        with nodes(workers(count), DRIVER), pinned(DRIVER):
+            found[f"ray_{count}"] = swept_there(folder)
+        yield f"ray_{count}"
     with pinned(ONE):
-        found: dict[str, Any] = {
-            "local": {"evaluation_s": evaluated_here(folder), "variants_s": swept_here(few)}
-        }  # fmt: skip
-    for count in NODES:
-        workers = [CORES[at * EACH : (at + 1) * EACH] if APART else CORES for at in range(count)]
-        driver = CORES[max(NODES) * EACH :] if APART else CORES
-        with nodes(workers, driver), pinned(driver):
-            found[f"ray_{count}"] = evaluated_there(folder, count) | swept_there(few)
-    return found
+        found["local"] = {"variants_s": swept_here(folder)}
+    yield "local"
 
 
-def rated(found: dict[str, Any], count: int) -> dict[str, Any]:
-    """With the rates that these seconds make, and how much of so many times one worker's rate they are."""
-    for engine, timed in found.items():
-        timed["images_per_s"] = count / timed["evaluation_s"]
-        timed["variants_per_hour"] = 3600 * len(VARIANTS) / timed["variants_s"]
-        if workers := int(engine.partition("_")[2] or 0):
-            for rate in ("images_per_s", "variants_per_hour"):
-                timed[f"efficiency_of_{rate}"] = timed[rate] / found["ray_1"][rate] / workers
-        print(engine, json.dumps({name: round(value, 2) for name, value in timed.items()}), flush=True)
-    return found
+def workers(count: int) -> list[list[int]]:
+    """The cores of each."""
+    return [CORES[at * EACH : (at + 1) * EACH] if APART else CORES for at in range(count)]
+
+
+def rates(found: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """What these seconds make: rates, the time that Ray adds, and the share of so many times one worker's rate."""
+    made: dict[str, dict[str, float]] = {}
+    for engine, runs in found["evaluations"].items():
+        median = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
+        made[engine] = {"images_per_s": found["images"] / median["evaluation_s"]}
+        if engine != "local":
+            local = statistics.median(run["evaluation_s"] for run in found["evaluations"]["local"])
+            answering = median["evaluation_s"] - median["to_first_answer_s"]
+            made[engine] |= {
+                "images_per_s_after_the_first_answer": found["images"] / answering,
+                "time_added": median["evaluation_s"] / local - 1,
+                "time_added_to_the_first_evaluation": median["first_evaluation_s"] / local - 1,
+            }
+    for engine, swept in found["sweeps"].items():
+        made[engine]["variants_per_hour"] = 3600 * len(VARIANTS) / swept["variants_s"]
+    for engine, count in ((f"ray_{count}", count) for count in NODES):
+        for rate in [key for key in made.get(engine, {}) if "_per_" in key and key in made["ray_1"]]:
+            made[engine][f"efficiency_of_{rate}"] = made[engine][rate] / made["ray_1"][rate] / count
+    return made
 
 
 def main() -> None:
@@ -234,18 +251,18 @@ def main() -> None:
     found: dict[str, Any] = {
         "machine": describe_machine(None), "model": files.read_json(ROOT / paths.MODEL)["name"], "images": count,
         "images_of_each_variant": few_images, "variants": VARIANTS, "evaluated": EVALUATED, "batch_size": BATCH,
-        "cores_of_a_node": EACH, "nodes_have_cores_of_their_own": APART,
+        "cores_of_a_node": EACH, "nodes_have_cores_of_their_own": APART, "evaluations": {}, "sweeps": {},
     }  # fmt: skip
+    found["digest"] = files.combine([json.dumps(found["machine"], sort_keys=True)])
     with tempfile.TemporaryDirectory() as place:
         folder, few = checkout(Path(place) / "many", count), checkout(Path(place) / "few", few_images)
-        steps: dict[str, Callable[[], Any]] = {
-            "overhead": partial(overhead, folder), "scaling": lambda: rated(scaling(folder, few), count)
-        }  # fmt: skip
-        for name, step in steps.items():
-            found[name] = step()
-            files.write_json(target, found)
-    for key in ("evaluation_s", "first_evaluation_s"):
-        print(f"overhead on one worker, {key}: {found['overhead'][f'overhead_of_{key}']:+.1%} (bar: 10 %)")
+        for part, steps in (("evaluations", evaluations(folder, found["evaluations"])),
+                            ("sweeps", sweeps_of(few, found["sweeps"]))):  # fmt: skip
+            for name in steps:
+                files.write_json(target, found | {"rates": rates(found)})
+                last = found[part][name][-1] if part == "evaluations" else found[part][name]
+                print(part, name, json.dumps({key: round(value, 2) for key, value in last.items()}), flush=True)
+    print(json.dumps(rates(found), indent=1))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The stage `sweep` on a real Ray cluster of several nodes on this machine, whose workers and nodes are killed."""
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -151,6 +152,18 @@ def test_without_any_gpu_all_nodes_are_one_model_whatever_their_labels() -> None
 # With Ray.
 
 
+@pytest.mark.parametrize(
+    ("nodes", "items", "each"),
+    [(1, 100, 100), (1, 5000, 156), (8, 5000, 128), (8, 50_000, 195), (8, 50_000_000, 512), (0, 5000, 512)],
+)
+def test_images_travel_in_parts_large_enough_for_ray_and_small_enough_to_share_out(
+    nodes: int, items: int, each: int
+) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed (the extra cluster)")
+    found = cluster.Cluster([node(1)], [1] * nodes, {}, retries=0)
+    assert found.blocks(items) == math.ceil(items / each)
+
+
 def environment(**more: str) -> dict[str, str]:
     kept = {key: value for key, value in os.environ.items() if key != cluster.ADDRESS}
     return kept | {"PYTHONPATH": str(REPOSITORY)} | more
@@ -194,6 +207,8 @@ class Nodes:
     def __init__(self, count: int) -> None:
         from ray.cluster_utils import Cluster
 
+        # Ray notes a cluster's address here, also of one in another folder, and does not make it.
+        Path(tempfile.gettempdir(), "ray").mkdir(exist_ok=True)
         self.folders: list[str] = []
         head = {"num_cpus": 0, "include_dashboard": False, "temp_dir": self.folder()}
         self.cluster = Cluster(initialize_head=True, head_node_args=head)
@@ -342,6 +357,23 @@ def test_counts_are_the_same_for_any_number_of_blocks(
         found = [evaluation.count(sweep.in_order(stream(blocks=blocks), table, BATCH)) for blocks in (1, 2, 3, 7)]
     theirs = files.read_json(local.folder / paths.record("tflite-fp32", "evaluate.json"))
     assert [{"status": "ok", "reason": None} | counted for counted in found] == [theirs] * 4
+
+
+def test_nodes_of_a_single_core_have_room_to_decode_beside_the_models(
+    model: Path, local: Checkout, tmp_path: Path
+) -> None:
+    small = Nodes(0)
+    small.nodes += [small.add(num_cpus=1), small.add(num_cpus=1)]
+    found = Checkout(tmp_path / "checkout", model, small, ["tflite-fp32", "onnxruntime-int8"])
+    try:
+        found.run("sweep")
+    finally:
+        small.shutdown()
+    for name in ("tflite-fp32", "onnxruntime-int8"):
+        found.run("convert", name)
+        found.run("evaluate", name)
+        record = paths.record(name, "predictions.csv")
+        assert (found.folder / record).read_bytes() == (local.folder / record).read_bytes()
 
 
 def test_a_gpu_model_that_no_node_has_is_refused(

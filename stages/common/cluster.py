@@ -26,12 +26,13 @@ ADDRESS = "RAY_ADDRESS"
 GPU_MODEL = "ray.io/accelerator-type"
 # What stands for the GPU model where Ray knows none.
 UNLABELLED = "unlabelled"
-# What a task takes that only decodes, or waits for the cores that its model uses: nodes of one core hold two of these.
+# What an object takes that waits for the cores its model uses, and who decodes beside it on nodes of a single core.
 HALF = 0.5
-# Rows that travel together: Ray takes some 20 ms for each task, whatever it does.
-ROWS = 16
-# At least so many parts for each object, or some would wait for the last.
-PARTS = 4
+# Items that travel together: Ray takes some 30 ms of a core for each task, a tenth of what 128 images take. Of many it
+# takes more: the driver spends 13 ms of its own on each task, and would hold up a large cluster.
+ITEMS = (128, 512)
+# At least so many tasks for each core if they are small, so that all end at about the same time.
+PARTS = 32
 # Of decoded images that wait for one object that answers.
 AHEAD_BYTES = 1 << 29
 DAY_S = 86_400
@@ -99,7 +100,8 @@ def _parts(setting: ExecutionParams, nodes: Sequence[Node]) -> dict[str, "Cluste
             f"no node of the Ray cluster has the GPU model {setting.gpu_model}; those there are: {', '.join(found)}: "
             "set execution.gpu_model to one of them, or to null"
         )
-    return {name: Cluster(found[name], selector(name, found), setting.retries) for name in asked}
+    cores = [count for node in nodes if (count := node["Resources"].get("CPU", 0)) >= 1]
+    return {name: Cluster(found[name], cores, selector(name, found), setting.retries) for name in asked}
 
 
 def by_gpu_model(nodes: Sequence[Node]) -> dict[str, list[Node]]:
@@ -122,8 +124,8 @@ def selector(name: str, models: Iterable[str]) -> dict[str, str]:
 class Cluster:
     """The nodes of one GPU model in a Ray cluster that this process has joined."""
 
-    def __init__(self, nodes: Sequence[Node], labels: Mapping[str, str], retries: int) -> None:
-        """Every task runs on a node with these labels."""
+    def __init__(self, nodes: Sequence[Node], cores: Sequence[float], labels: Mapping[str, str], retries: int) -> None:
+        """Every task runs on a node with these labels; but any node decodes, and `cores` are those of all."""
         import ray
 
         self._ray = ray
@@ -131,7 +133,10 @@ class Cluster:
         self._labels = {"label_selector": dict(labels)} if labels else {}
         self._gpus = int(sum(node["Resources"].get("GPU", 0) for node in nodes))
         self._cores = max(node["Resources"].get("CPU", 1) for node in nodes)
-        # How many models may be at work at once: each leaves a core of a node without GPUs half to those who decode.
+        self._all_cores = sum(cores)
+        # Ray keeps as many processes as there are free cores; with two to a core it would end and start them for ever.
+        self._decoder = 1 if min(cores, default=1) >= 2 else HALF
+        # How many models may be at work at once: without GPUs each takes HALF a core, and leaves room for a decoder.
         self.slots = self._gpus or max(1, sum(node["Resources"].get("CPU", 0) >= 1 for node in nodes))
 
     def put(self, value: Any) -> Any:
@@ -162,6 +167,12 @@ class Cluster:
         except self._ray.exceptions.RayError as error:
             raise self._told(error) from None
 
+    def blocks(self, items: int) -> int:
+        """In how many parts so many items are best shared out among those who decode them."""
+        least, most = ITEMS
+        each = min(most, max(least, items // max(1, int(PARTS * self._all_cores))))
+        return math.ceil(items / each)
+
     def stream(
         self,
         rows: Sequence[dict[str, Any]],
@@ -169,11 +180,11 @@ class Cluster:
         answer: type,
         *arguments: Any,
         actors: int,
-        blocks: int | None = None,
+        blocks: int,
     ) -> Iterator[dict[str, Any]]:
         """What objects answer(*arguments) make of rows that `decode` prepares on CPUs, in any order, some ahead.
 
-        Ray Data chooses in how many blocks of rows they travel unless `blocks` says so.
+        They travel in so many blocks.
         """
         from ray import data
 
@@ -188,12 +199,11 @@ class Cluster:
         share = {"num_gpus": 1} if self._gpus else {"num_cpus": HALF}
         pool = data.ActorPoolStrategy(min_size=1, max_size=actors)
         lost: dict[str, Any] = {"max_restarts": self._retries, "max_task_retries": self._retries}
-        parts = blocks or max(math.ceil(len(rows) / ROWS), min(len(rows), PARTS * actors))
         with warnings.catch_warnings():
             # Ray 2.64 will take these bounds another way, which 2.60 does not have.
             warnings.simplefilter("ignore", DeprecationWarning)
-            decoded = data.from_items(list(rows), override_num_blocks=parts).map(
-                decode, num_cpus=HALF, max_retries=self._retries
+            decoded = data.from_items(list(rows), override_num_blocks=blocks).map(
+                decode, num_cpus=self._decoder, max_retries=self._retries
             )
             answers = decoded.map(answer, fn_constructor_args=arguments, compute=pool, **share, **self._labels, **lost)
         try:
