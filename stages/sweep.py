@@ -6,8 +6,7 @@ What is finished is kept at once, under a key of all it was made from: a sweep t
 
 import json
 import shutil
-import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from functools import partial
@@ -16,7 +15,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from stages.common import cluster, errors, files, labels, params, paths, predictions, sweeps, system, variants
+from stages.common import cluster, errors, files, labels, params, paths, sweeps, system, variants
 from stages.common.cluster import Cluster, LostError
 from stages.common.errors import PipelineError
 from stages.common.images import Preprocessing
@@ -59,19 +58,30 @@ def converted_key(setting: Params, shared: str) -> dict[str, str]:
     }
 
 
-def in_order(rows: Iterable[Mapping[str, Any]], table: Sequence[tuple[str, int]], size: int) -> list[Prediction]:
-    """Predictions of all images from batches that come in any order; PipelineError unless each is there once."""
-    found: dict[int, list[Any]] = {}
+def in_order(rows: Iterable[Mapping[str, Any]], table: Sequence[tuple[str, int]], size: int) -> Iterator[Prediction]:
+    """Predictions of all images from batches that come in any order; PipelineError unless each is there once.
+
+    Only what came too early waits in memory.
+    """
+    early: dict[int, str] = {}
+    due = 0
     for row in rows:
         if row["error"]:
             raise PipelineError(row["error"])
-        if row["index"] in found:
+        if row["index"] < due or row["index"] in early:
             raise PipelineError(f"batch {row['index']} was answered twice: run the same command again")
-        found[row["index"]] = json.loads(row["answers"])
-    answers = [answer for index in sorted(found) for answer in found[index]]
-    if sorted(found) != list(range(-(-len(table) // size))) or len(answers) != len(table):
-        raise PipelineError(f"{len(answers)} of {len(table)} images were answered: run the same command again")
-    return [Prediction(*image, *answer) for image, answer in zip(table, answers, strict=True)]
+        early[row["index"]] = row["answers"]
+        while due in early:
+            answers = json.loads(early.pop(due))
+            images = table[due * size : (due + 1) * size]
+            if len(answers) != len(images):
+                raise PipelineError(
+                    f"batch {due} has {len(answers)} of {len(images)} answers: run the same command again"
+                )
+            yield from (Prediction(*image, *answer) for image, answer in zip(images, answers, strict=True))
+            due += 1
+    if early or due * size < len(table):
+        raise PipelineError(f"batch {due} was never answered: run the same command again")
 
 
 class Sweeping:
@@ -123,13 +133,18 @@ class Sweeping:
         self._end(f"convert@{name}", key, failed, content)
 
     def _end(self, unit: str, key: str, failed: str | None, content: Mapping[str, bytes]) -> None:
-        self._bar.update()
         if failed:
-            self.failed[unit] = failed
-            self.problems.append(f"{unit} failed: {failed}")
-            self._kept.drop(unit)
+            self._fail(unit, failed)
         else:
-            self._kept.keep(unit, key, content)
+            self._bar.update()
+            with self._kept.keeping(unit, key) as folder:
+                sweeps.unpack(content, folder)
+
+    def _fail(self, unit: str, reason: str) -> None:
+        self._bar.update()
+        self.failed[unit] = reason
+        self.problems.append(f"{unit} failed: {reason}")
+        self._kept.drop(unit)
 
     def _evaluate(self, name: str, actors: int) -> None:
         """Nothing without a model, for the stage `evaluate` to tell."""
@@ -144,12 +159,14 @@ class Sweeping:
             self._bar.update()
             return None
         try:
-            found, failed = self._predict(name, size, actors), None
+            with self._kept.keeping(unit, key) as folder:
+                self._write(folder, name, self._predict(name, size, actors))
+            self._bar.update()
         except PipelineError as error:
-            found, failed = [], str(error)
-        return self._end(unit, key, failed, self._evaluation(name, found))
+            self._fail(unit, str(error))
+        return None
 
-    def _predict(self, name: str, size: int, actors: int) -> list[Prediction]:
+    def _predict(self, name: str, size: int, actors: int) -> Iterator[Prediction]:
         table = labels.read_table(paths.EVALUATION / "labels.csv")
         starts = range(0, len(table), size)
         rows = [{"index": i, "files": [file for file, _ in table[at : at + size]]} for i, at in enumerate(starts)]
@@ -170,15 +187,11 @@ class Sweeping:
         return files.tree_digest(self._kept.folder(f"convert@{name}") / "models")
 
     @staticmethod
-    def _evaluation(name: str, found: Sequence[Prediction]) -> dict[str, bytes]:
+    def _write(folder: Path, name: str, found: Iterable[Prediction]) -> None:
         """What the stage `evaluate` writes; of the machines, which are many, Ray's own dashboard tells."""
-        with tempfile.TemporaryDirectory() as made:
-            folder = Path(made)
-            predictions.write(found, folder / paths.record(name, "predictions.csv"))
-            system.write([], folder / paths.record(name, "evaluate_system.csv"))
-            counts = {"status": "ok", "reason": None} | evaluation.count(found)
-            files.write_json(folder / paths.record(name, "evaluate.json"), counts)
-            return sweeps.pack(folder, "reports")
+        counts = evaluation.write(found, folder / paths.record(name, "predictions.csv"))
+        system.write([], folder / paths.record(name, "evaluate_system.csv"))
+        files.write_json(folder / paths.record(name, "evaluate.json"), {"status": "ok", "reason": None} | counts)
 
     def time(self) -> None:
         """Time all that were converted, when the cluster is idle again."""

@@ -150,7 +150,7 @@ def resident_mb(folder: Path, count: int) -> float:
     shutil.copy(ROOT / "reports/model.json", place / "reports")
     code = (
         "from stages.runtimes import evaluation; from stages.runtimes.stopwatch import peak_resident_bytes\n"
-        f"assert len(evaluation.predict('tflite-fp32', 8)) == {count}\n"
+        f"assert evaluation.evaluate('tflite-fp32', 8)['images'] == {count}\n"
         "print(peak_resident_bytes())"
     )
     environment = ENVIRONMENT | {"PYTHONPATH": str(ROOT)}

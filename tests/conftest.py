@@ -282,8 +282,7 @@ class Results:
             predictions.Prediction(f"{i}.jpg", label, [best, 9, 8, 7, 6], [0.5, 0.2, 0.1, 0.1, 0.1])
             for i, (best, label) in enumerate(zip(classes, labels or [0] * len(classes), strict=True))
         ]
-        predictions.write(found, paths.record(name, "predictions.csv"))
-        record = {"status": "ok", "reason": None} | evaluation.count(found)
+        record = {"status": "ok", "reason": None} | evaluation.write(found, paths.record(name, "predictions.csv"))
         files.write_json(paths.record(name, "evaluate.json"), record)
 
     def timed(self, name: str, p50: float, **more: Any) -> None:

@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from pathlib import Path
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,21 +19,22 @@ def prediction(label: int, *classes: int) -> Prediction:
     return Prediction("a.jpg", label, list(classes), [0.5, 0.2, 0.1, 0.05, 0.01])
 
 
-def test_the_first_and_the_first_five_classes_count() -> None:
-    found = evaluation.count(
-        [
-            prediction(1, 1, 2, 3, 4, 5),
-            prediction(5, 1, 2, 3, 4, 5),
-            prediction(2, 1, 2, 3, 4, 5),
-            prediction(9, *range(5)),
-        ]
-    )
-    assert found == {"images": 4, "top1_correct": 1, "top5_correct": 3}
+def test_the_first_and_the_first_five_classes_count(tmp_path: Path) -> None:
+    found = [
+        prediction(1, 1, 2, 3, 4, 5),
+        prediction(5, 1, 2, 3, 4, 5),
+        prediction(2, 1, 2, 3, 4, 5),
+        prediction(9, *range(5)),
+    ]
+    counts = evaluation.write(iter(found), tmp_path / "predictions.csv")
+    assert counts == {"images": 4, "top1_correct": 1, "top5_correct": 3}
+    assert predictions.read(tmp_path / "predictions.csv") == found
 
 
 @pytest.mark.parametrize(("label", "correct"), [(1, 1), (2, 0)])
-def test_a_single_image_counts(label: int, correct: int) -> None:
-    assert evaluation.count([prediction(label, 1, 3, 4, 5, 6)])["top1_correct"] == correct
+def test_a_single_image_counts(label: int, correct: int, tmp_path: Path) -> None:
+    counts = evaluation.write([prediction(label, 1, 3, 4, 5, 6)], tmp_path / "predictions.csv")
+    assert counts["top1_correct"] == correct
 
 
 class Red:
@@ -84,7 +86,7 @@ def seven(checkout: Path, model_record: dict[str, Any], monkeypatch: pytest.Monk
     ("batch_size", "sizes"), [(1, [1] * 7), (3, [3, 3, 1]), (7, [7]), (8, [7])], ids=["1", "3", "7", "8"]
 )
 def test_every_image_counts_at_every_batch_size(seven: Red, batch_size: int, sizes: list[int]) -> None:
-    found = evaluation.predict("tflite-fp32", batch_size)
+    found = list(evaluation.predict("tflite-fp32", batch_size))
     assert seven.sizes == sizes
     assert [p.file for p in found] == [f"sub/{i}.png" for i in range(7)]
     assert [p.label for p in found] == [0, 1, 2, 3, 4, 9, 9]
@@ -103,7 +105,8 @@ def test_evaluate_writes_every_prediction_and_returns_the_counts(seven: Red) -> 
 def test_a_bad_image_ends_the_evaluation_with_its_name(seven: Red) -> None:
     (paths.EVALUATION / "sub/4.png").write_text("no image")
     with pytest.raises(PipelineError, match=r"data/evaluation/sub/4\.png cannot be read"):
-        evaluation.predict("tflite-fp32", 3)
+        evaluation.evaluate("tflite-fp32", 3)
+    assert not list(Path().rglob("*predictions.csv*"))
 
 
 Command = Callable[..., None]

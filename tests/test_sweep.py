@@ -65,7 +65,7 @@ def answered(index: int, count: int) -> dict[str, Any]:
 
 def test_batches_in_any_order_become_predictions_in_the_order_of_the_images() -> None:
     table = [(f"{index}.png", index) for index in range(5)]
-    found = sweep.in_order([answered(2, 1), answered(0, 2), answered(1, 2)], table, 2)
+    found = list(sweep.in_order([answered(2, 1), answered(0, 2), answered(1, 2)], table, 2))
     assert [prediction.file for prediction in found] == [name for name, _ in table]
     assert [prediction.classes for prediction in found] == [[0], [0], [1], [1], [2]]
 
@@ -73,15 +73,32 @@ def test_batches_in_any_order_become_predictions_in_the_order_of_the_images() ->
 @pytest.mark.parametrize(
     ("rows", "sentence"),
     [
-        ([answered(0, 2), answered(1, 2)], "4 of 5 images were answered: run the same command again"),
-        ([answered(0, 2), answered(2, 1)], "3 of 5 images were answered: run the same command again"),
-        ([answered(0, 2), answered(1, 1), answered(2, 1)], "4 of 5 images were answered: run the same command again"),
+        ([answered(0, 2), answered(1, 2)], "batch 2 was never answered: run the same command again"),
+        ([answered(0, 2), answered(2, 1)], "batch 1 was never answered: run the same command again"),
+        ([answered(0, 2), answered(1, 1), answered(2, 1)], "batch 1 has 1 of 2 answers: run the same command again"),
         ([answered(0, 2), answered(0, 2)], "batch 0 was answered twice: run the same command again"),
+        ([answered(2, 1), answered(2, 1)], "batch 2 was answered twice: run the same command again"),
+        (
+            [answered(0, 2), answered(1, 2), answered(2, 1), answered(3, 1)],
+            "batch 3 has 1 of 0 answers: run the same command again",
+        ),
         ([answered(0, 2), {"index": 1, "error": "no image", "answers": "[]"}], "no image"),
     ],
 )
 def test_an_image_that_is_missing_or_counted_twice_is_an_error(rows: list[dict[str, Any]], sentence: str) -> None:
-    assert refusal(sweep.in_order, rows, [("a.png", 0)] * 5, 2) == sentence
+    assert refusal(lambda: list(sweep.in_order(rows, [("a.png", 0)] * 5, 2))) == sentence
+
+
+def test_only_batches_that_came_too_early_wait() -> None:
+    taken: list[int] = []
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for index in (1, 0, 2):
+            taken.append(index)
+            yield answered(index, 1)
+
+    found = sweep.in_order(rows(), [("a.png", 0)] * 3, 1)
+    assert [(next(found).classes, list(taken)) for _ in range(3)] == [([0], [1, 0]), ([1], [1, 0]), ([2], [1, 0, 2])]
 
 
 def test_a_node_with_another_gpu_is_refused(machine: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -338,7 +355,7 @@ def test_a_second_sweep_redoes_nothing(swept: Checkout) -> None:
 
 
 def test_counts_are_the_same_for_any_number_of_blocks(
-    swept: Checkout, local: Checkout, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+    swept: Checkout, local: Checkout, nodes: Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(swept.folder)
     monkeypatch.setenv(cluster.ADDRESS, nodes.cluster.address)
@@ -354,9 +371,14 @@ def test_counts_are_the_same_for_any_number_of_blocks(
         converted = joined.put(sweeps.pack(sweeps.Kept("unlabelled").folder("convert@tflite-fp32"), "models"))
         arguments = ("tflite-fp32", converted, PREPARED, machine)
         stream = partial(joined.stream, rows, decode, away.Classifier, *arguments, actors=2)
-        found = [evaluation.count(sweep.in_order(stream(blocks=blocks), table, BATCH)) for blocks in (1, 2, 3, 7)]
+        found = [
+            evaluation.write(sweep.in_order(stream(blocks=blocks), table, BATCH), tmp_path / f"{blocks}.csv")
+            for blocks in (1, 2, 3, 7)
+        ]
     theirs = files.read_json(local.folder / paths.record("tflite-fp32", "evaluate.json"))
     assert [{"status": "ok", "reason": None} | counted for counted in found] == [theirs] * 4
+    answers = (local.folder / paths.record("tflite-fp32", "predictions.csv")).read_bytes()
+    assert [(tmp_path / f"{blocks}.csv").read_bytes() for blocks in (1, 2, 3, 7)] == [answers] * 4
 
 
 def test_nodes_of_a_single_core_have_room_to_decode_beside_the_models(

@@ -2,7 +2,6 @@
 
 import csv
 import hashlib
-import io
 import json
 import os
 import shutil
@@ -23,11 +22,18 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write beside the file, then rename: a reader never sees half of it."""
+    """Write whole or not at all."""
+    with _beside(path) as beside:
+        beside.write_bytes(content)
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """A file beside, which takes the name `path` when the block ends: a reader never sees half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        beside.write_bytes(content)
+        yield beside
         beside.replace(path)
     except OSError as error:
         error.filename = error.filename or str(path)  # a full disk does not say where
@@ -42,12 +48,11 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Write a table with its header, lines ended by a newline alone."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    write_text(path, text.getvalue())
+    """Write a table with its header, row by row as they come, lines ended by a newline alone."""
+    with _beside(path) as beside, beside.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
 
 
 def read_csv(path: Path, *columns: str) -> list[tuple[int, dict[str, str]]]:

@@ -1,6 +1,6 @@
 """predictions.csv of a variant: the best classes of every evaluation image."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,8 +29,8 @@ class Prediction(NamedTuple):
         return self.classes[0] == self.label
 
 
-def write(predictions: Sequence[Prediction], path: Path) -> None:
-    """One line per image; a score keeps the digits that a float32 has."""
+def write(predictions: Iterable[Prediction], path: Path) -> None:
+    """One line per image, as they come; a score keeps the digits that a float32 has."""
     rows = ((p.file, p.label, *_five(p.classes), *_five([f"{score:.7g}" for score in p.scores])) for p in predictions)
     files.write_csv(path, HEADER, rows)
 

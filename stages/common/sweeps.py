@@ -2,7 +2,8 @@
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -69,10 +70,11 @@ class Kept:
         path = self.folder(unit) / KEY
         return path.exists() and path.read_text(encoding="utf-8") == key
 
-    def keep(self, unit: str, key: str, content: Mapping[str, bytes]) -> None:
-        """Write the results of a unit, all of them or none."""
+    @contextmanager
+    def keeping(self, unit: str, key: str) -> Iterator[Path]:
+        """A folder for the results of a unit, which are kept if the block ends without an error."""
         with files.new_directory(self.folder(unit)) as target:
-            unpack(content, target)
+            yield target
             (target / KEY).write_text(key, encoding="utf-8")
 
     def drop(self, unit: str) -> None:

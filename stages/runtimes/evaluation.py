@@ -1,6 +1,7 @@
 """Classify the evaluation set with one variant, and count: for the stage `evaluate`, and for a cluster."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
@@ -21,34 +22,40 @@ def classify(session: Session, batch: Floats) -> Iterator[tuple[list[int], list[
     return zip(best.tolist(), scores.tolist(), strict=True)
 
 
-def predict(variant: str, batch_size: int) -> list[Prediction]:
+def predict(variant: str, batch_size: int) -> Iterator[Prediction]:
     """Classify every evaluation image in order; decoding runs beside inference, and memory stays flat."""
     table = labels.read_table(paths.EVALUATION / "labels.csv")
     preprocessing = Preprocessing.from_json(files.read_json(paths.MODEL)["preprocessing"])
     session = Manifest.read(variant).load()
-    found: list[Prediction] = []
+    images_and_labels = iter(table)
     with tqdm(desc=variant, total=len(table), unit="image", disable=None) as bar:
         for batch in images.batches([paths.EVALUATION / name for name, _ in table], preprocessing, batch_size):
             for classes, values in classify(session, batch):
-                found.append(Prediction(*table[len(found)], classes, values))
+                yield Prediction(*next(images_and_labels), classes, values)
             bar.update(len(batch))
-    return found
 
 
-def count(found: Sequence[Prediction]) -> dict[str, int]:
-    """How many images there are, and for how many the best class, or one of the best five, is the label."""
-    return {
-        "images": len(found),
-        "top1_correct": sum(p.right for p in found),
-        "top5_correct": sum(p.label in p.classes for p in found),
-    }
+def write(found: Iterable[Prediction], path: Path) -> dict[str, int]:
+    """Write predictions.csv as the images come.
+
+    Returns how many there are, and for how many the best class, or one of the best five, is the label.
+    """
+    counts = {"images": 0, "top1_correct": 0, "top5_correct": 0}
+
+    def counted() -> Iterator[Prediction]:
+        for prediction in found:
+            counts["images"] += 1
+            counts["top1_correct"] += prediction.right
+            counts["top5_correct"] += prediction.label in prediction.classes
+            yield prediction
+
+    predictions.write(counted(), path)
+    return counts
 
 
 def evaluate(variant: str, batch_size: int) -> dict[str, int]:
     """Write predictions.csv and return the counts."""
-    found = predict(variant, batch_size)
-    predictions.write(found, paths.record(variant, "predictions.csv"))
-    return count(found)
+    return write(predict(variant, batch_size), paths.record(variant, "predictions.csv"))
 
 
 def run(name: str, batch_size: int) -> str | None:
