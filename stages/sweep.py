@@ -100,24 +100,27 @@ class Sweeping:
 
     def convert_and_evaluate(self) -> None:
         """Convert all, and evaluate each as soon as it is converted."""
-        at_once = min(self._nodes.slots, len(self._setting.variants))
+        keys = converted_key(self._setting, self._shared)
+        done = [name for name, key in keys.items() if self._kept.has(f"convert@{name}", key)]
+        left = len(keys) - sum(self._is_evaluated(name) for name in done)
+        at_once = max(1, min(self._nodes.slots, left))
         pool = ThreadPoolExecutor(at_once)
         evaluated: list[Future[None]] = []
         try:
-            for name in self._converted():
+            if left:
+                evaluated.append(pool.submit(self._nodes.prepare))
+            for name in self._converted(keys, done):
                 evaluated.append(pool.submit(self._evaluate, name, self._nodes.slots // at_once))
             for future in evaluated:
                 future.result()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)  # after Ctrl-C nobody waits for what is under way
 
-    def _converted(self) -> Iterable[str]:
+    def _converted(self, keys: Mapping[str, str], done: Sequence[str]) -> Iterable[str]:
         """Names of the variants, as they are converted or found to be."""
-        keys = converted_key(self._setting, self._shared)
-        kept = [name for name, key in keys.items() if self._kept.has(f"convert@{name}", key)]
         arguments = (self._setting, self._machine)
-        tasks = {self._nodes.start(away.convert, name, *arguments): name for name in keys if name not in kept}
-        for name in kept:
+        tasks = {self._nodes.start(away.convert, name, *arguments): name for name in keys if name not in done}
+        for name in done:
             self._bar.update()
             yield name
         for task in self._nodes.finished(list(tasks)):
@@ -146,34 +149,42 @@ class Sweeping:
         self.problems.append(f"{unit} failed: {reason}")
         self._kept.drop(unit)
 
+    def _evaluated_key(self, name: str) -> str:
+        return fingerprint(
+            shared=self._shared,
+            model=self._digest(name),
+            images=files.digest(paths.IMAGES),
+            batch_size=self._setting.evaluation.batch_size,
+        )
+
+    def _is_evaluated(self, name: str) -> bool:
+        """Or needs no evaluation, being converted into no model."""
+        unit = f"evaluate@{name}"
+        return self._kept.status(name) != "ok" or self._kept.has(unit, self._evaluated_key(name))
+
     def _evaluate(self, name: str, actors: int) -> None:
         """Nothing without a model, for the stage `evaluate` to tell."""
-        unit, size = f"evaluate@{name}", self._setting.evaluation.batch_size
-        if f"convert@{name}" in self.failed or self._kept.status(name) != "ok":
-            self._bar.update()
-            return self._kept.drop(unit)
-        key = fingerprint(
-            shared=self._shared, model=self._digest(name), images=files.digest(paths.IMAGES), batch_size=size
-        )
-        if self._kept.has(unit, key):
-            self._bar.update()
-            return None
-        try:
-            with self._kept.keeping(unit, key) as folder:
-                self._write(folder, name, self._predict(name, size, actors))
-            self._bar.update()
-        except PipelineError as error:
-            self._fail(unit, str(error))
-        return None
+        unit = f"evaluate@{name}"
+        if self._kept.status(name) != "ok":
+            self._kept.drop(unit)
+        elif not self._is_evaluated(name):
+            try:
+                with self._kept.keeping(unit, self._evaluated_key(name)) as folder:
+                    self._write(folder, name, self.predict(name, actors))
+            except PipelineError as error:
+                self._fail(unit, str(error))
+                return
+        self._bar.update()
 
-    def _predict(self, name: str, size: int, actors: int) -> Iterator[Prediction]:
+    def predict(self, name: str, actors: int) -> Iterator[Prediction]:
+        """Classify every evaluation image, by so many objects that hold the kept model."""
+        size = self._setting.evaluation.batch_size
         table = labels.read_table(paths.EVALUATION / "labels.csv")
         starts = range(0, len(table), size)
         rows = [{"index": i, "files": [file for file, _ in table[at : at + size]]} for i, at in enumerate(starts)]
         prepared = Preprocessing.from_json(files.read_json(paths.MODEL)["preprocessing"])
-        folder = self._setting.execution.images or str(paths.EVALUATION.absolute())
         model = self._nodes.put(self._model(name))
-        decode = partial(away.decode, folder, prepared)
+        decode = partial(away.decode, _images(self._setting), prepared)
         arguments = (name, model, prepared, self._machine)
         blocks = min(len(rows), self._nodes.blocks(len(table)))
         answers = self._nodes.stream(rows, decode, away.Classifier, *arguments, actors=actors, blocks=blocks)
@@ -233,9 +244,15 @@ class Sweeping:
             files.write_json(root / paths.BENCHMARK, found)
 
 
+def _images(setting: Params) -> str:
+    """Where nodes find the files of data/evaluation."""
+    return setting.execution.images or str(paths.EVALUATION.absolute())
+
+
 def sweep(setting: Params) -> tuple[Sweep, list[str]]:
     """Sweep, write the records of all GPU models but home, and say what there is to adopt, and what failed."""
     models = files.read_json(paths.GPU_MODELS)
+    away.place_of(_images(setting))  # before hours of conversions
     found = _swept(setting, {models["home"]: files.read_json(paths.ENVIRONMENT)} | models["others"])
     _clean(paths.SWEEP, found)
     for name in found:

@@ -1,60 +1,94 @@
-"""Measure the engine ray against the local one: `python -m tests.bench_cluster FILE.json [IMAGES]`.
+"""Measure the engine ray against the local one: `python -m tests.bench_cluster measure FILE.json`.
 
-It takes what `make repro` left here, in a folder of its own. All nodes are on this machine: each has cores of its own
-where there are enough, and the driver others. These are figures to read, and never tests.
+It takes what `make repro` left here, and works in folders of its own. All nodes are on this machine, each with cores of
+its own (and a GPU of its own with --gpu) where there are enough, and the driver with others. `render NAME FILE.json...`
+makes tables of such files. These are figures to read, and never tests.
 """
 
+import argparse
 import json
 import os
+import shlex
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import psutil
 import yaml
 from PIL import Image
+from tqdm import tqdm
 
 from stages import sweep
-from stages.common import cluster, files, images, labels, paths
-from stages.common.images import Preprocessing
-from stages.common.params import ExecutionParams
-from stages.common.sweeps import KEY, Kept, pack
+from stages.common import cluster, files, images, params, paths, store, table
+from stages.common.sweeps import KEY, Kept
 from stages.environment import describe_machine
-from stages.runtimes import away, evaluation
-from tests.bench_pipeline import ENVIRONMENT, ROOT, seconds_of
+from stages.runtimes import evaluation
+from stages.runtimes.stopwatch import peak_resident_bytes
+from tests.bench_pipeline import ENVIRONMENT, ROOT
 
-VARIANTS = ["tflite-fp32", "tflite-fp16", "tflite-dynamic", "tflite-int8", "onnxruntime-fp32", "onnxruntime-int8"]
-EVALUATED = VARIANTS[0]
-NODES = (1, 2, 4)
-REPEATS = 2
-BATCH = 8
+ON_CPU = ["tflite-fp32", "tflite-fp16", "tflite-dynamic", "tflite-int8", "onnxruntime-fp32", "onnxruntime-int8"]
+ON_GPU = ["tensorrt-fp16", "tensorrt-fp32", "tftrt-fp32", "savedmodel-fp32"]
 # Of ImageNet's images on average.
 SIZE = (500, 375)
-INPUTS = (*sweep.INPUTS, paths.IMAGES, paths.ENVIRONMENT)
+# Images of each variant in a sweep, for one image of the evaluation that is timed by itself.
+SHARE = 20
+# Ray gives a node of several GiB a third of its memory; its own test cluster would have 150 MiB.
+STORE_BYTES = 2 << 30
+RESULTS = ROOT / "docs/results"
+ROLES = ("classifying", "decoding", "driver", "servers")
+UNITS = ("convert", "evaluate")
+SERVERS = ("raylet/raylet", "gcs/gcs_server", "dashboard/", "runtime_env/agent", "log_monitor.py", "monitor.py")
 
-CORES = sorted(os.sched_getaffinity(0))
-# As many for each node, and the rest for the driver; on a small machine all share all.
-EACH = len(CORES) // (max(NODES) + 1) or len(CORES)
-APART = len(CORES) > max(NODES)
-ONE = CORES[:EACH]
-DRIVER = CORES[max(NODES) * EACH :] if APART else CORES
+
+class Layout(NamedTuple):
+    """What runs where."""
+
+    cores: int
+    workers: list[int]
+    images: int
+    repeats: int
+    sweeps: bool
+    gpu: bool
+
+    @property
+    def variants(self) -> list[str]:
+        return ON_GPU if self.gpu else ON_CPU
+
+    def place(self, worker: int) -> list[int]:
+        """The cores of a worker."""
+        every = sorted(os.sched_getaffinity(0))
+        return every[worker * self.cores : (worker + 1) * self.cores] if self.apart else every[: self.cores]
+
+    @property
+    def apart(self) -> bool:
+        return len(os.sched_getaffinity(0)) > self.cores * max(self.workers)
+
+    @property
+    def driver(self) -> list[int]:
+        """Of the head too."""
+        every = sorted(os.sched_getaffinity(0))
+        return every[self.cores * max(self.workers) :] if self.apart else every
 
 
-def checkout(folder: Path, count: int) -> Path:
+def checkout(folder: Path, layout: Layout, count: int) -> Path:
     """What the stages before `sweep` left here, with so many other images to evaluate."""
-    for path in [path for path in (*INPUTS, paths.model(EVALUATED)) if (ROOT / path).exists()]:
+    for path in [path for path in (*sweep.INPUTS, paths.IMAGES) if (ROOT / path).exists()]:
         (folder / path.parent).mkdir(parents=True, exist_ok=True)
         (shutil.copytree if (ROOT / path).is_dir() else shutil.copy)(ROOT / path, folder / path)
+    files.write_json(folder / paths.ENVIRONMENT, describe_machine(None))
     files.write_json(folder / paths.GPU_MODELS, {"home": cluster.UNLABELLED, "others": {}})
     found = photographs(folder / paths.EVALUATION, count)
     files.write_csv(folder / paths.EVALUATION / "labels.csv", ("file", "label"), [(path.name, 0) for path in found])
+    write_params(folder, "local", layout)
     return folder
 
 
@@ -71,10 +105,14 @@ def photographs(folder: Path, count: int) -> list[Path]:
     return made
 
 
-def write_params(folder: Path, engine: str) -> None:
+def write_params(folder: Path, engine: str, layout: Layout) -> None:
     values = yaml.safe_load((ROOT / paths.PARAMS).read_text())
-    values["variants"], values["evaluation"]["batch_size"] = VARIANTS, BATCH
-    values["benchmark"] |= {"batch_sizes": [1], "min_samples": 100, "min_seconds": 0.2}
+    values["variants"], values["evaluation"]["batch_size"] = layout.variants, 32 if layout.gpu else 8
+    # Engines are built for each of these sizes, so that one is enough here.
+    size = [values["evaluation"]["batch_size"]] if layout.gpu else [1]
+    values["benchmark"] |= {"batch_sizes": size, "min_samples": 100, "min_seconds": 0.2}
+    # What one sweep learned would make the next one faster.
+    values["tensorrt"] |= {"engines": "each", "timing_cache": False}
     values["execution"] |= {"engine": engine}
     (folder / paths.PARAMS).write_text(yaml.safe_dump(values))
 
@@ -82,35 +120,38 @@ def write_params(folder: Path, engine: str) -> None:
 @contextmanager
 def pinned(cores: Sequence[int]) -> Iterator[None]:
     """Whatever is started meanwhile runs on these cores."""
+    before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cores)
     try:
         yield
     finally:
-        os.sched_setaffinity(0, CORES)
+        os.sched_setaffinity(0, before)
 
 
-def stage(folder: Path, *command: str) -> None:
+def run(folder: Path, *command: str) -> str:
     environment = ENVIRONMENT | {"PYTHONPATH": str(ROOT), cluster.ADDRESS: os.environ.get(cluster.ADDRESS, "")}
-    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     done = subprocess.run([sys.executable, "-m", *command], cwd=folder, env=environment, check=False, **pipes)
     if done.returncode != 0:
-        raise SystemExit(done.stdout)
+        raise SystemExit(done.stdout + done.stderr)
+    return str(done.stdout)
 
 
 @contextmanager
-def nodes(workers: Sequence[Sequence[int]], head: Sequence[int]) -> Iterator[None]:
-    """A cluster of a head without work and workers, each on cores of its own and with a folder of its own."""
+def nodes(layout: Layout, count: int, head: Sequence[int]) -> Iterator[None]:
+    """A cluster of a head without work and so many workers, each with a folder of its own."""
     from ray.cluster_utils import Cluster
 
     # Ray notes a cluster's address here, also of one in another folder, and does not make it.
     Path(tempfile.gettempdir(), "ray").mkdir(exist_ok=True)
-    places = [tempfile.mkdtemp(prefix="ray") for _ in range(len(workers) + 1)]
+    places = [tempfile.mkdtemp(prefix="ray") for _ in range(count + 1)]
     with pinned(head):
         settings = {"num_cpus": 0, "num_gpus": 0, "include_dashboard": False, "temp_dir": places[0]}
         made = Cluster(initialize_head=True, head_node_args=settings)
-    for cores, place in zip(workers, places[1:], strict=True):
-        with pinned(cores):
-            made.add_node(num_cpus=len(cores), temp_dir=place)
+    for worker, place in enumerate(places[1:]):
+        with pinned(layout.place(worker)):
+            gpu = {"num_gpus": 1, "env_vars": {"CUDA_VISIBLE_DEVICES": str(worker)}} if layout.gpu else {}
+            made.add_node(num_cpus=layout.cores, temp_dir=place, object_store_memory=STORE_BYTES, **gpu)
     os.environ[cluster.ADDRESS] = made.address
     try:
         yield
@@ -121,148 +162,304 @@ def nodes(workers: Sequence[Sequence[int]], head: Sequence[int]) -> Iterator[Non
             shutil.rmtree(place, ignore_errors=True)
 
 
-def evaluated_here(folder: Path) -> float:
-    """Seconds of an evaluation in a process of its own, as DVC starts it."""
-    code = f"from stages.runtimes import evaluation; evaluation.evaluate({EVALUATED!r}, {BATCH})"
-    environment = ENVIRONMENT | {"PYTHONPATH": str(ROOT)}
-    return seconds_of(partial(subprocess.run, [sys.executable, "-c", code], cwd=folder, env=environment, check=True))
+def role(process: psutil.Process) -> str | None:
+    """What a process does for an evaluation."""
+    title = " ".join(process.cmdline())
+    if title.startswith("ray::MapWorker"):
+        return "classifying"
+    if title.startswith("ray::") and "Actor" not in title:
+        return "decoding"
+    if title.startswith("ray::") or any(name in title for name in SERVERS):
+        return "servers"
+    return "driver" if process.pid == os.getpid() else None
 
 
-def evaluated_there(folder: Path, actors: int) -> dict[str, float]:
-    """Seconds of joining, and of two evaluations: with the first one, Ray Data starts."""
-    os.chdir(folder)
+@contextmanager
+def watched(found: dict[str, float]) -> Iterator[None]:
+    """Add the CPU seconds of all of Ray's processes on this machine, by what they do."""
+    done = threading.Event()
+    begun: dict[int, float] = {}
+    last: dict[int, tuple[str, float]] = {}
+
+    def look(first: bool) -> None:
+        for process in psutil.process_iter():
+            try:
+                name, times = role(process), process.cpu_times()
+            except psutil.Error:
+                continue
+            if name:
+                begun.setdefault(process.pid, times.user + times.system if first else 0.0)
+                last[process.pid] = name, times.user + times.system
+
+    def watch() -> None:
+        while not done.wait(1):
+            look(False)
+
+    look(True)
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+        look(False)
+        for pid, (name, seconds) in last.items():
+            found[f"{name}_cpu_s"] = found.get(f"{name}_cpu_s", 0) + seconds - begun[pid]
+
+
+def evaluated_here(variant: str) -> dict[str, float]:
+    """An evaluation by the local engine in this process, from its start."""
+    found: dict[str, float] = {}
+    found |= evaluation.evaluate(variant, params.load().evaluation.batch_size)
+    return found | {"evaluation_s": time.time() - psutil.Process().create_time(), "driver_bytes": peak_resident_bytes()}
+
+
+def evaluated_there(variant: str, actors: int) -> dict[str, float]:
+    """Two evaluations as the stage `sweep` does them: with the first one, those processes start that decode."""
     start = time.perf_counter()
-    with cluster.joined(ExecutionParams("ray", None, 2, None), *sweep.INPUTS) as parts:
-        joining = time.perf_counter() - start
+    setting, found = params.load(), dict[str, float]()
+    with cluster.joined(setting.execution, *sweep.INPUTS) as parts, tqdm(disable=True) as bar:
+        found["joining_s"] = time.perf_counter() - start
         (joined,) = parts.values()
-        first, first_answer = evaluate(joined, actors)
-        again, again_answer = evaluate(joined, actors)
-    os.chdir(ROOT)
-    found = {"joining_s": joining, "first_evaluation_s": first, "first_evaluation_to_first_answer_s": first_answer}
-    return found | {"evaluation_s": again, "to_first_answer_s": again_answer}
+        machine = files.read_json(paths.ENVIRONMENT)
+        sweeping = sweep.Sweeping(setting, Kept(cluster.UNLABELLED), joined, machine, bar)
+        # While variants are converted, in a sweep.
+        joined.prepare()
+        found["preparing_s"] = time.perf_counter() - start - found["joining_s"]
+        found["first_evaluation_s"], _ = evaluate(sweeping, variant, actors)
+        with watched(found):
+            found["evaluation_s"], found["to_first_answer_s"] = evaluate(sweeping, variant, actors)
+    return found | {"driver_bytes": peak_resident_bytes()}
 
 
-def evaluate(joined: cluster.Cluster, actors: int) -> tuple[float, float]:
-    """Seconds of an evaluation as the stage `sweep` does it, and of them those until the first batch is answered."""
+def evaluate(sweeping: sweep.Sweeping, variant: str, actors: int) -> tuple[float, float]:
+    """Seconds of an evaluation, and of them those until the first batch is answered."""
     start = time.perf_counter()
-    table = labels.read_table(paths.EVALUATION / "labels.csv")
-    prepared = Preprocessing.from_json(files.read_json(paths.MODEL)["preprocessing"])
-    names = [name for name, _ in table]
-    rows = [{"index": at // BATCH, "files": names[at : at + BATCH]} for at in range(0, len(names), BATCH)]
-    model = joined.put(pack(Path(), str(paths.model(EVALUATED))))
-    decode = partial(away.decode, str(paths.EVALUATION.absolute()), prepared)
-    arguments = (EVALUATED, model, prepared, files.read_json(paths.ENVIRONMENT))
-    blocks = min(len(rows), joined.blocks(len(table)))
-    answers = joined.stream(rows, decode, away.Classifier, *arguments, actors=actors, blocks=blocks)
+    answers = sweeping.predict(variant, actors)
     first = next(answers)
     to_first = time.perf_counter() - start
-    found = [first, *answers]
-    assert len([*sweep.in_order(found, table, BATCH)]) == len(table)
-    return time.perf_counter() - start, to_first
+    counts = evaluation.write(chain([first], answers), Path("predictions.csv"))
+    end = time.perf_counter()
+    assert counts["images"] == len(images.files(paths.EVALUATION))
+    return end - start, to_first
 
 
-def swept_here(folder: Path) -> float:
+def swept_here(folder: Path, layout: Layout) -> dict[str, float]:
     """Seconds of all variants one after the other, each stage in a process of its own, as DVC starts it."""
-    write_params(folder, "local")
+    write_params(folder, "local", layout)
+    start = time.time()
+    run(folder, "stages.sweep")
+    spent = dict.fromkeys(UNITS, 0.0)
+    for name in layout.variants:
+        for unit in UNITS:
+            begun = time.time()
+            run(folder, f"stages.{unit}", name)
+            spent[unit] += time.time() - begun
+    run(folder, "stages.benchmark")
+    return {f"{unit}_s": seconds for unit, seconds in spent.items()} | {"variants_s": time.time() - start}
 
-    def variants() -> None:
-        stage(folder, "stages.sweep")
-        for name in VARIANTS:
-            stage(folder, "stages.convert", name)
-            stage(folder, "stages.evaluate", name)
-        stage(folder, "stages.benchmark")
 
-    return seconds_of(variants)
-
-
-def swept_there(folder: Path) -> dict[str, float]:
+def swept_there(folder: Path, layout: Layout) -> dict[str, float]:
     """Seconds until all are converted, evaluated and timed, joining included."""
-    write_params(folder, "ray")
+    write_params(folder, "ray", layout)
     shutil.rmtree(folder / paths.SWEEP, ignore_errors=True)
     start = time.time()
-    stage(folder, "stages.sweep")
+    run(folder, "stages.sweep")
     end = time.time()
     place = folder / Kept(cluster.UNLABELLED).place
     ends = {
-        f"{unit}_until_s": max((place / name / unit / KEY).stat().st_mtime for name in VARIANTS) - start
-        for unit in ("convert", "evaluate")
+        f"{unit}_until_s": max((place / name / unit / KEY).stat().st_mtime for name in layout.variants) - start
+        for unit in UNITS
     }
     return ends | {"variants_s": end - start}
 
 
-def evaluations(folder: Path, found: dict[str, list[dict[str, float]]]) -> Iterator[str]:
+def evaluations(folder: Path, layout: Layout, found: dict[str, list[dict[str, float]]]) -> Iterator[str]:
     """With both engines and several numbers of workers, in turn. Yields the name of what it has added."""
-    for _ in range(REPEATS):
-        with pinned(ONE):
-            found.setdefault("local", []).append({"evaluation_s": evaluated_here(folder)})
+    variant, myself = layout.variants[0], "tests.bench_cluster"
+    with pinned(layout.place(0)):
+        run(folder, "stages.sweep")
+        run(folder, "stages.convert", variant)
+        kept = Kept(cluster.UNLABELLED).folder(f"convert@{variant}") / paths.model(variant)
+        shutil.copytree(folder / paths.model(variant), folder / kept)
+    for _ in range(layout.repeats):
+        with pinned(layout.place(0)):
+            timed = run(folder, myself, "here", variant)
+            found.setdefault("local", []).append(json.loads(timed.splitlines()[-1]))
         yield "local"
-        if APART:
-            # As one machine's own cluster has it: the driver, the head and the only node share the cores.
-            with nodes([ONE], ONE), pinned(ONE):
-                found.setdefault("shared", []).append(evaluated_there(folder, 1))
-            yield "shared"
-        for count in NODES:
-            with nodes(workers(count), DRIVER), pinned(DRIVER):
-                found.setdefault(f"ray_{count}", []).append(evaluated_there(folder, count))
-            yield f"ray_{count}"
+        # As one machine's own cluster has it: the driver, the head and the only node share the cores.
+        shared = {"shared": (1, layout.place(0))} if layout.apart and not layout.gpu else {}
+        for name, (count, cores) in (shared | {f"ray_{n}": (n, layout.driver) for n in layout.workers}).items():
+            with nodes(layout, count, cores), pinned(cores):
+                timed = run(folder, myself, "there", variant, str(count))
+                found.setdefault(name, []).append(json.loads(timed.splitlines()[-1]))
+            yield name
 
 
-def sweeps_of(folder: Path, found: dict[str, dict[str, float]]) -> Iterator[str]:
+def sweeps_of(folder: Path, layout: Layout, found: dict[str, list[dict[str, float]]]) -> Iterator[str]:
     """Sweeps of all variants, likewise; once, since they take minutes."""
-    for count in NODES[::-1]:
-        with nodes(workers(count), DRIVER), pinned(DRIVER):
-            found[f"ray_{count}"] = swept_there(folder)
+    for count in layout.workers[::-1]:
+        with nodes(layout, count, layout.driver), pinned(layout.driver):
+            found[f"ray_{count}"] = [swept_there(folder, layout)]
         yield f"ray_{count}"
-    with pinned(ONE):
-        found["local"] = {"variants_s": swept_here(folder)}
+    with pinned(layout.place(0)):
+        found["local"] = [swept_here(folder, layout)]
     yield "local"
 
 
-def workers(count: int) -> list[list[int]]:
-    """The cores of each."""
-    return [CORES[at * EACH : (at + 1) * EACH] if APART else CORES for at in range(count)]
+def measure(target: Path, layout: Layout) -> None:
+    """All of it; the file grows after each part, so that an interrupted measurement keeps what it has."""
+    if not layout.gpu:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ENVIRONMENT["CUDA_VISIBLE_DEVICES"] = ""
+    found: dict[str, Any] = {
+        "command": shlex.join(["python", "-m", "tests.bench_cluster", "measure", "PART.json", *sys.argv[3:]]),
+        "machine": describe_machine(None), "model": files.read_json(ROOT / paths.MODEL)["name"],
+        "layout": layout._asdict() | {"apart": layout.apart, "driver_cores": len(layout.driver)},
+        "variants": layout.variants, "evaluations": {}, "sweeps": {},
+    }  # fmt: skip
+    few = max(len(images.files(ROOT / paths.CALIBRATION)), layout.images // SHARE)
+    with tempfile.TemporaryDirectory() as place:
+        many, some = Path(place) / "many", Path(place) / "few"
+        steps = ((evaluations, many, layout.images), (sweeps_of, some, few))[: 1 + layout.sweeps]
+        for step, folder, count in steps:
+            part = found["sweeps" if step is sweeps_of else "evaluations"]
+            for name in step(checkout(folder, layout, count), layout, part):
+                files.write_json(target, found)
+                print(name, json.dumps({key: round(value, 2) for key, value in part[name][-1].items()}), flush=True)
 
 
-def rates(found: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """What these seconds make: rates, the time that Ray adds, and the share of so many times one worker's rate."""
-    made: dict[str, dict[str, float]] = {}
+# What is made of it.
+
+
+def render(name: str, parts: Sequence[Path]) -> None:
+    """Join the parts into docs/results/NAME.json, and write its page beside it."""
+    found = [files.read_json(part) for part in parts]
+    files.write_json(RESULTS / f"{name}.json", found)
+    joining = shlex.join(["python", "-m", "tests.bench_cluster", "render", name, *["PART.json"] * len(parts)])
+    lines = ["# The engine ray against the local one", "", f"Raw: [{name}.json]({name}.json). Both made by", ""]
+    lines += ["```console", *(part["command"] for part in found), joining, "```"]
+    for part in found:
+        lines += ["", *section(part)]
+    files.write_text(RESULTS / f"{name}.md", "\n".join(lines) + "\n")
+
+
+def section(found: dict[str, Any]) -> list[str]:
+    """One measurement."""
+    layout, machine = found["layout"], found["machine"]
+    gpu = f", {machine['gpus'][0]['name']}" if layout["gpu"] else ""
+    cores = f"{layout['cores']} cores{' and a GPU' * layout['gpu']}"
+    own = f"; each worker has {cores} of its own, and driver and head have {layout['driver_cores']} others"
+    place = own if layout["apart"] else "; workers, driver and head share all cores"
+    lines = [
+        f"## {found['variants'][0]}, workers of {cores}",
+        "",
+        f"{found['model']}, {layout['images']:,} images of 500 x 375. {machine['cpu']}, {machine['cores']} cores{gpu}"
+        f"{place}; environment digest `{store.digest(machine)}`. Medians of {layout['repeats']} evaluations with each, "
+        "in turn; efficiency against the local engine on the cores of one worker.",
+        "",
+        *table.grid(evaluation_cells(found), texts=1),
+        "",
+        *table.grid(cpu_cells(found), texts=1),
+    ]
+    if found["sweeps"]:
+        lines += ["", f"Sweeps of {', '.join(found['variants'])}:", "", *table.grid(sweep_cells(found), texts=1)]
+    return lines
+
+
+def median(runs: Sequence[dict[str, float]]) -> dict[str, float]:
+    return {key: statistics.median(run[key] for run in runs) for key in runs[0]}
+
+
+def named(engine: str) -> tuple[str, int]:
+    """In words, and of how many workers."""
+    count = int(engine.partition("_")[2] or 1)
+    words = {"local": "local engine", "shared": "Ray, 1 worker that shares its cores with driver and head"}
+    return words.get(engine, f"Ray, {count} worker{'s' * (count > 1)}"), count
+
+
+def evaluation_cells(found: dict[str, Any]) -> list[list[str]]:
+    """Rates, and what Ray adds to the time of a single worker."""
+    header = ["engine", "images/s", "efficiency", "seconds", "first evaluation, s", "s to the first answer"]
+    cells = [[*header, "driver's peak MB"]]
+    local = median(found["evaluations"]["local"])["evaluation_s"]
+
+    def seconds(timed: dict[str, float], key: str, count: int) -> str:
+        added = f" ({timed[key] / local - 1:+.0%})" if count == 1 and timed[key] != local else ""
+        return f"{timed[key]:.1f}{added}"
+
     for engine, runs in found["evaluations"].items():
-        median = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
-        made[engine] = {"images_per_s": found["images"] / median["evaluation_s"]}
+        timed, (name, count) = median(runs), named(engine)
+        cells.append([
+            name,
+            f"{found['layout']['images'] / timed['evaluation_s']:,.0f}",
+            f"{local / timed['evaluation_s'] / count:.0%}",
+            seconds(timed, "evaluation_s", count),
+            seconds(timed, "first_evaluation_s", count) if engine != "local" else "",
+            table.number(timed.get("to_first_answer_s")),
+            f"{timed['driver_bytes'] / 1e6:.0f}",
+        ])  # fmt: skip
+    return cells
+
+
+def cpu_cells(found: dict[str, Any]) -> list[list[str]]:
+    """CPU seconds of 1,000 images by what takes them."""
+    cells = [["CPU seconds per 1,000 images", *ROLES]]
+    for engine, runs in found["evaluations"].items():
         if engine != "local":
-            local = statistics.median(run["evaluation_s"] for run in found["evaluations"]["local"])
-            answering = median["evaluation_s"] - median["to_first_answer_s"]
-            made[engine] |= {
-                "images_per_s_after_the_first_answer": found["images"] / answering,
-                "time_added": median["evaluation_s"] / local - 1,
-                "time_added_to_the_first_evaluation": median["first_evaluation_s"] / local - 1,
-            }
-    for engine, swept in found["sweeps"].items():
-        made[engine]["variants_per_hour"] = 3600 * len(VARIANTS) / swept["variants_s"]
-    for engine, count in ((f"ray_{count}", count) for count in NODES):
-        for rate in [key for key in made.get(engine, {}) if "_per_" in key and key in made["ray_1"]]:
-            made[engine][f"efficiency_of_{rate}"] = made[engine][rate] / made["ray_1"][rate] / count
-    return made
+            timed = median(runs)
+            parts = [table.number(timed[f"{role}_cpu_s"], 1000 / found["layout"]["images"], 2) for role in ROLES]
+            cells.append([named(engine)[0], *parts])
+    return cells
+
+
+def sweep_cells(found: dict[str, Any]) -> list[list[str]]:
+    """Rates, and the seconds until all variants were converted, evaluated and timed."""
+    cells = [["engine", "variants/hour", "efficiency", "converted after s", "evaluated after s", "timed after s"]]
+    local = median(found["sweeps"]["local"])["variants_s"]
+    for engine, runs in sorted(found["sweeps"].items()):
+        timed, (name, count) = median(runs), named(engine)
+        until = [timed.get(f"{unit}_until_s", timed.get(f"{unit}_s")) for unit in UNITS]
+        if engine == "local":
+            until[1] = timed["convert_s"] + timed["evaluate_s"]
+        cells.append([
+            name,
+            f"{3600 * len(found['variants']) / timed['variants_s']:,.0f}",
+            f"{local / timed['variants_s'] / count:.0%}",
+            *(table.number(seconds) for seconds in (*until, timed["variants_s"])),
+        ])  # fmt: skip
+    return cells
 
 
 def main() -> None:
-    target, count = Path(sys.argv[1]).absolute(), int(sys.argv[2]) if len(sys.argv) > 2 else 5000
-    few_images = max(len(images.files(ROOT / paths.CALIBRATION)), count // 20)
-    found: dict[str, Any] = {
-        "machine": describe_machine(None), "model": files.read_json(ROOT / paths.MODEL)["name"], "images": count,
-        "images_of_each_variant": few_images, "variants": VARIANTS, "evaluated": EVALUATED, "batch_size": BATCH,
-        "cores_of_a_node": EACH, "nodes_have_cores_of_their_own": APART, "evaluations": {}, "sweeps": {},
-    }  # fmt: skip
-    found["digest"] = files.combine([json.dumps(found["machine"], sort_keys=True)])
-    with tempfile.TemporaryDirectory() as place:
-        folder, few = checkout(Path(place) / "many", count), checkout(Path(place) / "few", few_images)
-        for part, steps in (("evaluations", evaluations(folder, found["evaluations"])),
-                            ("sweeps", sweeps_of(few, found["sweeps"]))):  # fmt: skip
-            for name in steps:
-                files.write_json(target, found | {"rates": rates(found)})
-                last = found[part][name][-1] if part == "evaluations" else found[part][name]
-                print(part, name, json.dumps({key: round(value, 2) for key, value in last.items()}), flush=True)
-    print(json.dumps(rates(found), indent=1))
+    parser = argparse.ArgumentParser(description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    measuring = commands.add_parser("measure")
+    measuring.add_argument("target", type=Path)
+    measuring.add_argument("--cores", type=int, default=2)
+    measuring.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4])
+    measuring.add_argument("--images", type=int, default=5000)
+    measuring.add_argument("--repeats", type=int, default=2)
+    measuring.add_argument("--no-sweeps", dest="sweeps", action="store_false")
+    measuring.add_argument("--gpu", action="store_true")
+    for name in ("here", "there"):
+        evaluating = commands.add_parser(name)
+        evaluating.add_argument("variant")
+        if name == "there":
+            evaluating.add_argument("actors", type=int)
+    rendering = commands.add_parser("render")
+    rendering.add_argument("name")
+    rendering.add_argument("parts", type=Path, nargs="+")
+    given = vars(parser.parse_args())
+    match given.pop("command"):
+        case "measure":
+            measure(given.pop("target").absolute(), Layout(**given))
+        case "render":
+            render(**given)
+        case "here":
+            print(json.dumps(evaluated_here(**given)))
+        case "there":
+            print(json.dumps(evaluated_there(**given)))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 from collections.abc import Callable
 from pathlib import Path
-from pathlib import Path
 from typing import Any
 
 import numpy as np

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -379,6 +380,80 @@ def test_counts_are_the_same_for_any_number_of_blocks(
     assert [{"status": "ok", "reason": None} | counted for counted in found] == [theirs] * 4
     answers = (local.folder / paths.record("tflite-fp32", "predictions.csv")).read_bytes()
     assert [(tmp_path / f"{blocks}.csv").read_bytes() for blocks in (1, 2, 3, 7)] == [answers] * 4
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *arguments: object) -> None:
+        return None
+
+
+@pytest.fixture
+def object_store(tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """An empty bucket, by its address and its folder: what Arrow's S3 client sends to read is plain HEAD and GET."""
+    (tmp_path / "store/bucket").mkdir(parents=True)
+    handler = partial(Quiet, directory=tmp_path / "store")
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        place = "{}:{}".format(*server.server_address)
+        yield (
+            f"s3://key:secret@bucket/photos?scheme=http&region=us-east-1&endpoint_override={place}",
+            tmp_path / "store/bucket",
+        )
+        server.shutdown()
+
+
+def test_images_are_read_from_an_object_store(
+    model: Path, nodes: Nodes, local: Checkout, object_store: tuple[str, Path], tmp_path: Path
+) -> None:
+    address, bucket = object_store
+    found = Checkout(tmp_path / "checkout", model, nodes, ["tflite-fp32"])
+    shutil.copytree(found.folder / paths.EVALUATION, bucket / "photos")
+    for image in (found.folder / paths.EVALUATION).glob("*.png"):
+        image.unlink()
+    found.write("ray", ["tflite-fp32"], images=address)
+    found.run("sweep")
+    found.run("convert", "tflite-fp32")
+    found.run("evaluate", "tflite-fp32")
+    record = paths.record("tflite-fp32", "predictions.csv")
+    assert (found.folder / record).read_bytes() == (local.folder / record).read_bytes()
+    (bucket / "photos/7.png").unlink()
+    assert away.decode(address, PREPARED, {"index": 0, "files": ["7.png"]})["error"] == (
+        f"{address} has no 7.png on this node: set execution.images to where all nodes find the files of "
+        "data/evaluation"
+    )
+
+
+def test_a_kind_of_address_that_nobody_reads_is_refused_before_anything_is_converted(
+    model: Path, nodes: Nodes, tmp_path: Path
+) -> None:
+    found = Checkout(tmp_path / "checkout", model, nodes, ["tflite-fp32"])
+    found.write("ray", ["tflite-fp32"], images="ftp://host/photos")
+    output = found.run("sweep", status=1)
+    assert output == (
+        "error: params.yaml: `execution.images` is ftp://host/photos (Unrecognized filesystem type in URI: "
+        "ftp://host/photos): it should be a whole path, or an address such as s3://bucket/photos\n"
+    )
+    assert not (found.folder / paths.SWEEP).exists()
+
+
+def test_a_task_that_runs_out_of_memory_is_a_failed_row(model: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed (the extra cluster)")
+    # To this node's Ray any use of memory is too much.
+    full = Nodes(0)
+    full.nodes.append(full.add(env_vars={"RAY_memory_usage_threshold": "0.0", "RAY_memory_monitor_refresh_ms": "50"}))
+    found = Checkout(tmp_path / "checkout", model, full, ["onnxruntime-int8"])
+    found.write("ray", ["onnxruntime-int8"], retries=1)
+    try:
+        found.run("sweep", status=1)
+    finally:
+        full.shutdown()
+    assert (
+        found.record()
+        .failed["convert@onnxruntime-int8"]
+        .startswith(
+            "its worker was lost 2 times, as often as execution.retries allows, the last time by OutOfMemoryError: "
+        )
+    )
 
 
 def test_nodes_of_a_single_core_have_room_to_decode_beside_the_models(

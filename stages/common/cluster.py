@@ -167,6 +167,16 @@ class Cluster:
         except self._ray.exceptions.RayError as error:
             raise self._told(error) from None
 
+    def prepare(self) -> None:
+        """Have Ray Data start processes of its own, which takes seconds, while there is something else to wait for."""
+        from ray import data
+
+        _quiet()
+        try:
+            data.from_items([{"index": 0}]).map(_same, num_cpus=0).materialize()
+        except self._ray.exceptions.RayError as error:
+            raise self._told(error) from None
+
     def blocks(self, items: int) -> int:
         """In how many parts so many items are best shared out among those who decode them."""
         least, most = ITEMS
@@ -188,14 +198,12 @@ class Cluster:
         """
         from ray import data
 
-        context = data.DataContext.get_current()
-        context.enable_progress_bars = context.print_on_execution_start = False
+        context = _quiet()
         # Decoding would otherwise fill memory, and hold the cores, before there is anybody to classify.
         context.wait_for_min_actors_s = DAY_S
         # A bound of its own, so that more images or more memory in the nodes do not make more of it.
         ahead = data.ExecutionResources.for_limits(object_store_memory=AHEAD_BYTES * actors)
         context.execution_options.resource_limits = ahead
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
         share = {"num_gpus": 1} if self._gpus else {"num_cpus": HALF}
         pool = data.ActorPoolStrategy(min_size=1, max_size=actors)
         lost: dict[str, Any] = {"max_restarts": self._retries, "max_task_retries": self._retries}
@@ -222,6 +230,20 @@ class Cluster:
             f"its worker was lost {tries} time{'s' * (tries > 1)}, as often as execution.retries allows, the last time "
             f"by {errors.describe(error)}"
         )
+
+
+def _quiet() -> Any:
+    """Ray Data's settings for this process, changed to print nothing."""
+    from ray import data
+
+    context = data.DataContext.get_current()
+    context.enable_progress_bars = context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    return context
+
+
+def _same(row: dict[str, Any]) -> dict[str, Any]:
+    return row
 
 
 def fetch(value: Any) -> Any:

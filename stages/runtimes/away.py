@@ -6,8 +6,9 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from functools import cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ from stages.common.images import Preprocessing
 from stages.common.params import BenchmarkParams, Params
 from stages.runtimes import Manifest, conversion, evaluation, interleaved
 from stages.runtimes.protocol import Session
+
+# Files that a process reads at once.
+READERS = 16
 
 Row = dict[str, Any]
 # An environment.json.
@@ -89,21 +93,45 @@ def decode(folder: str, preprocessing: Preprocessing, row: Row) -> Row:
 
 
 def _pixels(folder: str, preprocessing: Preprocessing, names: Sequence[str]) -> bytes:
+    contents = readers().map(partial(_read, folder), names)
+    found = [
+        preprocessing.pixels(images.decode(paths.EVALUATION / name, content=content))
+        for name, content in zip(names, contents, strict=True)
+    ]
+    return np.stack(found).tobytes()
+
+
+@cache
+def readers() -> ThreadPoolExecutor:
+    """An object store answers after many milliseconds, but many at a time."""
+    return ThreadPoolExecutor(READERS)
+
+
+def _read(folder: str, name: str) -> bytes:
+    place, root = place_of(folder)
+    try:
+        with place.open_input_stream(f"{root}/{name}") as file:
+            return bytes(file.read())
+    except FileNotFoundError:
+        told = f"{folder} has no {name} on this node"
+    except OSError as error:
+        told = f"{folder} cannot be read on a node ({describe(error)})"
+    raise PipelineError(f"{told}: set execution.images to where all nodes find the files of {paths.EVALUATION}")
+
+
+@cache
+def place_of(folder: str) -> tuple[Any, str]:
+    """The file system of `execution.images` and the path in it; PipelineError if there is no such kind."""
     from pyarrow.fs import FileSystem
 
-    place, root = FileSystem.from_uri(folder)
-    found = []
-    for name in names:
-        try:
-            with place.open_input_stream(f"{root}/{name}") as file:
-                content = file.read()
-        except FileNotFoundError:
-            raise PipelineError(
-                f"{folder} has no {name} on this node: set execution.images to where all nodes find the files of "
-                f"{paths.EVALUATION}"
-            ) from None
-        found.append(preprocessing.pixels(images.decode(paths.EVALUATION / name, content=content)))
-    return np.stack(found).tobytes()
+    try:
+        place, root = FileSystem.from_uri(folder)
+    except (ValueError, OSError) as error:
+        raise PipelineError(
+            f"params.yaml: `execution.images` is {folder} ({error}): it should be a whole path, or an address "
+            "such as s3://bucket/photos"
+        ) from None
+    return place, root
 
 
 class Classifier:
