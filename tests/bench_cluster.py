@@ -36,7 +36,7 @@ from stages.runtimes.stopwatch import peak_resident_bytes
 from tests.bench_pipeline import ENVIRONMENT, ROOT
 
 ON_CPU = ["tflite-fp32", "tflite-fp16", "tflite-dynamic", "tflite-int8", "onnxruntime-fp32", "onnxruntime-int8"]
-ON_GPU = ["tensorrt-fp16", "tensorrt-fp32", "tftrt-fp32", "savedmodel-fp32"]
+ON_GPU = ["tensorrt-fp16", "tensorrt-fp32", "savedmodel-fp32"]
 # Of ImageNet's images on average.
 SIZE = (500, 375)
 # Images of each variant in a sweep, for one image of the evaluation that is timed by itself.
@@ -85,7 +85,6 @@ def checkout(folder: Path, layout: Layout, count: int) -> Path:
         (folder / path.parent).mkdir(parents=True, exist_ok=True)
         (shutil.copytree if (ROOT / path).is_dir() else shutil.copy)(ROOT / path, folder / path)
     files.write_json(folder / paths.ENVIRONMENT, describe_machine(None))
-    files.write_json(folder / paths.GPU_MODELS, {"home": cluster.UNLABELLED, "others": {}})
     found = photographs(folder / paths.EVALUATION, count)
     files.write_csv(folder / paths.EVALUATION / "labels.csv", ("file", "label"), [(path.name, 0) for path in found])
     write_params(folder, "local", layout)
@@ -146,7 +145,12 @@ def nodes(layout: Layout, count: int, head: Sequence[int]) -> Iterator[None]:
     Path(tempfile.gettempdir(), "ray").mkdir(exist_ok=True)
     places = [tempfile.mkdtemp(prefix="ray") for _ in range(count + 1)]
     with pinned(head):
-        settings = {"num_cpus": 0, "num_gpus": 0, "include_dashboard": False, "temp_dir": places[0]}
+        settings = {
+            "num_cpus": 0,
+            "include_dashboard": False,
+            "temp_dir": places[0],
+            "object_store_memory": STORE_BYTES,
+        }
         made = Cluster(initialize_head=True, head_node_args=settings)
     for worker, place in enumerate(places[1:]):
         with pinned(layout.place(worker)):
@@ -221,16 +225,20 @@ def evaluated_there(variant: str, actors: int) -> dict[str, float]:
     setting, found = params.load(), dict[str, float]()
     with cluster.joined(setting.execution, *sweep.INPUTS) as parts, tqdm(disable=True) as bar:
         found["joining_s"] = time.perf_counter() - start
-        (joined,) = parts.values()
-        machine = files.read_json(paths.ENVIRONMENT)
-        sweeping = sweep.Sweeping(setting, Kept(cluster.UNLABELLED), joined, machine, bar)
+        ((gpu_model, joined),) = parts.items()
+        kept = Kept(gpu_model)
+        shutil.copytree(
+            paths.model(variant), kept.folder(f"convert@{variant}") / paths.model(variant), dirs_exist_ok=True
+        )
+        sweeping = sweep.Sweeping(setting, kept, joined, files.read_json(paths.ENVIRONMENT), bar)
         # While variants are converted, in a sweep.
         joined.prepare()
         found["preparing_s"] = time.perf_counter() - start - found["joining_s"]
         found["first_evaluation_s"], _ = evaluate(sweeping, variant, actors)
         with watched(found):
             found["evaluation_s"], found["to_first_answer_s"] = evaluate(sweeping, variant, actors)
-    return found | {"driver_bytes": peak_resident_bytes()}
+    same = Path("predictions.csv").read_bytes() == paths.record(variant, "predictions.csv").read_bytes()
+    return found | {"driver_bytes": peak_resident_bytes(), "same_predictions": same}
 
 
 def evaluate(sweeping: sweep.Sweeping, variant: str, actors: int) -> tuple[float, float]:
@@ -248,6 +256,7 @@ def evaluate(sweeping: sweep.Sweeping, variant: str, actors: int) -> tuple[float
 def swept_here(folder: Path, layout: Layout) -> dict[str, float]:
     """Seconds of all variants one after the other, each stage in a process of its own, as DVC starts it."""
     write_params(folder, "local", layout)
+    run(folder, "stages.environment")
     start = time.time()
     run(folder, "stages.sweep")
     spent = dict.fromkeys(UNITS, 0.0)
@@ -264,10 +273,11 @@ def swept_there(folder: Path, layout: Layout) -> dict[str, float]:
     """Seconds until all are converted, evaluated and timed, joining included."""
     write_params(folder, "ray", layout)
     shutil.rmtree(folder / paths.SWEEP, ignore_errors=True)
+    run(folder, "stages.environment")
     start = time.time()
     run(folder, "stages.sweep")
     end = time.time()
-    place = folder / Kept(cluster.UNLABELLED).place
+    place = folder / Kept(files.read_json(folder / paths.SWEEP_RECORD)["gpu_model"]).place
     ends = {
         f"{unit}_until_s": max((place / name / unit / KEY).stat().st_mtime for name in layout.variants) - start
         for unit in UNITS
@@ -279,17 +289,16 @@ def evaluations(folder: Path, layout: Layout, found: dict[str, list[dict[str, fl
     """With both engines and several numbers of workers, in turn. Yields the name of what it has added."""
     variant, myself = layout.variants[0], "tests.bench_cluster"
     with pinned(layout.place(0)):
+        run(folder, "stages.environment")
         run(folder, "stages.sweep")
         run(folder, "stages.convert", variant)
-        kept = Kept(cluster.UNLABELLED).folder(f"convert@{variant}") / paths.model(variant)
-        shutil.copytree(folder / paths.model(variant), folder / kept)
-    for _ in range(layout.repeats):
+    for repeat in range(layout.repeats):
         with pinned(layout.place(0)):
             timed = run(folder, myself, "here", variant)
             found.setdefault("local", []).append(json.loads(timed.splitlines()[-1]))
         yield "local"
         # As one machine's own cluster has it: the driver, the head and the only node share the cores.
-        shared = {"shared": (1, layout.place(0))} if layout.apart and not layout.gpu else {}
+        shared = {"shared": (1, layout.place(0))} if layout.apart and not layout.gpu and not repeat else {}
         for name, (count, cores) in (shared | {f"ray_{n}": (n, layout.driver) for n in layout.workers}).items():
             with nodes(layout, count, cores), pinned(cores):
                 timed = run(folder, myself, "there", variant, str(count))

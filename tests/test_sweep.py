@@ -588,7 +588,8 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
     found = Nodes(0)
     for label in ("T4", "H100"):
         own = {"PYTHONPATH": str(shim), "FAKE_GPU": f"NVIDIA {label}"}
-        found.nodes.append(found.add(num_gpus=1, labels={cluster.GPU_MODEL: label}, env_vars=own))
+        # With a core each, which is to decode while the GPU holds a model.
+        found.nodes.append(found.add(num_cpus=1, num_gpus=1, labels={cluster.GPU_MODEL: label}, env_vars=own))
     yield found
     found.shutdown()
 

@@ -204,7 +204,8 @@ class Cluster:
         # A bound of its own, so that more images or more memory in the nodes do not make more of it.
         ahead = data.ExecutionResources.for_limits(object_store_memory=AHEAD_BYTES * actors)
         context.execution_options.resource_limits = ahead
-        share = {"num_gpus": 1} if self._gpus else {"num_cpus": HALF}
+        # Without the zero Ray takes a core for each, and on nodes with no more cores than GPUs nobody would decode.
+        share = {"num_gpus": 1, "num_cpus": 0} if self._gpus else {"num_cpus": HALF}
         pool = data.ActorPoolStrategy(min_size=1, max_size=actors)
         lost: dict[str, Any] = {"max_restarts": self._retries, "max_task_retries": self._retries}
         with warnings.catch_warnings():
