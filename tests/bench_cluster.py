@@ -137,14 +137,14 @@ def run(folder: Path, *command: str) -> str:
 
 
 @contextmanager
-def nodes(layout: Layout, count: int, head: Sequence[int]) -> Iterator[None]:
+def nodes(layout: Layout, count: int) -> Iterator[None]:
     """A cluster of a head without work and so many workers, each with a folder of its own."""
     from ray.cluster_utils import Cluster
 
     # Ray notes a cluster's address here, also of one in another folder, and does not make it.
     Path(tempfile.gettempdir(), "ray").mkdir(exist_ok=True)
     places = [tempfile.mkdtemp(prefix="ray") for _ in range(count + 1)]
-    with pinned(head):
+    with pinned(layout.driver):
         settings = {
             "num_cpus": 0,
             "include_dashboard": False,
@@ -292,29 +292,30 @@ def evaluations(folder: Path, layout: Layout, found: dict[str, list[dict[str, fl
         run(folder, "stages.environment")
         run(folder, "stages.sweep")
         run(folder, "stages.convert", variant)
-    for repeat in range(layout.repeats):
+    for _ in range(layout.repeats):
         with pinned(layout.place(0)):
             timed = run(folder, myself, "here", variant)
             found.setdefault("local", []).append(json.loads(timed.splitlines()[-1]))
         yield "local"
-        # As one machine's own cluster has it: the driver, the head and the only node share the cores.
-        shared = {"shared": (1, layout.place(0))} if layout.apart and not layout.gpu and not repeat else {}
-        for name, (count, cores) in (shared | {f"ray_{n}": (n, layout.driver) for n in layout.workers}).items():
-            with nodes(layout, count, cores), pinned(cores):
+        for count in layout.workers:
+            with nodes(layout, count), pinned(layout.driver):
                 timed = run(folder, myself, "there", variant, str(count))
-                found.setdefault(name, []).append(json.loads(timed.splitlines()[-1]))
-            yield name
+                found.setdefault(f"ray_{count}", []).append(json.loads(timed.splitlines()[-1]))
+            yield f"ray_{count}"
 
 
 def sweeps_of(folder: Path, layout: Layout, found: dict[str, list[dict[str, float]]]) -> Iterator[str]:
     """Sweeps of all variants, likewise; once, since they take minutes."""
-    for count in layout.workers[::-1]:
-        with nodes(layout, count, layout.driver), pinned(layout.driver):
-            found[f"ray_{count}"] = [swept_there(folder, layout)]
-        yield f"ray_{count}"
-    with pinned(layout.place(0)):
-        found["local"] = [swept_here(folder, layout)]
-    yield "local"
+    most, *fewer = layout.workers[::-1]
+    for count in (most, 0, *fewer):
+        name = f"ray_{count}" if count else "local"
+        if count:
+            with nodes(layout, count), pinned(layout.driver):
+                found[name] = [swept_there(folder, layout)]
+        else:
+            with pinned(layout.place(0)):
+                found[name] = [swept_here(folder, layout)]
+        yield name
 
 
 def measure(target: Path, layout: Layout) -> None:
@@ -383,8 +384,7 @@ def median(runs: Sequence[dict[str, float]]) -> dict[str, float]:
 def named(engine: str) -> tuple[str, int]:
     """In words, and of how many workers."""
     count = int(engine.partition("_")[2] or 1)
-    words = {"local": "local engine", "shared": "Ray, 1 worker that shares its cores with driver and head"}
-    return words.get(engine, f"Ray, {count} worker{'s' * (count > 1)}"), count
+    return "local engine" if engine == "local" else f"Ray, {count} worker{'s' * (count > 1)}", count
 
 
 def evaluation_cells(found: dict[str, Any]) -> list[list[str]]:
