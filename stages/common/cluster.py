@@ -35,7 +35,6 @@ ITEMS = (128, 512)
 PARTS = 32
 # Of decoded images that wait for one object that answers.
 AHEAD_BYTES = 1 << 29
-DAY_S = 86_400
 
 # As Ray tells of it.
 Node = Mapping[str, Any]
@@ -199,14 +198,13 @@ class Cluster:
         from ray import data
 
         context = _quiet()
-        # Decoding would otherwise fill memory, and hold the cores, before there is anybody to classify.
-        context.wait_for_min_actors_s = DAY_S
         # A bound of its own, so that more images or more memory in the nodes do not make more of it.
         ahead = data.ExecutionResources.for_limits(object_store_memory=AHEAD_BYTES * actors)
         context.execution_options.resource_limits = ahead
         # Without the zero Ray takes a core for each, and on nodes with no more cores than GPUs nobody would decode.
         share = {"num_gpus": 1, "num_cpus": 0} if self._gpus else {"num_cpus": HALF}
-        pool = data.ActorPoolStrategy(min_size=1, max_size=actors)
+        # All start at once; a pool that grows by need would start them one after the other, seconds apart.
+        pool = data.ActorPoolStrategy(size=actors)
         lost: dict[str, Any] = {"max_restarts": self._retries, "max_task_retries": self._retries}
         with warnings.catch_warnings():
             # Ray 2.64 will take these bounds another way, which 2.60 does not have.
