@@ -132,7 +132,7 @@ def run(folder: Path, *command: str) -> str:
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     done = subprocess.run([sys.executable, "-m", *command], cwd=folder, env=environment, check=False, **pipes)
     if done.returncode != 0:
-        raise SystemExit(done.stdout + done.stderr)
+        raise SystemExit(f"{command} ended with status {done.returncode}:\n{done.stdout}{done.stderr}")
     return str(done.stdout)
 
 

@@ -55,18 +55,17 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) 
         writer.writerows(rows)
 
 
-def read_csv(path: Path, *columns: str) -> list[tuple[int, dict[str, str]]]:
+def read_csv(path: Path, *columns: str) -> Iterator[tuple[int, dict[str, str]]]:
     """Line numbers and rows of a table of the user's that has these columns; what a row leaves out is empty."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = csv.DictReader(file, restval="")
-            found = set(rows.fieldnames or ())
-            numbered: list[tuple[int, dict[str, str]]] = [(rows.line_num, row) for row in rows]
+            if not set(columns) <= set(rows.fieldnames or ()):
+                raise PipelineError(f"{path} needs the columns {' and '.join(columns)} in its first line")
+            for row in rows:
+                yield rows.line_num, row
     except (UnicodeDecodeError, csv.Error) as error:
         raise PipelineError(f"{path} is not a CSV file in UTF-8 ({error}): save it as one") from None
-    if not set(columns) <= found:
-        raise PipelineError(f"{path} needs the columns {' and '.join(columns)} in its first line")
-    return numbered
 
 
 def parse_csv(path: Path, parse: Callable[[dict[str, str]], Row], what: str) -> list[Row]:
