@@ -33,7 +33,7 @@ from stages.common import (
 from stages.common.errors import PipelineError
 from stages.common.images import Preprocessing
 from stages.common.params import Params
-from stages.common.predictions import Prediction
+from stages.common.predictions import Predictions
 from stages.common.revision import predictions_at, record_at
 from stages.runtimes import Manifest, export
 from stages.runtimes.protocol import infer
@@ -168,7 +168,7 @@ def _current_choice() -> select.Record:
 def _compared(revision: str, summary: select.Record, chosen: select.Record) -> int:
     """Print what got worse since then, and what cannot be told; returns the exit status."""
 
-    def here(variant: str) -> list[Prediction]:
+    def here(variant: str) -> Predictions:
         return predictions.read(paths.record(variant, "predictions.csv"))
 
     old, before = record_at(revision, paths.SUMMARY), record_at(revision, paths.SELECTION)

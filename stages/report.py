@@ -9,7 +9,7 @@ from stages.common.chance import at_chance
 from stages.common.labels import Labels
 from stages.common.paired import Change, holm
 from stages.common.per_class import DRAWING, FIGURES, ClassReport
-from stages.common.predictions import Prediction
+from stages.common.predictions import Predictions
 
 Record = dict[str, Any]
 
@@ -83,13 +83,13 @@ def _verdict(steps: dict[str, Record]) -> tuple[str, str | None]:
     return "ok", None
 
 
-def answers(rows: list[Record], root: Path = HERE) -> dict[str, list[Prediction]]:
+def answers(rows: list[Record], root: Path = HERE) -> dict[str, Predictions]:
     """The predictions of every variant that was evaluated; what an earlier run left of another is not read."""
     evaluated = [r["variant"] for r in rows if r["top1"] is not None]
     return {name: predictions.read(root / paths.record(name, "predictions.csv")) for name in evaluated}
 
 
-def add_changes(rows: list[Record], found: dict[str, list[Prediction]]) -> None:
+def add_changes(rows: list[Record], found: dict[str, Predictions]) -> None:
     """What each variant answers otherwise than the baseline, on the same images; nulls without the baseline."""
     baseline = found.get(variants.BASELINE)
     for r in rows:
@@ -103,7 +103,7 @@ def add_changes(rows: list[Record], found: dict[str, list[Prediction]]) -> None:
         change["mcnemar_p_holm"] = p_value
 
 
-def add_changes_from_int8(rows: list[Record], found: dict[str, list[Prediction]]) -> None:
+def add_changes_from_int8(rows: list[Record], found: dict[str, Predictions]) -> None:
     """What each variant with quantisation-aware training answers otherwise than the same INT8 without it."""
     for r in rows:
         if r["qat"]:
@@ -111,17 +111,17 @@ def add_changes_from_int8(rows: list[Record], found: dict[str, list[Prediction]]
             r["change_from_int8"] = change and asdict(change)
 
 
-def _compared(before: list[Prediction] | None, after: list[Prediction] | None) -> Change | None:
+def _compared(before: Predictions | None, after: Predictions | None) -> Change | None:
     """What changed; None where either was not evaluated, or they were on other images."""
     if not before or not after or [p.file for p in before] != [p.file for p in after]:
         return None
     return Change.between(before, after)
 
 
-def add_class_figures(rows: list[Record], found: dict[str, list[Prediction]]) -> None:
+def add_class_figures(rows: list[Record], found: dict[str, Predictions]) -> None:
     """The averages over classes and the ECE of each variant, and whether the baseline only guesses."""
     for r in rows:
-        own = found.get(r["variant"], [])
+        own = found.get(r["variant"], Predictions([]))
         r.update(ClassReport.from_predictions(own).figures())
         if r["variant"] == variants.BASELINE and (guess := at_chance(own)):
             r["at_chance"] = asdict(guess)

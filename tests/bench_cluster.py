@@ -361,12 +361,14 @@ def section(found: dict[str, Any]) -> list[str]:
     cores = f"{layout['cores']} cores{' and a GPU' * layout['gpu']}"
     own = f"; each worker has {cores} of its own, and driver and head have {layout['driver_cores']} others"
     place = own if layout["apart"] else "; workers, driver and head share all cores"
+    many = f"Medians of {layout['repeats']} evaluations with each, in turn"
+    timed = many if layout["repeats"] > 1 else "One evaluation with each"
     lines = [
         f"## {found['variants'][0]}, workers of {cores}",
         "",
         f"{found['model']}, {layout['images']:,} images of 500 x 375. {machine['cpu']}, {machine['cores']} cores{gpu}"
-        f"{place}; environment digest `{store.digest(machine)}`. Medians of {layout['repeats']} evaluations with each, "
-        "in turn; efficiency against the local engine on the cores of one worker.",
+        f"{place}; environment digest `{store.digest(machine)}`. {timed}; efficiency against the local engine on the "
+        "cores of one worker.",
         "",
         *table.grid(evaluation_cells(found), texts=1),
         "",

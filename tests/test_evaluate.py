@@ -27,7 +27,7 @@ def test_the_first_and_the_first_five_classes_count(tmp_path: Path) -> None:
     ]
     counts = evaluation.write(iter(found), tmp_path / "predictions.csv")
     assert counts == {"images": 4, "top1_correct": 1, "top5_correct": 3}
-    assert predictions.read(tmp_path / "predictions.csv") == found
+    assert list(predictions.read(tmp_path / "predictions.csv")) == found
 
 
 @pytest.mark.parametrize(("label", "correct"), [(1, 1), (2, 0)])

@@ -68,11 +68,12 @@ def read_csv(path: Path, *columns: str) -> Iterator[tuple[int, dict[str, str]]]:
         raise PipelineError(f"{path} is not a CSV file in UTF-8 ({error}): save it as one") from None
 
 
-def parse_csv(path: Path, parse: Callable[[dict[str, str]], Row], what: str) -> list[Row]:
-    """Rows of a table that another stage wrote; a missing or damaged one says what to run again."""
+def parse_csv(path: Path, parse: Callable[[dict[str, str]], Row], what: str) -> Iterator[Row]:
+    """Rows, one by one, of a table that another stage wrote; a missing or damaged one says what to run again."""
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            return [parse(row) for row in csv.DictReader(file)]
+            for row in csv.DictReader(file):
+                yield parse(row)
     except FileNotFoundError:
         raise PipelineError(f"{path} is missing: run `make repro`, which writes it") from None
     except (KeyError, TypeError, ValueError, csv.Error) as error:

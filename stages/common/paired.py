@@ -50,20 +50,22 @@ class Change:
     @classmethod
     def between(cls, baseline: Sequence[Prediction], variant: Sequence[Prediction]) -> "Change":
         """Compare two lists of predictions on the same images in the same order."""
-        pairs = list(zip(baseline, variant, strict=True))
-        lost = [old.label for old, new in pairs if old.right and not new.right]
-        gained = [old.label for old, new in pairs if new.right and not old.right]
-        total = len(pairs)
+        lost, gained, changed = Counter[int](), Counter[int](), 0
+        for old, new in zip(baseline, variant, strict=True):
+            changed += old.classes[0] != new.classes[0]
+            if old.right != new.right:
+                (lost if old.right else gained)[old.label] += 1
+        total, fewer, more = len(baseline), lost.total(), gained.total()
         return cls(
             images=total,
-            changed=sum(old.classes[0] != new.classes[0] for old, new in pairs),
-            lost=len(lost),
-            gained=len(gained),
-            drop=(len(lost) - len(gained)) / total,
-            drop_ci95=score_ci95(len(lost), len(gained), total),
-            drop_bootstrap_ci95=bootstrap_ci95(len(lost), len(gained), total),
-            mcnemar_p=mcnemar(len(lost), len(gained)),
-            classes=_most_changed(Counter(old.label for old in baseline), Counter(lost), Counter(gained)),
+            changed=changed,
+            lost=fewer,
+            gained=more,
+            drop=(fewer - more) / total,
+            drop_ci95=score_ci95(fewer, more, total),
+            drop_bootstrap_ci95=bootstrap_ci95(fewer, more, total),
+            mcnemar_p=mcnemar(fewer, more),
+            classes=_most_changed(Counter(old.label for old in baseline), lost, gained),
         )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from stages.common import paths, predictions
 from stages.common.errors import PipelineError
-from stages.common.predictions import Prediction
+from stages.common.predictions import Predictions
 
 
 def record_at(revision: str, path: Path) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def git(*arguments: str) -> str:
     return "" if done.returncode else done.stdout
 
 
-def predictions_at(revision: str, variant: str) -> list[Prediction]:
+def predictions_at(revision: str, variant: str) -> Predictions:
     """One variant's predictions there; empty where DVC's cache does not hold them."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "predictions.csv"

@@ -45,9 +45,11 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
         Prediction("three classes.jpg", 2, [2, 0, 1], [0.5, 0.375, 0.125]),
     ]
     written(found, tmp_path)
-    assert predictions.read(tmp_path / "predictions.csv") == found
+    read = predictions.read(tmp_path / "predictions.csv")
+    assert list(read) == found
+    assert (read[-1], read[1:], len(read)) == (found[-1], found[1:], 3)
     assert [p.right for p in found] == [True, False, True]
 
 
 def test_a_missing_table_is_empty(tmp_path: Path) -> None:
-    assert predictions.read(tmp_path / "predictions.csv") == []
+    assert not predictions.read(tmp_path / "predictions.csv")
