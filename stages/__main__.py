@@ -39,7 +39,7 @@ from stages.runtimes import Manifest, export
 from stages.runtimes.protocol import infer
 
 # The value of the key in its block, whatever comments stand between.
-ENGINE = re.compile(r"^(execution:\n(?:(?:  .*|#.*|)\n)*?  engine: *)\w*", re.MULTILINE)
+ENGINE = re.compile(r"^(execution:\n(?:(?:  .*|#.*|)\n)*?  engine:)[^\n#]*?((?:[ \t]+#.*)?)$", re.MULTILINE)
 LOCK = Path(".make-repro.lock")
 # What each stage that all variants share leaves behind, in the order they run.
 SHARED = {
@@ -77,7 +77,7 @@ def exclusive() -> Iterator[None]:
 def set_engine(name: str) -> None:
     """Write execution.engine into params.yaml, which DVC and MLflow read, and leave every other line as it is."""
     text = paths.PARAMS.read_text(encoding="utf-8")
-    changed, found = ENGINE.subn(rf"\g<1>{name}", text)
+    changed, found = ENGINE.subn(rf"\g<1> {name}\g<2>", text)
     if not found:
         raise PipelineError(f"{paths.PARAMS} has no line for execution.engine: write `engine: {name}` there by hand")
     if changed != text:
@@ -87,10 +87,10 @@ def set_engine(name: str) -> None:
 
 def run(command: Sequence[str], engine: str | None = None) -> None:
     """Check params.yaml, run the command, print the table, and fail if any stage or variant did."""
-    if engine:
-        set_engine(engine)
-    setting = params.load()
     with exclusive(), tempfile.NamedTemporaryFile("r", encoding="utf-8") as collected:
+        if engine:
+            set_engine(engine)
+        setting = params.load()
         environment = os.environ | {errors.COLLECT: collected.name}
         status = _wait(subprocess.Popen(command, env=environment))
         messages = [json.loads(line) for line in collected]

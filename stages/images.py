@@ -118,8 +118,8 @@ def collect(setting: params.Params, checkout: Path, work: Path) -> dict[str, Any
     exam, tune, lessons = (dict(zip(*pair, strict=True)) for pair in zip(digests, photos, strict=True))
     refuse_overlap(exam, tune, "calibration")
     refuse_overlap(exam, lessons, "train")
-    write(sets.evaluation, paths.EVALUATION)
-    write(sets.train, paths.TRAINING, sets.groups)
+    write(sets.evaluation, paths.EVALUATION, sha256=[files.sha256(photo.path) for photo in sets.evaluation])
+    write(sets.train, paths.TRAINING, group=sets.groups)
     calibration = setting.calibration
     with files.new_directory(paths.CALIBRATION) as folder:
         if calibration.source == sources.SAMPLE:
@@ -134,14 +134,13 @@ def collect(setting: params.Params, checkout: Path, work: Path) -> dict[str, Any
     }
 
 
-def write(photos: list[Photo], target: Path, groups: list[int] | None = None) -> None:
-    """The files of a labelled set beside a labels.csv, with the groups of near duplicates if they are given."""
-    header = ("file", "label", *(["group"] if groups is not None else []))
-    numbers = [[group] for group in groups] if groups is not None else [[]] * len(photos)
+def write(photos: list[Photo], target: Path, **more: Sequence[object]) -> None:
+    """The files of a labelled set beside a labels.csv, which has these columns more."""
     with files.new_directory(target) as folder:
         copy(photos, folder)
-        rows = [(photo.name, photo.label, *number) for photo, number in zip(photos, numbers, strict=True)]
-        files.write_csv(folder / "labels.csv", header, rows)
+        names, classes = [photo.name for photo in photos], [photo.label for photo in photos]
+        rows = zip(names, classes, *more.values(), strict=True)
+        files.write_csv(folder / "labels.csv", ("file", "label", *more), rows)
 
 
 def described(digests: list[str], photos: list[Photo]) -> dict[str, Any]:

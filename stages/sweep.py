@@ -4,19 +4,23 @@ Of the GPU models of a cluster one is the home model, whose results they adopt; 
 What is finished is kept at once, under a key of all it was made from: a sweep that was interrupted goes on from there.
 """
 
+import itertools
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 from tqdm import tqdm
 
 from stages.common import cluster, errors, files, labels, params, paths, sweeps, system, variants
-from stages.common.cluster import Cluster, LostError
+from stages.common.cluster import Cluster
 from stages.common.errors import PipelineError
 from stages.common.images import Preprocessing
 from stages.common.params import Params
@@ -27,6 +31,7 @@ from stages.runtimes.away import Machine
 
 # What a worker needs of this checkout; the images are read where they lie.
 INPUTS = (paths.SAVED_MODEL, paths.ONNX, paths.QAT, paths.CALIBRATION, paths.MODEL, paths.QAT_RECORD)
+TABLE = paths.EVALUATION / "labels.csv"
 CODE = Path(__file__).parent
 
 
@@ -95,6 +100,9 @@ class Sweeping:
         self._machine = machine
         self._bar = bar
         self._shared = shared_key(machine)
+        self._size = setting.evaluation.batch_size
+        self._prepared = Preprocessing.from_json(files.read_json(paths.MODEL)["preprocessing"])
+        self._decode = partial(away.decode, _images(setting), self._prepared)
         self.failed: dict[str, str] = {}
         self.problems: list[str] = []
 
@@ -107,19 +115,38 @@ class Sweeping:
         pool = ThreadPoolExecutor(at_once)
         evaluated: list[Future[None]] = []
         try:
+            # Before the conversions, since these may take all cores.
+            first = self._nodes.beside(_call, self._decode, next(self._batches())) if left else None
+            tasks = self._start([name for name in keys if name not in done])
             if left:
+                self._expect(first)
                 evaluated.append(pool.submit(self._nodes.prepare))
-            for name in self._converted(keys, done):
+            for name in self._converted(keys, done, tasks):
                 evaluated.append(pool.submit(self._evaluate, name, self._nodes.slots // at_once))
             for future in evaluated:
                 future.result()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)  # after Ctrl-C nobody waits for what is under way
 
-    def _converted(self, keys: Mapping[str, str], done: Sequence[str]) -> Iterable[str]:
+    def _start(self, names: Sequence[str]) -> dict[Any, str]:
+        """Begin these conversions."""
+        if not names:
+            return {}
+        inputs = self._nodes.put(sweeps.pack(Path(), *map(str, INPUTS)))
+        arguments = (self._setting, self._machine, inputs)
+        return {self._nodes.start(away.convert, name, *arguments): name for name in names}
+
+    def _expect(self, first: Any) -> None:
+        """PipelineError if a node could not read the first images: before hours of conversions."""
+        try:
+            error = self._nodes.result(first)["error"]
+        except PipelineError:
+            return  # a lost worker says nothing of the images, and those that follow may not be lost
+        if error:
+            raise PipelineError(error)
+
+    def _converted(self, keys: Mapping[str, str], done: Sequence[str], tasks: Mapping[Any, str]) -> Iterable[str]:
         """Names of the variants, as they are converted or found to be."""
-        arguments = (self._setting, self._machine)
-        tasks = {self._nodes.start(away.convert, name, *arguments): name for name in keys if name not in done}
         for name in done:
             self._bar.update()
             yield name
@@ -131,7 +158,7 @@ class Sweeping:
     def _convert(self, name: str, key: str, task: Any) -> None:
         try:
             failed, content = self._nodes.result(task)
-        except LostError as error:
+        except PipelineError as error:
             failed, content = str(error), {}
         self._end(f"convert@{name}", key, failed, content)
 
@@ -154,7 +181,7 @@ class Sweeping:
             shared=self._shared,
             model=self._digest(name),
             images=files.digest(paths.IMAGES),
-            batch_size=self._setting.evaluation.batch_size,
+            batch_size=self._size,
         )
 
     def _is_evaluated(self, name: str) -> bool:
@@ -178,20 +205,24 @@ class Sweeping:
 
     def predict(self, name: str, actors: int) -> Iterator[Prediction]:
         """Classify every evaluation image, by so many objects that hold the kept model."""
-        size = self._setting.evaluation.batch_size
-        table = labels.read_table(paths.EVALUATION / "labels.csv")
-        starts = range(0, len(table), size)
-        rows = [{"index": i, "files": [file for file, _ in table[at : at + size]]} for i, at in enumerate(starts)]
-        prepared = Preprocessing.from_json(files.read_json(paths.MODEL)["preprocessing"])
+        table, rows = labels.read_table(TABLE), list(self._batches())
         model = self._nodes.put(self._model(name))
-        decode = partial(away.decode, _images(self._setting), prepared)
-        arguments = (name, model, prepared, self._machine)
+        arguments = (name, model, self._prepared, self._machine)
         blocks = min(len(rows), self._nodes.blocks(len(table)))
-        answers = self._nodes.stream(rows, decode, away.Classifier, *arguments, actors=actors, blocks=blocks)
-        return in_order(answers, table, size)
+        answers = self._nodes.stream(rows, self._decode, away.Classifier, *arguments, actors=actors, blocks=blocks)
+        return in_order(answers, table, self._size)
+
+    def _batches(self) -> Iterator[dict[str, Any]]:
+        """What `away.decode` takes."""
+        images = labels.read_digests(TABLE)
+        for index in itertools.count():
+            if not (batch := list(itertools.islice(images, self._size))):
+                return
+            yield {"index": index, "files": [file for file, _ in batch], "digests": [digest for _, digest in batch]}
 
     def _model(self, name: str) -> dict[str, bytes]:
-        return sweeps.pack(self._kept.folder(f"convert@{name}"), "models")
+        """The kept one, and the record of what it is of."""
+        return sweeps.pack(self._kept.folder(f"convert@{name}"), "models") | sweeps.pack(Path(), str(paths.MODEL))
 
     def _digest(self, name: str) -> str:
         """Of the kept model and of how it is to be run."""
@@ -220,7 +251,7 @@ class Sweeping:
                 self.problems += failed
                 # Kept to be adopted, and timed again by the next sweep if a variant could not be.
                 self._end(BENCHMARK, "" if failed else key, None, content)
-            except LostError as error:
+            except PipelineError as error:
                 self._end(BENCHMARK, key, str(error), {})
 
     def source(self, name: str) -> str:
@@ -242,6 +273,11 @@ class Sweeping:
         if BENCHMARK in lost:
             found = {"variants": dict.fromkeys(self._setting.variants, lost[BENCHMARK])}
             files.write_json(root / paths.BENCHMARK, found)
+
+
+def _call(decode: Callable[[away.Row], away.Row], row: away.Row) -> away.Row:
+    """A task of Ray is a function, and not a partial one."""
+    return decode(row)
 
 
 def _images(setting: Params) -> str:
@@ -270,14 +306,28 @@ def sweep(setting: Params) -> tuple[Sweep, list[str]]:
 def _swept(setting: Params, machines: Mapping[str, Machine]) -> dict[str, Sweeping]:
     """The sweeps of all these GPU models, done."""
     units = len(machines) * (2 * len(setting.variants) + 1)
-    with cluster.joined(setting.execution, *INPUTS) as parts, tqdm(desc="sweep", total=units, disable=None) as bar:
+    with cluster.joined(setting.execution) as parts, tqdm(desc="sweep", total=units, disable=None) as bar:
         if gone := sorted(set(machines) - set(parts)):
             raise PipelineError(f"the Ray cluster has lost the GPU model {', '.join(gone)}: run the same command again")
         found = {name: Sweeping(setting, Kept(name), parts[name], machine, bar) for name, machine in machines.items()}
-        _side_by_side([sweeping.convert_and_evaluate for sweeping in found.values()])
-        # Only now, since any node decodes images, one that times too.
-        _side_by_side([sweeping.time for sweeping in found.values()])
+        with _told_at_once():
+            _side_by_side([sweeping.convert_and_evaluate for sweeping in found.values()])
+            # Only now, since any node decodes images, one that times too.
+            _side_by_side([sweeping.time for sweeping in found.values()])
     return found
+
+
+@contextmanager
+def _told_at_once() -> Iterator[None]:
+    """Tell an error or Ctrl-C and end the process: threads are at work in Ray, which else ends it without a word."""
+    try:
+        yield
+    except BaseException as error:
+        errors.tell(error)
+        for process in psutil.Process().children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()  # a cluster of this machine alone
+        os._exit(1)
 
 
 def _clean(folder: Path, names: Iterable[str]) -> None:

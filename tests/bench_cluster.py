@@ -86,7 +86,8 @@ def checkout(folder: Path, layout: Layout, count: int) -> Path:
         (shutil.copytree if (ROOT / path).is_dir() else shutil.copy)(ROOT / path, folder / path)
     files.write_json(folder / paths.ENVIRONMENT, describe_machine(None))
     found = photographs(folder / paths.EVALUATION, count)
-    files.write_csv(folder / paths.EVALUATION / "labels.csv", ("file", "label"), [(path.name, 0) for path in found])
+    rows = [(path.name, 0, files.sha256(path)) for path in found]
+    files.write_csv(folder / sweep.TABLE, ("file", "label", "sha256"), rows)
     write_params(folder, "local", layout)
     return folder
 
@@ -223,7 +224,7 @@ def evaluated_there(variant: str, actors: int) -> dict[str, float]:
     """Two evaluations as the stage `sweep` does them: with the first one, those processes start that decode."""
     start = time.perf_counter()
     setting, found = params.load(), dict[str, float]()
-    with cluster.joined(setting.execution, *sweep.INPUTS) as parts, tqdm(disable=True) as bar:
+    with cluster.joined(setting.execution) as parts, tqdm(disable=True) as bar:
         found["joining_s"] = time.perf_counter() - start
         ((gpu_model, joined),) = parts.items()
         kept = Kept(gpu_model)
@@ -347,7 +348,7 @@ def render(name: str, parts: Sequence[Path]) -> None:
     found = [files.read_json(part) for part in parts]
     files.write_json(RESULTS / f"{name}.json", found)
     joining = shlex.join(["python", "-m", "tests.bench_cluster", "render", name, *["PART.json"] * len(parts)])
-    lines = ["# The engine ray against the local one", "", f"Raw: [{name}.json]({name}.json). Both made by", ""]
+    lines = ["# The engine ray against the local one", "", f"Raw: [{name}.json]({name}.json). All made by", ""]
     lines += ["```console", *(part["command"] for part in found), joining, "```"]
     for part in found:
         lines += ["", *section(part)]
@@ -367,8 +368,8 @@ def section(found: dict[str, Any]) -> list[str]:
         f"## {found['variants'][0]}, workers of {cores}",
         "",
         f"{found['model']}, {layout['images']:,} images of 500 x 375. {machine['cpu']}, {machine['cores']} cores{gpu}"
-        f"{place}; environment digest `{store.digest(machine)}`. {timed}; efficiency against the local engine on the "
-        "cores of one worker.",
+        f"{place}; environment digest `{store.digest(machine)}`. {timed}, the local engine from the start of its "
+        "process, Ray from the call in a joined cluster; efficiency against the local engine on the cores of one worker.",
         "",
         *table.grid(evaluation_cells(found), texts=1),
         "",
@@ -392,7 +393,7 @@ def named(engine: str) -> tuple[str, int]:
 def evaluation_cells(found: dict[str, Any]) -> list[list[str]]:
     """Rates, and what Ray adds to the time of a single worker."""
     header = ["engine", "images/s", "efficiency", "seconds", "first evaluation, s", "s to the first answer"]
-    cells = [[*header, "driver's peak MB"]]
+    cells = [[*header, "joining and preparing, s", "driver's peak MB"]]
     local = median(found["evaluations"]["local"])["evaluation_s"]
 
     def seconds(timed: dict[str, float], key: str, count: int) -> str:
@@ -408,6 +409,7 @@ def evaluation_cells(found: dict[str, Any]) -> list[list[str]]:
             seconds(timed, "evaluation_s", count),
             seconds(timed, "first_evaluation_s", count) if engine != "local" else "",
             table.number(timed.get("to_first_answer_s")),
+            "" if engine == "local" else f"{timed['joining_s'] + timed['preparing_s']:.1f}",
             f"{timed['driver_bytes'] / 1e6:.0f}",
         ])  # fmt: skip
     return cells

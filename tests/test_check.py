@@ -184,6 +184,17 @@ def test_the_engine_is_set_in_its_one_line(checkout: Path, capsys: pytest.Captur
     assert bool(capsys.readouterr().out) == (engine == "ray")
 
 
+@pytest.mark.parametrize(
+    ("line", "after"),
+    [('engine: "local"', "engine: ray"), ("engine:", "engine: ray"), ("engine: local  # a", "engine: ray  # a")],
+)
+def test_an_engine_is_set_however_it_was_written(checkout: Path, line: str, after: str) -> None:
+    before = paths.PARAMS.read_text()
+    paths.PARAMS.write_text(before.replace("\n  engine: local\n", f"\n  {line}\n"))
+    command.set_engine("ray")
+    assert paths.PARAMS.read_text() == before.replace("\n  engine: local\n", f"\n  {after}\n")
+
+
 def test_an_engine_that_cannot_be_set_is_told(checkout: Path) -> None:
     paths.PARAMS.write_text("execution: {engine: local}\n")
     assert refusal(command.set_engine, "ray") == (

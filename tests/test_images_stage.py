@@ -64,7 +64,8 @@ def refusal(run: Run) -> str:
 def test_both_sets_are_copied_and_recorded(sets: None, run: Run) -> None:
     run()
     assert sorted(files.sizes(paths.EVALUATION)) == ["0/a.jpg", "0/b.png", "1/a.jpg", "labels.csv"]
-    assert (paths.EVALUATION / "labels.csv").read_text() == "file,label\n0/a.jpg,0\n0/b.png,0\n1/a.jpg,1\n"
+    expected = [(name, name[0], files.sha256(paths.EVALUATION / name)) for name in ("0/a.jpg", "0/b.png", "1/a.jpg")]
+    assert table_of(paths.EVALUATION) == expected
     assert len(files.sizes(paths.CALIBRATION)) == 4
     record = files.read_json(paths.IMAGES)
     assert (record["evaluation"]["images"], record["evaluation"]["classes"]) == (3, 2)
@@ -296,12 +297,12 @@ def test_one_source_is_split_into_what_trains_and_what_judges(whole: None, run: 
     run()
     exam, lessons = table_of(paths.EVALUATION), table_of(paths.TRAINING)
     assert len(exam) == 4 and len(lessons) == 17
-    assert {name for name, _ in exam} | {name for name, *_ in lessons} == {
+    assert {name for name, *_ in exam} | {name for name, *_ in lessons} == {
         path.relative_to("whole").as_posix() for path in images.files(Path("whole"))
     }
-    assert sorted(label for _, label in exam) == ["0", "0", "1", "1"]
+    assert sorted(label for _, label, _ in exam) == ["0", "0", "1", "1"]
     assert (paths.TRAINING / "labels.csv").read_text().startswith("file,label,group\n")
-    assert (paths.EVALUATION / "labels.csv").read_text().startswith("file,label\n")
+    assert (paths.EVALUATION / "labels.csv").read_text().startswith("file,label,sha256\n")
     for folder, rows in ((paths.EVALUATION, exam), (paths.TRAINING, lessons)):
         assert sorted(files.sizes(folder)) == sorted([row[0] for row in rows] + ["labels.csv"])
     record = files.read_json(paths.IMAGES)
@@ -326,7 +327,7 @@ def test_a_copy_is_on_the_same_side_and_has_the_number_of_its_original(whole: No
             image.resize((48, 32)).save(path.with_name(f"copy of {path.name}"))
     run()
     assert files.read_json(paths.IMAGES)["split"]["near_duplicates"] == 21
-    exam = {name for name, _ in table_of(paths.EVALUATION)}
+    exam = {name for name, *_ in table_of(paths.EVALUATION)}
     groups = {name: group for name, _, group in table_of(paths.TRAINING)}
     for path in images.files(Path("whole")):
         original = path.relative_to("whole").as_posix().replace("copy of ", "")
@@ -352,7 +353,7 @@ def test_training_images_may_be_a_source_of_their_own(whole: None, run: Run, edi
     edit(("train.source", "whole"), ("evaluation.source", "exam"), ("split.source", None))
     run()
     assert len(table_of(paths.TRAINING)) == 21
-    assert [name for name, _ in table_of(paths.EVALUATION)] == ["cat/x.png", "dog/y.png"]
+    assert [name for name, *_ in table_of(paths.EVALUATION)] == ["cat/x.png", "dog/y.png"]
     record = files.read_json(paths.IMAGES)
     assert record["split"] is None
     assert record["train"]["source"] == "whole"

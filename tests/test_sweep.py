@@ -5,6 +5,7 @@ import math
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -23,7 +24,7 @@ import yaml
 from PIL import Image
 
 from stages import report, sweep
-from stages.common import cluster, files, params, paths, sweeps
+from stages.common import cluster, files, labels, params, paths, sweeps
 from stages.common.images import Preprocessing
 from stages.environment import describe_machine
 from stages.runtimes import away, evaluation, interleaved
@@ -32,6 +33,8 @@ from tests.helpers import refusal, save_tiny_onnx
 REPOSITORY = Path(__file__).parents[1]
 VARIANTS = ["savedmodel-fp32", "tflite-fp32", "onnxruntime-int8", "tensorrt-fp16"]
 IMAGES, BATCH = 30, 4
+# Of an object store; nodes have them in their environment.
+KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
 PREPARED = Preprocessing(16, 16, "crop", 0.875, (1 / 255,) * 3, (0.0,) * 3, "rgb")
 
 
@@ -113,12 +116,24 @@ def test_a_node_with_another_gpu_is_refused(machine: dict[str, Any], monkeypatch
 def test_a_bad_image_is_told_as_the_local_engine_tells_it(checkout: Path) -> None:
     files.write_text(paths.EVALUATION / "a.png", "no image")
     folder = str(paths.EVALUATION.absolute())
-    row = away.decode(folder, PREPARED, {"index": 3, "files": ["a.png"]})
+    batch = {"index": 3, "files": ["a.png"], "digests": [files.sha256(paths.EVALUATION / "a.png")[:16]]}
+    row = away.decode(folder, PREPARED, batch)
     reason = "data/evaluation/a.png cannot be read as an image (not an image): replace or remove it"
     assert row == {"index": 3, "pixels": b"", "error": reason}
-    gone = away.decode(folder, PREPARED, {"index": 3, "files": ["b.png"]})["error"]
+    gone = away.decode(folder, PREPARED, batch | {"files": ["b.png"]})["error"]
     assert gone == (
         f"{folder} has no b.png on this node: set execution.images to where all nodes find the files of data/evaluation"
+    )
+
+
+def test_another_image_of_the_same_name_does_not_count(checkout: Path, photo: Callable[..., Path]) -> None:
+    photo(Path("store/a.png"), 1)
+    batch = {"index": 0, "files": ["a.png"], "digests": [files.sha256(Path("store/a.png"))[:16]]}
+    store = str(Path("store").absolute())
+    assert away.decode(store, PREPARED, batch)["error"] == ""
+    photo(Path("store/a.png"), 2)
+    assert away.decode(store, PREPARED, batch)["error"] == (
+        f"{store} has another a.png than data/evaluation: copy these files there again"
     )
 
 
@@ -207,8 +222,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / place).mkdir(parents=True)
         for index in range(count):
             Image.effect_noise((24, 20), 40 + index).convert("RGB").save(folder / place / f"{index}.png")
-    rows = [(f"{index}.png", index % 6) for index in range(IMAGES)]
-    files.write_csv(folder / paths.EVALUATION / "labels.csv", ("file", "label"), rows)
+    names = [f"{index}.png" for index in range(IMAGES)]
+    rows = [(name, index % 6, files.sha256(folder / paths.EVALUATION / name)) for index, name in enumerate(names)]
+    files.write_csv(folder / sweep.TABLE, ("file", "label", "sha256"), rows)
     prepared = {**PREPARED.__dict__}
     record = {"name": "tiny", "input_shape": PREPARED.shape, "classes": 6, "preprocessing": prepared, "training": None}
     files.write_json(folder / paths.MODEL, record)
@@ -238,7 +254,7 @@ class Nodes:
         return self.folders[-1]
 
     def add(self, **more: Any) -> Any:
-        return self.cluster.add_node(**{"num_cpus": 2, "temp_dir": self.folder()} | more)
+        return self.cluster.add_node(**{"num_cpus": 2, "temp_dir": self.folder(), "env_vars": KEYS} | more)
 
     def shutdown(self) -> None:
         self.cluster.shutdown()
@@ -360,14 +376,18 @@ def test_counts_are_the_same_for_any_number_of_blocks(
 ) -> None:
     monkeypatch.chdir(swept.folder)
     monkeypatch.setenv(cluster.ADDRESS, nodes.cluster.address)
-    table = [(f"{index}.png", index % 6) for index in range(IMAGES)]
+    table, digests = labels.read_table(sweep.TABLE), [digest for _, digest in labels.read_digests(sweep.TABLE)]
     rows = [
-        {"index": at // BATCH, "files": [file for file, _ in table[at : at + BATCH]]}
+        {
+            "index": at // BATCH,
+            "files": [file for file, _ in table[at : at + BATCH]],
+            "digests": digests[at : at + BATCH],
+        }
         for at in range(0, IMAGES, BATCH)
-    ]  # fmt: skip
+    ]
     decode = partial(away.decode, str(paths.EVALUATION.absolute()), PREPARED)
     machine = files.read_json(paths.ENVIRONMENT)
-    with cluster.joined(params.load().execution, *sweep.INPUTS) as parts:
+    with cluster.joined(params.load().execution) as parts:
         (joined,) = parts.values()
         converted = joined.put(sweeps.pack(sweeps.Kept("unlabelled").folder("convert@tflite-fp32"), "models"))
         arguments = ("tflite-fp32", converted, PREPARED, machine)
@@ -396,16 +416,23 @@ def object_store(tmp_path: Path) -> Iterator[tuple[str, Path]]:
         threading.Thread(target=server.serve_forever).start()
         place = "{}:{}".format(*server.server_address)
         yield (
-            f"s3://key:secret@bucket/photos?scheme=http&region=us-east-1&endpoint_override={place}",
+            f"s3://bucket/photos?scheme=http&region=us-east-1&endpoint_override={place}",
             tmp_path / "store/bucket",
         )
         server.shutdown()
 
 
 def test_images_are_read_from_an_object_store(
-    model: Path, nodes: Nodes, local: Checkout, object_store: tuple[str, Path], tmp_path: Path
+    model: Path,
+    nodes: Nodes,
+    local: Checkout,
+    object_store: tuple[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     address, bucket = object_store
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
     found = Checkout(tmp_path / "checkout", model, nodes, ["tflite-fp32"])
     shutil.copytree(found.folder / paths.EVALUATION, bucket / "photos")
     for image in (found.folder / paths.EVALUATION).glob("*.png"):
@@ -417,7 +444,7 @@ def test_images_are_read_from_an_object_store(
     record = paths.record("tflite-fp32", "predictions.csv")
     assert (found.folder / record).read_bytes() == (local.folder / record).read_bytes()
     (bucket / "photos/7.png").unlink()
-    assert away.decode(address, PREPARED, {"index": 0, "files": ["7.png"]})["error"] == (
+    assert away.decode(address, PREPARED, {"index": 0, "files": ["7.png"], "digests": [""]})["error"] == (
         f"{address} has no 7.png on this node: set execution.images to where all nodes find the files of "
         "data/evaluation"
     )
@@ -434,6 +461,43 @@ def test_a_kind_of_address_that_nobody_reads_is_refused_before_anything_is_conve
         "ftp://host/photos): it should be a whole path, or an address such as s3://bucket/photos\n"
     )
     assert not (found.folder / paths.SWEEP).exists()
+
+
+def test_a_folder_that_nodes_do_not_have_is_told_once_and_before_anything_is_converted(
+    model: Path, nodes: Nodes, tmp_path: Path
+) -> None:
+    found = Checkout(tmp_path / "checkout", model, nodes, ["tflite-fp32", "onnxruntime-int8"])
+    found.write("ray", ["tflite-fp32", "onnxruntime-int8"], images="/nowhere/photos")
+    assert found.run("sweep", status=1) == (
+        "error: /nowhere/photos has no 0.png on this node: set execution.images to where all nodes find the files of "
+        "data/evaluation\n"
+    )
+    assert not (found.folder / paths.SWEEP).exists()
+
+
+def test_after_an_interrupt_a_sweep_ends_at_once_and_joins_no_other_cluster(
+    model: Path, nodes: Nodes, tmp_path: Path
+) -> None:
+    found = Checkout(tmp_path / "checkout", model, nodes, ["onnxruntime-fp32", "onnxruntime-int8"])
+    running = found.start("sweep")
+    nodes.wait("ray::MapWorker")
+    running.send_signal(signal.SIGINT)
+    output, _ = running.communicate(timeout=60)
+    # Ray's own words before may have been of the evaluation, and none of another cluster.
+    assert output.endswith("error: interrupted: run the same command again, and it goes on where it stopped\n")
+    assert not any(word in output for word in ("Traceback", "Exception", "Found multiple", "Connecting", "Started"))
+    assert running.returncode == 1
+
+
+def test_an_address_where_nobody_listens_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed (the extra cluster)")
+    setting = params.ExecutionParams(engine="ray", gpu_model=None, retries=0, images=None)
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        address = "{}:{}".format(*bound.getsockname())
+        monkeypatch.setenv(cluster.ADDRESS, address)
+        with pytest.raises(sweep.PipelineError, match=rf"no Ray cluster to join at {address}, which RAY_ADDRESS names"):
+            cluster.joined(setting).__enter__()
 
 
 def test_a_task_that_runs_out_of_memory_is_a_failed_row(model: Path, tmp_path: Path) -> None:

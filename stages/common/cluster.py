@@ -7,11 +7,13 @@ import logging
 import math
 import os
 import shutil
+import socket
 import sys
 import tempfile
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,10 @@ GPU_MODEL = "ray.io/accelerator-type"
 UNLABELLED = "unlabelled"
 # What an object takes that waits for the cores its model uses, and who decodes beside it on nodes of a single core.
 HALF = 0.5
+# What a task takes that has next to nothing to do. Not none: the driver's node offers none, and may lack the images.
+LITTLE = 0.01
+# Until a cluster's head has answered; Ray itself would try for ever.
+ANSWER_S = 5
 # Items that travel together: Ray takes some 30 ms of a core for each task, a tenth of what 128 images take. Of many it
 # takes more: the driver spends 13 ms of its own on each task, and would hold up a large cluster.
 ITEMS = (128, 512)
@@ -36,20 +42,16 @@ PARTS = 32
 # Of decoded images that wait for one object that answers.
 AHEAD_BYTES = 1 << 29
 
+# Ray Data's settings are those of the whole process, and evaluations are begun by several threads.
+_BEGINNING = threading.Lock()
+
 # As Ray tells of it.
 Node = Mapping[str, Any]
 
 
-class LostError(PipelineError):
-    """Ray gave a task up: its worker, its node or its memory was lost once more than may be retried."""
-
-
 @contextmanager
-def joined(setting: ExecutionParams, *inputs: Path) -> Iterator[dict[str, "Cluster"]]:
-    """The cluster that RAY_ADDRESS names, or one on this machine for so long, by GPU model, the home model first.
-
-    Every task starts among these inputs.
-    """
+def joined(setting: ExecutionParams) -> Iterator[dict[str, "Cluster"]]:
+    """The cluster that RAY_ADDRESS names, or one on this machine for so long, by GPU model, the home model first."""
     if not find_spec("ray"):
         raise PipelineError(
             "`execution.engine` is ray, but Ray is not installed: run `make repro ENGINE=ray`, or "
@@ -58,36 +60,37 @@ def joined(setting: ExecutionParams, *inputs: Path) -> Iterator[dict[str, "Clust
     # Read once, when Ray is imported. Without it Ray tries for ever what needs more memory than there is.
     os.environ.setdefault("RAY_task_oom_retries", str(setting.retries))
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # After Ctrl-C a thread that is late would join any other cluster of this machine, or start one.
+    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
     import ray
 
+    address = os.environ.get(ADDRESS)
+    options: dict[str, Any] = {} if address else {"include_dashboard": False}
+    # Sent to the cluster at once. Of the inputs nothing: Ray takes 500 MiB this way.
     with tempfile.TemporaryDirectory() as package:
-        _ship(inputs, Path(package))
-        address = os.environ.get(ADDRESS)
-        options: dict[str, Any] = {} if address else {"include_dashboard": False}
+        code = Path(stages.__file__).parent
+        shutil.copytree(code, Path(package) / "stages", ignore=shutil.ignore_patterns("__pycache__"))
         try:
+            _listens(address or "")
             ray.init(address or "local", runtime_env={"working_dir": package}, logging_level="error", **options)
-        except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        except (OSError, RuntimeError, ValueError, OverflowError, ray.exceptions.RayError) as error:
             place = f"at {address}, which {ADDRESS} names" if address else "on this machine"
             raise PipelineError(
-                f"there is no Ray cluster {place} ({errors.describe(error)}): start one with `ray start --head`, or "
-                f"unset {ADDRESS} for one on this machine"
+                f"there is no Ray cluster to join {place} ({errors.describe(error)}): start one with "
+                f"`ray start --head`, set RAY_AUTH_MODE=token if it wants a token, or unset {ADDRESS} for one on this "
+                "machine"
             ) from None
-        try:
-            yield _parts(setting, [node for node in ray.nodes() if node["Alive"]])
-        finally:
-            ray.shutdown()
+    try:
+        yield _parts(setting, [node for node in ray.nodes() if node["Alive"]])
+    finally:
+        ray.shutdown()
 
 
-def _ship(inputs: Sequence[Path], package: Path) -> None:
-    """Copy this code and the inputs: Ray would leave out what the .gitignore beside them names, and DVC names all."""
-    code = Path(stages.__file__).parent
-    shutil.copytree(code, package / "stages", ignore=shutil.ignore_patterns("__pycache__"))
-    for path in inputs:
-        (package / path.parent).mkdir(parents=True, exist_ok=True)
-        if path.is_dir():
-            shutil.copytree(path, package / path, ignore=shutil.ignore_patterns(".gitignore"))
-        elif path.exists():
-            shutil.copy(path, package / path)
+def _listens(address: str) -> None:
+    """OSError if nobody does at HOST:PORT; Ray knows what other kinds of address mean."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), ANSWER_S).close()
 
 
 def _parts(setting: ExecutionParams, nodes: Sequence[Node]) -> dict[str, "Cluster"]:
@@ -152,6 +155,10 @@ class Cluster:
         options = share | self._labels | {"max_calls": 1, "max_retries": self._retries, "retry_exceptions": False}
         return self._ray.remote(**options)(function).remote(*arguments)
 
+    def beside(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call a short function on any node that works, beside whatever else it does; returns what `result` takes."""
+        return self._ray.remote(num_cpus=LITTLE, max_retries=self._retries)(function).remote(*arguments)
+
     def finished(self, tasks: Sequence[Any]) -> Iterator[Any]:
         """The tasks, in the order in which they end."""
         waiting = list(tasks)
@@ -160,7 +167,7 @@ class Cluster:
             yield done
 
     def result(self, task: Any) -> Any:
-        """What the function returned; LostError if Ray gave it up, PipelineError with the reason if it failed."""
+        """What the function returned; PipelineError with the reason if it failed, or Ray gave it up."""
         try:
             return self._ray.get(task)
         except self._ray.exceptions.RayError as error:
@@ -171,10 +178,9 @@ class Cluster:
         from ray import data
 
         _quiet()
-        try:
+        # Whatever goes wrong here does so again where it matters.
+        with suppress(self._ray.exceptions.RayError):
             data.from_items([{"index": 0}]).map(_same, num_cpus=0).materialize()
-        except self._ray.exceptions.RayError as error:
-            raise self._told(error) from None
 
     def blocks(self, items: int) -> int:
         """In how many parts so many items are best shared out among those who decode them."""
@@ -197,16 +203,15 @@ class Cluster:
         """
         from ray import data
 
-        context = _quiet()
         # A bound of its own, so that more images or more memory in the nodes do not make more of it.
         ahead = data.ExecutionResources.for_limits(object_store_memory=AHEAD_BYTES * actors)
-        context.execution_options.resource_limits = ahead
         # Without the zero Ray takes a core for each, and on nodes with no more cores than GPUs nobody would decode.
         share = {"num_gpus": 1, "num_cpus": 0} if self._gpus else {"num_cpus": HALF}
         # All start at once; a pool that grows by need would start them one after the other, seconds apart.
         pool = data.ActorPoolStrategy(size=actors)
         lost: dict[str, Any] = {"max_restarts": self._retries, "max_task_retries": self._retries}
-        with warnings.catch_warnings():
+        with _BEGINNING, warnings.catch_warnings():
+            _quiet().execution_options.resource_limits = ahead
             # Ray 2.64 will take these bounds another way, which 2.60 does not have.
             warnings.simplefilter("ignore", DeprecationWarning)
             decoded = data.from_items(list(rows), override_num_blocks=blocks).map(
@@ -224,8 +229,10 @@ class Cluster:
             if not isinstance(cause, PipelineError):
                 print(error, file=sys.stderr)
             return cause if isinstance(cause, PipelineError) else PipelineError(errors.describe(cause))
+        if isinstance(error, self._ray.exceptions.RuntimeEnvSetupError):
+            return PipelineError(f"a node could not take the code of this pipeline ({errors.describe(error)})")
         tries = self._retries + 1
-        return LostError(
+        return PipelineError(
             f"its worker was lost {tries} time{'s' * (tries > 1)}, as often as execution.retries allows, the last time "
             f"by {errors.describe(error)}"
         )
@@ -237,7 +244,8 @@ def _quiet() -> Any:
 
     context = data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    # What fails is told by `_told`; after Ctrl-C it would ask to report the end of the cluster as a bug of Ray's.
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     return context
 
 

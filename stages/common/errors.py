@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -24,23 +25,24 @@ def run(main: Callable[[], None]) -> None:
     """Run a stage's main; a PipelineError or a full disk becomes one line on stderr and exit status 1."""
     try:
         main()
-    except PipelineError as error:
-        fail(str(error))
-    except KeyboardInterrupt:
-        fail("interrupted: run the same command again, and it goes on where it stopped")
-    except Exception as error:
-        if not disk_hint(error) and not (isinstance(error, OSError) and error.filename):
-            _collect(f"an unexpected {describe(error)}; its traceback stands above")
-            raise
-        fail(describe(error))
+    except (Exception, KeyboardInterrupt) as error:
+        tell(error)
+        raise SystemExit(1) from None
 
 
-def fail(message: str) -> None:
-    """Print the sentence, in red on a terminal, and leave with status 1."""
+def tell(error: BaseException) -> None:
+    """Print the sentence of an error, in red on a terminal; the traceback of an unexpected one."""
+    if isinstance(error, KeyboardInterrupt):
+        message = "interrupted: run the same command again, and it goes on where it stopped"
+    elif isinstance(error, PipelineError) or disk_hint(error) or (isinstance(error, OSError) and error.filename):
+        message = describe(error)
+    else:
+        traceback.print_exception(error)
+        _collect(f"an unexpected {describe(error)}; its traceback stands above")
+        return
     label = "\033[31merror:\033[0m" if sys.stderr.isatty() else "error:"
     print(f"{label} {message}", file=sys.stderr)
     _collect(message)
-    raise SystemExit(1)
 
 
 def _collect(message: str) -> None:

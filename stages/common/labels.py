@@ -1,7 +1,7 @@
 """The model's classes: index, WordNet id and name, as `download` writes them."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -68,6 +68,11 @@ def read(path: Path = paths.LABELS) -> Labels:
     """The inverse of `write`."""
     rows = [row for _, row in files.read_csv(path, "name", "wnid")]
     return Labels(tuple(row["name"] for row in rows), tuple(row["wnid"] for row in rows))
+
+
+def read_digests(table: Path) -> Iterator[tuple[str, str]]:
+    """Files of a set of images, and of each the first quarter of its SHA-256: there may be millions."""
+    return ((row["file"], row["sha256"][:16]) for _, row in files.read_csv(table, "file", "sha256"))
 
 
 def read_table(table: Path) -> list[tuple[str, int]]:

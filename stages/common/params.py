@@ -282,9 +282,12 @@ class SelectParams:
 
 
 def _same_on_all_nodes(place: str) -> str:
-    if "://" not in place and not Path(place).is_absolute():
+    _, address, root = place.partition("://")
+    if not (root.strip("/") if address else Path(place).is_absolute()):
         raise ValueError("it should be a whole path, or an address such as s3://bucket/photos: nodes have no checkout")
-    return place.rstrip("/")
+    if "@" in root.partition("/")[0]:
+        raise ValueError("it should hold no credentials, since DVC and MLflow keep it: give them to the nodes")
+    return place.rstrip("/") or place
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -495,7 +498,8 @@ def _sentence(name: str, error: ErrorDetails) -> str:
     allowed = allowed.replace("Input should be", "it should be")
     if re.fullmatch(r"[\d.]+[eE]-?\d+", str(error["input"])):
         allowed += f"; YAML takes {error['input']} for text: write all its digits"
-    return f"{name}: `{key or 'the file'}` is {json.dumps(error['input'])}: {allowed}"
+    shown = re.sub(r"//[^/@]+@", "//***@", json.dumps(error["input"]))  # a password is not to be repeated
+    return f"{name}: `{key or 'the file'}` is {shown}: {allowed}"
 
 
 def _siblings(location: tuple[int | str, ...]) -> str:

@@ -109,7 +109,7 @@ def accuracy(rows: Sequence[Record], batch_size: int, pareto: Sequence[str], wor
 
 def distributions(rows: Sequence[Record], calls: Mapping[str, Floats], batch_size: int) -> str | None:
     """How the timed calls spread, one variant a line; None where none was timed."""
-    names = [row["variant"] for row in rows if row["variant"] in calls]
+    names = [row["variant"] for row in rows if row["status"] == "ok" and row["variant"] in calls]
     if not names:
         return None
     spread = {name: np.percentile(calls[name], (1, 25, 50, 75, 99)) for name in names}

@@ -1,11 +1,12 @@
 """What a worker of a cluster does: the work of a stage, in a folder of its own beside whatever else its node runs."""
 
+import hashlib
 import json
 import os
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import cache, cached_property, partial
@@ -31,23 +32,21 @@ Machine = dict[str, Any]
 
 
 @contextmanager
-def workplace(machine: Machine) -> Iterator[None]:
-    """A new current folder that shows what was shipped, on the GPU that this environment was described on."""
-    shipped = Path.cwd()
+def workplace(machine: Machine, *contents: Mapping[str, bytes]) -> Iterator[None]:
+    """A new current folder with these files in it, on the GPU that this environment was described on."""
+    before = Path.cwd()
     # Ray allows a library as many threads as a task has cores by name; models are run as they are on a single machine.
     os.environ.pop("OMP_NUM_THREADS", None)
     with tempfile.TemporaryDirectory() as folder:
-        for path in [*shipped.glob("models/*"), *shipped.glob("data/*"), *shipped.glob("reports/*")]:
-            place = folder / path.relative_to(shipped)
-            place.parent.mkdir(exist_ok=True)
-            place.symlink_to(path)
         os.chdir(folder)
         try:
             same_gpu(machine)
             files.write_json(paths.ENVIRONMENT, machine)
+            for content in contents:
+                sweeps.unpack(content, Path())
             yield
         finally:
-            os.chdir(shipped)
+            os.chdir(before)
 
 
 def same_gpu(machine: Machine) -> None:
@@ -69,9 +68,11 @@ def _model(names: Sequence[str]) -> str:
     return names[0] if names else "a node without a GPU"
 
 
-def convert(name: str, setting: Params, machine: Machine) -> tuple[str | None, dict[str, bytes]]:
+def convert(
+    name: str, setting: Params, machine: Machine, inputs: Mapping[str, bytes]
+) -> tuple[str | None, dict[str, bytes]]:
     """Why the conversion failed, if it did, and all that the stage `convert` writes."""
-    with workplace(machine):
+    with workplace(machine, inputs):
         failed = conversion.run(name, setting)
         return failed, sweeps.pack(Path(), str(paths.model(name)), str(paths.record(name, "")))
 
@@ -80,20 +81,19 @@ def benchmark(
     names: Sequence[str], setting: BenchmarkParams, models: Sequence[Any], machine: Machine
 ) -> tuple[list[str], dict[str, bytes]]:
     """Which variants could not be timed, and all that the stage `benchmark` writes."""
-    with workplace(machine):
-        for model in models:
-            sweeps.unpack(cluster.fetch(model), Path())
+    with workplace(machine, *map(cluster.fetch, models)):
         failed = interleaved.run(names, setting)
         return failed, sweeps.pack(Path(), str(paths.BENCHMARK), str(paths.SAMPLES))
 
 
 def decode(folder: str, preprocessing: Preprocessing, row: Row) -> Row:
     """The pixels of a batch before they are scaled, a quarter of the bytes; or what is wrong with an image."""
-    return {"index": row["index"]} | _caught("pixels", b"", lambda: _pixels(folder, preprocessing, row["files"]))
+    return {"index": row["index"]} | _caught("pixels", b"", lambda: _pixels(folder, preprocessing, row))
 
 
-def _pixels(folder: str, preprocessing: Preprocessing, names: Sequence[str]) -> bytes:
-    contents = readers().map(partial(_read, folder), names)
+def _pixels(folder: str, preprocessing: Preprocessing, row: Row) -> bytes:
+    names = row["files"]
+    contents = readers().map(partial(_read, folder), names, row["digests"])
     found = [
         preprocessing.pixels(images.decode(paths.EVALUATION / name, content=content))
         for name, content in zip(names, contents, strict=True)
@@ -107,15 +107,20 @@ def readers() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(READERS)
 
 
-def _read(folder: str, name: str) -> bytes:
+def _read(folder: str, name: str, digest: str) -> bytes:
+    """The file, if it is the one that the driver has under this name; PipelineError if not."""
     place, root = place_of(folder)
     try:
         with place.open_input_stream(f"{root}/{name}") as file:
-            return bytes(file.read())
+            content = bytes(file.read())
     except FileNotFoundError:
         told = f"{folder} has no {name} on this node"
-    except OSError as error:
+    except (OSError, ValueError) as error:
         told = f"{folder} cannot be read on a node ({describe(error)})"
+    else:
+        if hashlib.sha256(content).hexdigest().startswith(digest):
+            return content
+        raise PipelineError(f"{folder} has another {name} than {paths.EVALUATION}: copy these files there again")
     raise PipelineError(f"{told}: set execution.images to where all nodes find the files of {paths.EVALUATION}")
 
 
@@ -158,8 +163,7 @@ class Classifier:
     @cached_property
     def _session(self) -> Session:
         # For as long as this process lives: a runtime may read on in its files.
-        self._workplace.enter_context(workplace(self._machine))
-        sweeps.unpack(cluster.fetch(self._model), Path())
+        self._workplace.enter_context(workplace(self._machine, cluster.fetch(self._model)))
         return Manifest.read(self._name).load()
 
 

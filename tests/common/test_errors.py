@@ -29,8 +29,7 @@ def test_a_pipeline_error_is_one_line_and_status_1(capsys: pytest.CaptureFixture
 
 def test_the_label_is_red_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    with pytest.raises(SystemExit):
-        errors.fail("x")
+    errors.tell(PipelineError("x"))
     assert capsys.readouterr().err == "\033[31merror:\033[0m x\n"
 
 
@@ -72,8 +71,7 @@ def test_a_sentence_is_collected_for_the_end_of_the_run(
 ) -> None:
     monkeypatch.setenv(errors.COLLECT, str(tmp_path / "collected"))
     for sentence in ("bad images:\n  a.jpg", "größer als erlaubt"):
-        with pytest.raises(SystemExit):
-            errors.fail(sentence)
+        errors.tell(PipelineError(sentence))
     lines = (tmp_path / "collected").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line) for line in lines] == ["bad images:\n  a.jpg", "größer als erlaubt"]
     assert capsys.readouterr().err.count("error: ") == 2
@@ -85,16 +83,18 @@ def test_a_sentence_that_cannot_be_collected_is_still_told(
     monkeypatch.setenv(errors.COLLECT, str(tiny_disk / "collected"))
     with pytest.raises(OSError, match="No space left"):
         (tiny_disk / "filler").write_bytes(bytes(200_000))
-    with pytest.raises(SystemExit):
-        errors.fail("the stage failed")
+    errors.tell(PipelineError("the stage failed"))
     assert capsys.readouterr().err == "error: the stage failed\n"
 
 
-def test_our_own_mistakes_keep_their_traceback() -> None:
-    with pytest.raises(PermissionError):
-        leave_with(PermissionError(errno.EACCES, "Permission denied"))
-    with pytest.raises(ZeroDivisionError):
-        errors.run(lambda: print(1 / 0))
+@pytest.mark.parametrize("error", [PermissionError(errno.EACCES, "Permission denied"), ZeroDivisionError("by zero")])
+def test_our_own_mistakes_keep_their_traceback(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        leave_with(error)
+    assert end.value.code == 1
+    message = capsys.readouterr().err
+    assert message.startswith("Traceback (most recent call last):\n")
+    assert message.endswith(f"{type(error).__name__}: {error}\n")
 
 
 @pytest.mark.parametrize(

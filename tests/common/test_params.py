@@ -43,11 +43,24 @@ def test_options_are_the_block_of_one_runtime(checkout: Path) -> None:
             "photos",
             "it should be a whole path, or an address such as s3://bucket/photos: nodes have no checkout",
         ),
+        (
+            "images",
+            "s3://",
+            "it should be a whole path, or an address such as s3://bucket/photos: nodes have no checkout",
+        ),
     ],
 )  # fmt: skip
 def test_an_execution_that_cannot_be_is_refused(edit: Edit, key: str, value: Any, allowed: str) -> None:
     edit((f"execution.{key}", value))
     assert refusal() == f"params.yaml: `execution.{key}` is {json.dumps(value)}: {allowed}"
+
+
+def test_credentials_in_an_address_are_refused_and_not_repeated(edit: Edit) -> None:
+    edit(("execution.images", "s3://key:secret@bucket/photos"))
+    assert refusal() == (
+        'params.yaml: `execution.images` is "s3://***@bucket/photos": it should hold no credentials, since DVC and '
+        "MLflow keep it: give them to the nodes"
+    )
 
 
 def test_images_of_a_cluster_are_a_whole_path_or_an_address(edit: Edit) -> None:

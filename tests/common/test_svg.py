@@ -125,6 +125,12 @@ def test_without_figures_there_is_no_chart() -> None:
         assert svg.latency_by_batch(rows) is svg.throughput_by_batch(rows) is svg.size_by_part(rows) is None
 
 
+def test_a_variant_that_was_timed_but_failed_elsewhere_has_no_line() -> None:
+    rows = [row("savedmodel-fp32"), row("tflite-int8", status="failed")]
+    chart = svg.distributions(rows, {name: np.full(9, 4.0) for name in ("savedmodel-fp32", "tflite-int8")}, 1)
+    assert chart and "savedmodel-fp32" in chart and "tflite-int8" not in chart
+
+
 @pytest.mark.parametrize("variants", [1, 2, 3, 4, 7])
 def test_every_variant_has_its_panel_and_every_column_its_numbers(variants: int) -> None:
     names = [f"v{i}" for i in range(variants)]
