@@ -369,7 +369,7 @@ def section(found: dict[str, Any]) -> list[str]:
         "",
         f"{found['model']}, {layout['images']:,} images of 500 x 375. {machine['cpu']}, {machine['cores']} cores{gpu}"
         f"{place}; environment digest `{store.digest(machine)}`. {timed}, the local engine from the start of its "
-        "process, Ray from the call in a joined cluster; efficiency against the local engine on the cores of one worker.",
+        "process, Ray from the call in a joined cluster; efficiency against the local engine on one worker's cores.",
         "",
         *table.grid(evaluation_cells(found), texts=1),
         "",
