@@ -116,7 +116,7 @@ class Sweeping:
         evaluated: list[Future[None]] = []
         try:
             # Before the conversions, since these may take all cores.
-            first = self._nodes.beside(_call, self._decode, next(self._batches())) if left else None
+            first = self._first() if left else None
             tasks = self._start([name for name in keys if name not in done])
             if left:
                 self._expect(first)
@@ -127,6 +127,11 @@ class Sweeping:
                 future.result()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)  # after Ctrl-C nobody waits for what is under way
+
+    def _first(self) -> Any:
+        """Have a node decode the first images."""
+        batch = next(self._batches(labels.read_table(TABLE)))
+        return self._nodes.beside(away.decode, _images(self._setting), self._prepared, batch)
 
     def _start(self, names: Sequence[str]) -> dict[Any, str]:
         """Begin these conversions."""
@@ -205,20 +210,20 @@ class Sweeping:
 
     def predict(self, name: str, actors: int) -> Iterator[Prediction]:
         """Classify every evaluation image, by so many objects that hold the kept model."""
-        table, rows = labels.read_table(TABLE), list(self._batches())
+        table = labels.read_table(TABLE)
+        rows = list(self._batches(table))
         model = self._nodes.put(self._model(name))
         arguments = (name, model, self._prepared, self._machine)
         blocks = min(len(rows), self._nodes.blocks(len(table)))
         answers = self._nodes.stream(rows, self._decode, away.Classifier, *arguments, actors=actors, blocks=blocks)
         return in_order(answers, table, self._size)
 
-    def _batches(self) -> Iterator[dict[str, Any]]:
+    def _batches(self, table: Sequence[tuple[str, int]]) -> Iterator[dict[str, Any]]:
         """What `away.decode` takes."""
-        images = labels.read_digests(TABLE)
-        for index in itertools.count():
-            if not (batch := list(itertools.islice(images, self._size))):
-                return
-            yield {"index": index, "files": [file for file, _ in batch], "digests": [digest for _, digest in batch]}
+        digests = labels.read_digests(TABLE)
+        for index, start in enumerate(range(0, len(table), self._size)):
+            names = [file for file, _ in table[start : start + self._size]]
+            yield {"index": index, "files": names, "digests": list(itertools.islice(digests, self._size))}
 
     def _model(self, name: str) -> dict[str, bytes]:
         """The kept one, and the record of what it is of."""
@@ -273,11 +278,6 @@ class Sweeping:
         if BENCHMARK in lost:
             found = {"variants": dict.fromkeys(self._setting.variants, lost[BENCHMARK])}
             files.write_json(root / paths.BENCHMARK, found)
-
-
-def _call(decode: Callable[[away.Row], away.Row], row: away.Row) -> away.Row:
-    """A task of Ray is a function, and not a partial one."""
-    return decode(row)
 
 
 def _images(setting: Params) -> str:

@@ -376,7 +376,7 @@ def test_counts_are_the_same_for_any_number_of_blocks(
 ) -> None:
     monkeypatch.chdir(swept.folder)
     monkeypatch.setenv(cluster.ADDRESS, nodes.cluster.address)
-    table, digests = labels.read_table(sweep.TABLE), [digest for _, digest in labels.read_digests(sweep.TABLE)]
+    table, digests = labels.read_table(sweep.TABLE), list(labels.read_digests(sweep.TABLE))
     rows = [
         {
             "index": at // BATCH,

@@ -70,9 +70,9 @@ def read(path: Path = paths.LABELS) -> Labels:
     return Labels(tuple(row["name"] for row in rows), tuple(row["wnid"] for row in rows))
 
 
-def read_digests(table: Path) -> Iterator[tuple[str, str]]:
-    """Files of a set of images, and of each the first quarter of its SHA-256: there may be millions."""
-    return ((row["file"], row["sha256"][:16]) for _, row in files.read_csv(table, "file", "sha256"))
+def read_digests(table: Path) -> Iterator[str]:
+    """Of each file of a set of images the first quarter of its SHA-256: there may be millions."""
+    return (row["sha256"][:16] for _, row in files.read_csv(table, "sha256"))
 
 
 def read_table(table: Path) -> list[tuple[str, int]]:
