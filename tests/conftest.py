@@ -2,6 +2,7 @@
 
 import http.server
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -349,3 +350,11 @@ def other_gpu(results: Results, mixed: tuple[str, ...], machine: dict[str, Any])
     results.timed("savedmodel-fp32", 4.0)
     results.timed("tflite-int8", 2.0)
     return mixed
+
+
+@pytest.fixture
+def heeded() -> Iterator[None]:
+    """Ctrl-C as a terminal has it: where these tests run in the background, they and their children would ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -437,14 +437,6 @@ def test_a_killed_evaluation_and_benchmark_worker_cost_one_row_each(project: Pro
     assert {row["status"] for row in project.rows().values()} <= {"ok", "skipped"}
 
 
-@pytest.fixture
-def heeded() -> Iterator[None]:
-    """Ctrl-C as a terminal has it: where these tests run in the background, they and their children would ignore it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.mark.parametrize("stage", ["-m stages.convert tflite-int8", "-m stages.benchmark"])
 def test_ctrl_c_ends_every_process_with_one_sentence(project: Project, heeded: None, stage: str) -> None:
     project.edit(lambda values: values["calibration"].update(seed=values["calibration"]["seed"] + 1))

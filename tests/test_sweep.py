@@ -476,7 +476,7 @@ def test_a_folder_that_nodes_do_not_have_is_told_once_and_before_anything_is_con
 
 
 def test_after_an_interrupt_a_sweep_ends_at_once_and_joins_no_other_cluster(
-    model: Path, nodes: Nodes, tmp_path: Path
+    model: Path, nodes: Nodes, heeded: None, tmp_path: Path
 ) -> None:
     # While the last variants are still converted.
     found = Checkout(tmp_path / "checkout", model, nodes, VARIANTS)

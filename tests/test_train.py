@@ -266,14 +266,6 @@ def test_fine_tuning_changes_the_backbone_but_not_its_statistics(
     assert max(rates[1:]) < 0.05 * train.FINE_TUNING
 
 
-@pytest.fixture
-def heeded() -> Iterator[None]:
-    """Ctrl-C as a terminal has it: where these tests run in the background, they and their children would ignore it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 def test_ctrl_c_leaves_nothing_half_written(setting: Setting, heeded: None) -> None:
     setting(("train.epochs", 100_000), ("train.patience", 100_000))
     files.write_text(paths.TRAINED, "of an earlier run")
