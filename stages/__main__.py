@@ -1,4 +1,4 @@
-"""The commands behind the Makefile: `python -m stages run COMMAND | check | store | predict IMAGE... | export`."""
+"""The commands behind the Makefile: `python -m stages run COMMAND | check | store | predict IMAGE | export | deps`."""
 
 import argparse
 import fcntl
@@ -16,6 +16,7 @@ import numpy as np
 import psutil
 
 from stages import select, track
+from stages.commands import dependencies
 from stages.common import (
     errors,
     files,
@@ -231,6 +232,8 @@ def main() -> None:
     predictor.add_argument("images", nargs="+")
     exporter = commands.add_parser("export", help="write the chosen variant for TensorFlow Serving and Triton")
     exporter.add_argument("--to", type=Path, required=True)
+    dependent = commands.add_parser("deps", help="write the code dependencies of dvc.yaml from the imports")
+    dependent.add_argument("--check", action="store_true", help="only compare; the exit status is 1 if they differ")
     arguments = parser.parse_args()
     if arguments.verb == "check":
         raise SystemExit(check(arguments.against))
@@ -238,6 +241,8 @@ def main() -> None:
         print(store.tracking_uri(params.load(), Path()))
     elif arguments.verb == "run":
         run(arguments.command, arguments.engine)
+    elif arguments.verb == "deps":
+        dependencies.main(arguments.check)
     elif arguments.verb == "export":
         _current_choice()
         print("\n".join(export.write(arguments.to)))

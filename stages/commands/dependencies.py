@@ -1,0 +1,55 @@
+"""Writes the code dependencies of every stage into dvc.yaml, from the imports: nobody types them."""
+
+import difflib
+import io
+from pathlib import Path
+from typing import Any
+
+from stages.common import files
+from stages.common.errors import PipelineError
+from stages.core.closure import PACKAGE, Imports
+
+PIPELINE = Path("dvc.yaml")
+
+
+def written(text: str) -> str:
+    """dvc.yaml with the `deps` below stages/ that the imports ask for; all else, comments too, stays as it is."""
+    from ruamel.yaml import YAML  # keeps comments
+
+    yaml = YAML()
+    yaml.width = 1000
+    yaml.preserve_quotes = True
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    pipeline = yaml.load(text)
+    imports = Imports()
+    for name, stage in pipeline["stages"].items():
+        _replace(stage["deps"], [path.as_posix() for path in imports.files(f"{PACKAGE}.{name}")])
+    out = io.StringIO()
+    yaml.dump(pipeline, out)
+    return out.getvalue()
+
+
+def _replace(deps: Any, code: list[str]) -> None:
+    """Put these at the start, in place of those that begin with stages/."""
+    for index in reversed(range(len(deps))):
+        if str(deps[index]).startswith(f"{PACKAGE}/"):
+            del deps[index]
+    for index, path in enumerate(code):
+        deps.insert(index, path)
+
+
+def difference() -> str:
+    """What `make deps` would change in dvc.yaml, as a unified diff; empty if nothing."""
+    before = PIPELINE.read_text(encoding="utf-8")
+    lines = difflib.unified_diff(before.splitlines(), written(before).splitlines(), str(PIPELINE), "imports", lineterm="")
+    return "\n".join(lines)
+
+
+def main(check: bool) -> None:
+    """Write dvc.yaml anew, or only compare; PipelineError if they differ then."""
+    changed = difference()
+    if check and changed:
+        raise PipelineError(f"{PIPELINE} has other code dependencies than the imports: run `make deps`\n{changed}")
+    if changed:
+        files.write_text(PIPELINE, written(PIPELINE.read_text(encoding="utf-8")))
+        print(f"{PIPELINE} has new code dependencies")

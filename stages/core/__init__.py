@@ -1,0 +1,1 @@
+"""The machine and its files; imports no other room."""
