@@ -41,7 +41,9 @@ def _replace(deps: Any, code: list[str]) -> None:
 def difference() -> str:
     """What `make deps` would change in dvc.yaml, as a unified diff; empty if nothing."""
     before = PIPELINE.read_text(encoding="utf-8")
-    lines = difflib.unified_diff(before.splitlines(), written(before).splitlines(), str(PIPELINE), "imports", lineterm="")
+    lines = difflib.unified_diff(
+        before.splitlines(), written(before).splitlines(), str(PIPELINE), "imports", lineterm=""
+    )
     return "\n".join(lines)
 
 
