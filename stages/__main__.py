@@ -17,27 +17,22 @@ import psutil
 
 from stages import select, track
 from stages.commands import dependencies
-from stages.common import (
-    errors,
-    files,
-    images,
-    labels,
-    metrics,
-    params,
-    paths,
-    predictions,
-    regression,
-    store,
-    table,
-    variants,
-)
-from stages.common.errors import PipelineError
-from stages.common.images import Preprocessing
-from stages.common.params import Params
-from stages.common.predictions import Predictions
-from stages.common.revision import predictions_at, record_at
-from stages.runtimes import Manifest, export
-from stages.runtimes.protocol import infer
+from stages.commands.revision import predictions_at, record_at
+from stages.contracts import labels, paths, predictions
+from stages.contracts.predictions import Predictions, top_k
+from stages.contracts.preprocessing import Preprocessing
+from stages.core import errors, files
+from stages.core.errors import PipelineError
+from stages.data import batches
+from stages.params import document
+from stages.params.document import Params
+from stages.reporting import table
+from stages.runtimes import Manifest
+from stages.runtimes.contract import infer
+from stages.runtimes.registry import VALID
+from stages.selection import regression
+from stages.serving import export
+from stages.tracking import store
 
 # The value of the key in its block, whatever comments stand between.
 ENGINE = re.compile(r"^(execution:\n(?:(?:  .*|#.*|)\n)*?  engine:)[^\n#]*?((?:[ \t]+#.*)?)$", re.MULTILINE)
@@ -91,7 +86,7 @@ def run(command: Sequence[str], engine: str | None = None) -> None:
     with exclusive(), tempfile.NamedTemporaryFile("r", encoding="utf-8") as collected:
         if engine:
             set_engine(engine)
-        setting = params.load()
+        setting = document.load()
         environment = os.environ | {errors.COLLECT: collected.name}
         status = _wait(subprocess.Popen(command, env=environment))
         messages = [json.loads(line) for line in collected]
@@ -157,7 +152,7 @@ def check(against: str | None) -> int:
 
 def _current_choice() -> select.Record:
     """selection.json; PipelineError if there is none, or none for today's params.yaml."""
-    setting = params.load()
+    setting = document.load()
     if not (paths.SELECTION.exists() and paths.SUMMARY.exists()):
         raise PipelineError("there are no results to check yet: run `make repro` first")
     chosen: select.Record = files.read_json(paths.SELECTION)
@@ -195,20 +190,20 @@ def predict(names: Sequence[str], variant: str | None) -> None:
     manifest = _converted(variant)
     preprocessing = Preprocessing.from_json(files.read_json(paths.MODEL)["preprocessing"])
     classes = labels.read()
-    inputs = [images.load(Path(name), preprocessing) for name in names]
+    inputs = [batches.load(Path(name), preprocessing) for name in names]
     session = manifest.load()
     for name, image in zip(names, inputs, strict=True):
         probabilities = infer(session, image[np.newaxis])
         print(f"{name} ({manifest.variant})")
-        for index in metrics.top_k(probabilities)[0]:
+        for index in top_k(probabilities)[0]:
             print(f"  {probabilities[0, index]:7.2%}  {classes.names[index]}")
 
 
 def _converted(variant: str | None) -> Manifest:
     """The variant asked for, or the first that has a model; PipelineError lists those that have."""
-    if variant is not None and variant not in variants.VALID:
-        raise PipelineError(f"unknown variant {variant!r}; valid variants are {', '.join(variants.VALID)}")
-    ready = [name for name in variants.VALID if (paths.model(name) / paths.MANIFEST).exists()]
+    if variant is not None and variant not in VALID:
+        raise PipelineError(f"unknown variant {variant!r}; valid variants are {', '.join(VALID)}")
+    ready = [name for name in VALID if (paths.model(name) / paths.MANIFEST).exists()]
     ready = [name for name in ready if Manifest.read(name).status == "ok"]
     if not ready:
         raise PipelineError("no variant is converted yet: run `make repro` first")
@@ -238,7 +233,7 @@ def main() -> None:
     if arguments.verb == "check":
         raise SystemExit(check(arguments.against))
     if arguments.verb == "store":
-        print(store.tracking_uri(params.load(), Path()))
+        print(store.tracking_uri(document.load(), Path()))
     elif arguments.verb == "run":
         run(arguments.command, arguments.engine)
     elif arguments.verb == "deps":

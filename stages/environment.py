@@ -14,10 +14,14 @@ from typing import Any
 
 import pynvml
 
-from stages.common import cluster, errors, files, nvml, params, paths
-from stages.common.cores import cores
-from stages.common.gpu_support import TENSORRT_WHEELS
-from stages.common.params import CUSTOM, ExecutionParams, Params
+from stages.cluster import ray
+from stages.contracts import paths
+from stages.core import errors, files
+from stages.core.cores import cores
+from stages.core.gpu import driver, session
+from stages.params import document
+from stages.params.document import CUSTOM, ExecutionParams, Params
+from stages.runtimes.shared.gpu_requirements import TENSORRT_WHEELS
 
 # TF 2.14.1 opens TensorRT by these names, from the wheel's folder or the system's.
 TENSORRT_LIBRARY = "libnvinfer.so.8"
@@ -50,10 +54,10 @@ def describe_machine(threads: int | None) -> dict[str, Any]:
 def _nvidia() -> tuple[str | None, list[dict[str, Any]], str | None]:
     """Driver version, GPUs, and why there are none."""
     try:
-        with nvml.session() as gpus:
+        with session() as gpus:
             hidden = "CUDA_VISIBLE_DEVICES hides every device" if "CUDA_VISIBLE_DEVICES" in os.environ else None
             missing = None if gpus else hidden or "its driver lists no device that answers"
-            return nvml.driver(), [gpu.describe() for gpu in gpus], missing
+            return driver(), [gpu.describe() for gpu in gpus], missing
     except pynvml.NVMLError as error:
         return None, [], f"its driver does not answer: {error}"
 
@@ -118,7 +122,7 @@ def _cpu_model() -> str:
 
 def describe_cluster(setting: ExecutionParams, threads: int | None) -> dict[str, dict[str, Any]]:
     """A machine of each GPU model of the cluster, the home model first."""
-    with cluster.joined(setting) as parts:
+    with ray.joined(setting) as parts:
         tasks = {name: nodes.start(describe_machine, threads) for name, nodes in parts.items()}
         return {name: parts[name].result(task) for name, task in tasks.items()}
 
@@ -160,7 +164,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--checkout", type=Path, default=Path(), help="where relative paths of params.yaml start")
     arguments = parser.parse_args()
-    setting = params.load()
+    setting = document.load()
     sources = fingerprint(setting, arguments.checkout)
     threads = setting.benchmark.threads
     machines = describe_cluster(setting.execution, threads) if setting.execution.engine == "ray" else {}

@@ -2,18 +2,22 @@
 
 import argparse
 
-from stages.common import errors, params, sweeps, variants
-from stages.common.errors import PipelineError
-from stages.runtimes import Manifest, evaluation
+from stages.cluster import kept
+from stages.core import errors
+from stages.core.errors import PipelineError
+from stages.measurement import evaluation
+from stages.params import document
+from stages.runtimes import Manifest
+from stages.runtimes.registry import VALID
 
 
 def main() -> None:
     """Read params, evaluate one variant, and write evaluate.json, predictions.csv and evaluate_system.csv."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("variant", choices=variants.VALID)
+    parser.add_argument("variant", choices=VALID)
     name = parser.parse_args().variant
-    batch_size = params.load().evaluation.batch_size
-    sweep, unit = sweeps.read(), f"evaluate@{name}"
+    batch_size = document.load().evaluation.batch_size
+    sweep, unit = kept.read(), f"evaluate@{name}"
     failed = sweep.failed.get(unit)
     if not sweep.sources[name] or Manifest.read(name).status != "ok":
         failed = evaluation.run(name, batch_size)

@@ -11,10 +11,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from stages.common import errors, files, images, labels, params, paths, sources, splits
-from stages.common.errors import PipelineError
-from stages.common.params import SPLIT
-from stages.common.photos import Photo, examine
+from stages.contracts import labels, paths
+from stages.core import errors, files
+from stages.core.errors import PipelineError
+from stages.data import decode, sources
+from stages.data.image_file import Photo, examine
+from stages.data.split import choose, divide, near_duplicates
+from stages.params import document
+from stages.params.document import SPLIT
 
 CROP_SIDE = 256
 
@@ -23,7 +27,7 @@ def pixel_digests(photos: Sequence[Photo]) -> list[str]:
     """Digest of each photograph's pixels; one PipelineError lists all that cannot be read."""
 
     def digest(photo: Photo) -> str:
-        image = images.decode(photo.path)
+        image = decode.decode(photo.path)
         return hashlib.sha256(str(image.size).encode() + image.tobytes()).hexdigest()
 
     return examine(photos, digest, "checking images")
@@ -43,7 +47,7 @@ def refuse_overlap(evaluation: dict[str, Photo], other: dict[str, Photo], name: 
 def write_crops(photos: list[Photo], count: int, seed: int, folder: Path) -> None:
     """Save `count` seeded random square crops, half to all of the short side, as PNG of CROP_SIDE pixels."""
     rng = np.random.default_rng(seed)
-    originals = [images.decode(photo.path) for photo in photos]
+    originals = [decode.decode(photo.path) for photo in photos]
     for index in range(count):
         image = originals[rng.integers(len(originals))]
         side = int(min(image.size) * rng.uniform(0.5, 1))
@@ -69,7 +73,7 @@ class Sets(NamedTuple):
     groups: list[int]
 
 
-def gather(setting: params.Params, checkout: Path, work: Path) -> tuple[Sets, dict[str, Any] | None]:
+def gather(setting: document.Params, checkout: Path, work: Path) -> tuple[Sets, dict[str, Any] | None]:
     """Photographs of every set, and how a source was split; whatever is fetched lies below `work`."""
 
     def fetch(name: str, source: str) -> list[Photo]:
@@ -80,8 +84,8 @@ def gather(setting: params.Params, checkout: Path, work: Path) -> tuple[Sets, di
     groups: dict[Photo, int] = {}
     if setting.split.source and SPLIT in setting.image_sources().values():
         whole = fetch("split", setting.split.source)
-        numbers = splits.near_duplicates(whole)
-        rest, exam = splits.divide(whole, numbers, setting.split.evaluation, setting.split.seed)
+        numbers = near_duplicates(whole)
+        rest, exam = divide(whole, numbers, setting.split.evaluation, setting.split.seed)
         groups = dict(zip(whole, numbers, strict=True))
         told = asdict(setting.split) | {"images": len(whole), "near_duplicates": len(whole) - len(set(numbers))}
     if setting.evaluation.source != SPLIT:
@@ -91,12 +95,12 @@ def gather(setting: params.Params, checkout: Path, work: Path) -> tuple[Sets, di
         lessons = rest
     elif trains:
         lessons = fetch("train", setting.train.source)
-        groups = dict(zip(lessons, splits.near_duplicates(lessons), strict=True))
+        groups = dict(zip(lessons, near_duplicates(lessons), strict=True))
     tune = _calibration(setting, rest, checkout, work)
     return Sets(exam, tune, lessons, [groups[photo] for photo in lessons]), told
 
 
-def _calibration(setting: params.Params, rest: list[Photo], checkout: Path, work: Path) -> list[Photo]:
+def _calibration(setting: document.Params, rest: list[Photo], checkout: Path, work: Path) -> list[Photo]:
     wanted = setting.calibration
     if wanted.source != SPLIT:
         (work / "calibration").mkdir()
@@ -107,10 +111,10 @@ def _calibration(setting: params.Params, rest: list[Photo], checkout: Path, work
         raise PipelineError(
             f"calibration.images asks for {wanted.images}, but {wanted.source} holds {len(rest)} images"
         )
-    return splits.choose(rest, wanted.images, wanted.seed)
+    return choose(rest, wanted.images, wanted.seed)
 
 
-def collect(setting: params.Params, checkout: Path, work: Path) -> dict[str, Any]:
+def collect(setting: document.Params, checkout: Path, work: Path) -> dict[str, Any]:
     """All sets, checked and written; their counts, seeds and digests."""
     sets, split = gather(setting, checkout, work)
     photos = (sets.evaluation, sets.calibration, sets.train)
@@ -158,7 +162,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--checkout", type=Path, default=Path(), help="where relative paths of params.yaml start")
     arguments = parser.parse_args()
-    setting = params.load()
+    setting = document.load()
     with tempfile.TemporaryDirectory() as work:
         record = collect(setting, arguments.checkout, Path(work))
     files.write_json(paths.IMAGES, record)

@@ -6,24 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from stages.common import (
-    errors,
-    files,
-    gallery,
-    heatmap,
-    labels,
-    paths,
-    per_class,
-    svg,
-    table,
-    training_section,
-    variants,
-)
-from stages.common.figures import NBSP, Figure, interval, number, p_value, top1
-from stages.common.labels import Labels
-from stages.common.latency import STEADY_CV, calls_needed
-from stages.common.per_class import ClassReport, ClassScore
-from stages.common.revision import git
+from stages.commands.revision import git
+from stages.contracts import labels, paths
+from stages.contracts.labels import Labels
+from stages.contracts.variant import BASELINE
+from stages.core import errors, files
+from stages.reporting import gallery, heatmap, svg, table, training
+from stages.reporting.format import NBSP, Figure, interval, number, p_value, top1
+from stages.statistics import per_class
+from stages.statistics.latency import STEADY_CV, calls_needed
+from stages.statistics.per_class import ClassReport, ClassScore
 
 Record = dict[str, Any]
 
@@ -87,7 +79,7 @@ def columns() -> list[tuple[str, str]]:
 
 def lines(summary: Record, selection: Record, size: str) -> list[Record]:
     """The table's body: one line a variant."""
-    baseline = _find(summary, variants.BASELINE)
+    baseline = _find(summary, BASELINE.name)
     found = []
     for row in summary["rows"]:
         fate = selection["variants"].get(row["variant"], {})
@@ -102,9 +94,9 @@ def notes(summary: Record, size: str) -> list[str]:
     """What a reader must know of the table's numbers."""
     found = []
     if any(row["change"] for row in summary["rows"]):
-        found.append(f"Drop: top-1 of {variants.BASELINE} minus the variant's on the same images; above 0 is worse.")
-    if not _find(summary, variants.BASELINE):
-        found.append(f"{variants.BASELINE} was not measured, so there is no drop and no speed-up.")
+        found.append(f"Drop: top-1 of {BASELINE.name} minus the variant's on the same images; above 0 is worse.")
+    if not _find(summary, BASELINE.name):
+        found.append(f"{BASELINE.name} was not measured, so there is no drop and no speed-up.")
     batches = [batch for row in summary["rows"] if (batch := table.batch(row, size))]
     for quantile in (0.9, 0.99):
         unquoted = [batch["samples"] for batch in batches if batch[f"p{100 * quantile:.0f}_ms"] is None]
@@ -149,7 +141,7 @@ def best(summary: Record, selection: Record, size: str) -> Record | None:
     heading = f"{winner} in figures" if selection["outcome"] == "selected" else f"Known to be within budget: {winner}"
     if not winner:
         heading = f"Nearest to the budget: {row['variant']}, {miss['reason']}"
-    return {"heading": heading, "cards": cards(row, _find(summary, variants.BASELINE), size)}
+    return {"heading": heading, "cards": cards(row, _find(summary, BASELINE.name), size)}
 
 
 def budget(selection: Record) -> list[str]:
@@ -178,12 +170,12 @@ def cards(row: Record, baseline: Record | None, size: str) -> list[Record]:
         found[0]["beside"] = f"drop {drop.text} points {drop.interval}"
     if baseline and baseline is not row and speed_up.text:
         p50_ms = table.batch(baseline, size)["p50_ms"]
-        found[1]["beside"] = f"{speed_up.text} as fast as {variants.BASELINE}, {p50_ms:.2f}{NBSP}ms"
+        found[1]["beside"] = f"{speed_up.text} as fast as {BASELINE.name}, {p50_ms:.2f}{NBSP}ms"
     for key, name, digits in (("size_bytes", "Size on disk", 1), ("peak_memory_bytes", "Peak memory", 0)):
         card = {"name": name, "unit": "MB", "text": number(row[key], digits, 1e-6), "interval": "", "beside": ""}
         if baseline and baseline is not row and row[key] and baseline[key]:
             share, whole = 100 * row[key] / baseline[key], number(baseline[key], digits, 1e-6)
-            card["beside"] = f"{share:,.0f}{NBSP}% of {variants.BASELINE}, {whole}{NBSP}MB"
+            card["beside"] = f"{share:,.0f}{NBSP}% of {BASELINE.name}, {whole}{NBSP}MB"
         found.append(card)
     return [card for card in found if card["text"]]
 
@@ -221,12 +213,10 @@ def _told(change: Record) -> str:
 
 def guess(summary: Record) -> str | None:
     """That the baseline is at chance, where it is; else None."""
-    baseline = _find(summary, variants.BASELINE)
+    baseline = _find(summary, BASELINE.name)
     if not baseline or not baseline["at_chance"]:
         return None
-    return (
-        f"{variants.BASELINE} {table.guessing(baseline['at_chance'])}. Until that is mended, no comparison means much."
-    )
+    return f"{BASELINE.name} {table.guessing(baseline['at_chance'])}. Until that is mended, no comparison means much."
 
 
 def compared(value: float | None, before: float | None, less_is_better: bool = False) -> Record:
@@ -244,7 +234,7 @@ def compared(value: float | None, before: float | None, less_is_better: bool = F
 
 def averages(summary: Record) -> list[Record]:
     """The averages over classes of every evaluated variant, beside the baseline's."""
-    baseline = _find(summary, variants.BASELINE) or {}
+    baseline = _find(summary, BASELINE.name) or {}
     return [
         {
             "variant": row["variant"],
@@ -278,7 +268,7 @@ def class_section(summary: Record, reports: dict[str, ClassReport], known: Label
     unchanged = [name for name, row in rows.items() if row["change"] and row["change"]["changed"] == 0]
     details = {}
     for name, row in rows.items():
-        before = reports[variants.BASELINE] if row["change"] else None
+        before = reports[BASELINE.name] if row["change"] else None
         if name not in unchanged:
             details[name] = _details(row, before, reports[name], known)
     return {
@@ -307,7 +297,7 @@ def _details(row: Record, before: ClassReport | None, after: ClassReport, known:
 
 def _matrices(name: str, before: ClassReport | None, after: ClassReport, known: Labels) -> dict[str, str]:
     """The confusion matrices that can be read, by what they are of."""
-    sides = {f"before, {variants.BASELINE}": before, f"after, {name}": after} if before else {name: after}
+    sides = {f"before, {BASELINE.name}": before, f"after, {name}": after} if before else {name: after}
     return {
         of: heatmap.confusion(report, known, f"confusion-{name}-{place}", f"Confusion matrix {of}")
         for place, (of, report) in enumerate(sides.items())
@@ -359,7 +349,7 @@ def content(
     calls: dict[str, svg.Floats],
     known: Labels,
     reports: dict[str, ClassReport],
-    curves: dict[str, training_section.Curve],
+    curves: dict[str, training.Curve],
 ) -> Record:
     """All that the template shows but the parameters."""
     size = str(selection["batch_size"])
@@ -392,7 +382,7 @@ def content(
             "size": svg.size_by_part(rows),
             "reliability": svg.reliability(reports),
         },
-        "training": training_section.content(summary, curves, size),
+        "training": training.content(summary, curves, size),
         "size": size,
         "classes": classes(summary, known),
         **class_section(summary, reports, known),
@@ -401,7 +391,7 @@ def content(
         "kinds": gallery.KINDS,
         "marks": MARKS,
         "settings": settings,
-        "baseline": variants.BASELINE,
+        "baseline": BASELINE.name,
     }
 
 
@@ -432,7 +422,7 @@ def main() -> None:
     calls = read_calls(paths.SAMPLES, str(selection["batch_size"]))
     evaluated = [row["variant"] for row in summary["rows"] if row["macro_f1"] is not None]
     reports = {name: ClassReport.read(name) for name in evaluated}
-    shown = content(summary, selection, calls, labels.read(), reports, training_section.curves(summary))
+    shown = content(summary, selection, calls, labels.read(), reports, training.curves(summary))
     shown["params"] = paths.PARAMS.read_text(encoding="utf-8")
     shown |= code_version()
     files.write_text(paths.PAGE, render(shown))

@@ -7,24 +7,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from stages.common import (
-    errors,
-    fake_quant,
-    files,
-    isolate,
-    models,
-    onnx_export,
-    params,
-    paths,
-    saved_model,
-    training,
-    variants,
-)
-from stages.common.classifiers import Classifier
-from stages.common.errors import PipelineError
-from stages.common.params import Params
-from stages.common.tf import tensorflow
-from stages.common.training import Best, Sets
+from stages.contracts import paths
+from stages.contracts.variant import Variant
+from stages.core import errors, files, isolate
+from stages.core.errors import PipelineError
+from stages.core.tensorflow import tensorflow
+from stages.model import chosen, onnx_export, saved_model
+from stages.model.classifier import Classifier
+from stages.params import document
+from stages.params.document import Params
+from stages.runtimes.registry import VALID
+from stages.training import fake_quant, fit
+from stages.training.fit import Best, Sets
 
 NO_KERAS = (
     "quantisation-aware training needs the layers of a Keras model, which {} does not have: set model.path to a .keras "
@@ -39,13 +33,13 @@ def learn(setting: Params, folder: Path) -> dict[str, Any]:
     tf = tensorflow(setting.benchmark.threads)
     seed = setting.train.seeds[0]
     tf.keras.utils.set_random_seed(seed)
-    sets, name = training.photographs(setting), setting.model.name
+    sets, name = fit.photographs(setting), setting.model.name
     simulated, left = fake_quant.simulate(tf, flat(tf, setting))
     start = time.perf_counter()
-    best = fit(tf, setting, simulated, sets)
+    best = train_on(tf, setting, simulated, sets)
     best.restore()
     seconds = time.perf_counter() - start
-    taught = models.of_keras(tf, setting, simulated)
+    taught = chosen.of_keras(tf, setting, simulated)
     saved_model.write(tf, taught, folder / paths.QAT_SAVED_MODEL.name, name, STEPS)
     onnx_export.write(
         tf, folder / paths.QAT_SAVED_MODEL.name, taught.preprocessing, folder / paths.QAT_ONNX.name, name, STEPS
@@ -64,19 +58,19 @@ def learn(setting: Params, folder: Path) -> dict[str, Any]:
 
 def flat(tf: Any, setting: Params) -> Any:
     """The model as a network without others inside; PipelineError if it does not answer as the SavedModel does."""
-    network = fake_quant.flatten(tf, models.keras(tf, setting))
-    gap = saved_model.difference(tf, models.of_keras(tf, setting, network), paths.SAVED_MODEL)
+    network = fake_quant.flatten(tf, chosen.keras(tf, setting))
+    gap = saved_model.difference(tf, chosen.of_keras(tf, setting, network), paths.SAVED_MODEL)
     if not gap <= saved_model.TOLERANCE:
         raise PipelineError(f"its layers, called one by one, answer {gap:.2g} away from the model itself")
     return network
 
 
-def fit(tf: Any, setting: Params, simulated: Any, sets: Sets) -> Best:
+def train_on(tf: Any, setting: Params, simulated: Any, sets: Sets) -> Best:
     """Train, from ranges that fit; epoch 0 is the simulation before it learned anything."""
-    answers = {learning: models.of_keras(tf, setting, simulated, learning) for learning in (False, True)}
+    answers = {learning: chosen.of_keras(tf, setting, simulated, learning) for learning in (False, True)}
     prepared = answers[False].preprocessing
-    model = training.trainee(tf, simulated, partial(_answer, answers), prepared, setting.train.augment)
-    images = partial(training.dataset, tf, prepared=prepared, batch_size=setting.train.batch_size)
+    model = fit.trainee(tf, simulated, partial(_answer, answers), prepared, setting.train.augment)
+    images = partial(fit.dataset, tf, prepared=prepared, batch_size=setting.train.batch_size)
     with fake_quant.first_ranges():
         model(next(iter(images(sets.train, shuffled=True)))[0], training=True)
     best = Best(simulated.variables, "qat")
@@ -84,7 +78,7 @@ def fit(tf: Any, setting: Params, simulated: Any, sets: Sets) -> Best:
     loss, accuracy = model.evaluate(images(sets.validation, shuffled=False), verbose=0)
     best.note({"epoch": 0, "val_loss": loss, "val_accuracy": accuracy})
     phase = replace(setting.train, epochs=setting.qat.epochs, learning_rate=setting.qat.learning_rate)
-    training.fit(tf, model, sets, prepared, phase, best)
+    fit.fit(tf, model, sets, prepared, phase, best)
     return best
 
 
@@ -96,7 +90,7 @@ def outcome(setting: Params, folder: Path) -> dict[str, Any]:
     """Train if a variant asks for it and the model allows; what fails is a reason of those variants alone."""
     if not setting.asks_qat:
         return {"status": "skipped", "reason": "no variant ends in -int8-qat", "curve": []}
-    if not models.has_layers(setting):
+    if not chosen.has_layers(setting):
         return {"status": "skipped", "reason": NO_KERAS.format(setting.model.path), "curve": []}
     try:
         record: dict[str, Any] = {"status": "ok", "reason": None} | isolate.call(learn, setting, folder)
@@ -109,13 +103,13 @@ def outcome(setting: Params, folder: Path) -> dict[str, Any]:
 
 def main() -> None:
     """Read params, train if they ask for it, and write models/qat, the record and the curve."""
-    setting = params.load()
+    setting = document.load()
     with files.new_directory(paths.QAT) as folder:
         record = outcome(setting, folder)
-        training.write_curves(record.pop("curve"), paths.QAT_CURVE)
+        fit.write_curves(record.pop("curve"), paths.QAT_CURVE)
         digest = files.tree_digest(folder) if record["status"] == "ok" else record["reason"]
     # DVC converts a variant again only if its own entry is another.
-    sources = {name: digest if variants.parse(name).qat and setting.asks_qat else None for name in variants.VALID}
+    sources = {name: digest if Variant.parse(name).qat and setting.asks_qat else None for name in VALID}
     files.write_json(paths.QAT_RECORD, record | {"sources": sources})
 
 

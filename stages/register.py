@@ -14,18 +14,20 @@ from typing import Any
 
 import numpy as np
 
-from stages.common import errors, files, params, paths
-from stages.common.champion import CHAMPION, PREVIOUS, Registry
-from stages.common.errors import PipelineError
-from stages.common.gpu_support import TENSORRT_WHEELS
-from stages.common.store import cause, connect, digest, holds, one_at_a_time, recorded, tracking_uri
+from stages.contracts import paths
+from stages.core import errors, files
+from stages.core.errors import PipelineError
+from stages.params import document
 from stages.runtimes import Manifest
+from stages.runtimes.shared.gpu_requirements import TENSORRT_WHEELS
+from stages.tracking.registry import CHAMPION, PREVIOUS, Registry
+from stages.tracking.store import cause, connect, digest, holds, one_at_a_time, recorded, tracking_uri
 
 Record = dict[str, Any]
 
 PACKAGE = Path(__file__).parent
 # The module that travels with the model, and what it must find installed.
-SERVED = "stages.runtimes.served"
+SERVED = "stages.serving.pyfunc"
 REQUIRED = ("mlflow", "numpy", "pandas", "pillow")
 # What a runtime must find besides, in each way it may have come: the first whose head is installed.
 RUNTIME_REQUIRED: dict[str, tuple[tuple[str, ...], ...]] = {
@@ -222,7 +224,7 @@ def main() -> None:
     parser.add_argument("--checkout", type=Path, default=Path(), help="the main checkout, where the default store lies")
     parser.add_argument("--experiment", default="", help="name of the DVC experiment, if any")
     arguments = parser.parse_args()
-    setting, chosen = params.load(), files.read_json(paths.SELECTION)
+    setting, chosen = document.load(), files.read_json(paths.SELECTION)
     uri, name = tracking_uri(setting, arguments.checkout), registered_name(setting.model.name)
     # A sweep tries what nobody has decided to ship.
     stays = f"the experiment {arguments.experiment}" if arguments.experiment else chosen["outcome"]

@@ -1,15 +1,20 @@
 """Gather every variant's results into summary.json, the table and the plots."""
 
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from pathlib import Path
 from typing import Any
 
-from stages.common import charts, errors, files, labels, metrics, nvml, params, paths, predictions, table, variants
-from stages.common.chance import at_chance
-from stages.common.labels import Labels
-from stages.common.paired import Change, holm
-from stages.common.per_class import DRAWING, FIGURES, ClassReport
-from stages.common.predictions import Predictions
+from stages.contracts import labels, paths, predictions
+from stages.contracts.labels import Labels
+from stages.contracts.predictions import Predictions
+from stages.contracts.variant import BASELINE, Variant
+from stages.core import errors, files, gpu
+from stages.params import document
+from stages.reporting import charts, table
+from stages.statistics import accuracy
+from stages.statistics.chance import at_chance
+from stages.statistics.paired import Change, holm
+from stages.statistics.per_class import DRAWING, FIGURES, ClassReport
 
 Record = dict[str, Any]
 
@@ -19,7 +24,7 @@ MISSING: Record = {"status": "failed", "reason": "the stage left no result: it w
 
 def row(name: str, timing: Record | None, root: Path) -> Record:
     """One variant: its own records and its part of the benchmark. A missing record means its stage was ended."""
-    runtime, precision, qat = variants.parse(name)
+    runtime, precision, qat = astuple(Variant.parse(name))
     converted = _record(root, name, "convert.json")
     evaluated = _record(root, name, "evaluate.json") if converted["status"] == "ok" else {}
     timed = (timing or MISSING) if converted["status"] == "ok" else {}
@@ -57,7 +62,7 @@ def row(name: str, timing: Record | None, root: Path) -> Record:
 
 def _gpu(measured: Record | None) -> Record | None:
     """What the benchmark saw of the GPU, with the states after each block as ranges and counts; null on the CPU."""
-    return measured and measured | nvml.conditions(measured["states"])
+    return measured and measured | gpu.conditions(measured["states"])
 
 
 def _share(evaluated: Record, key: str) -> Record:
@@ -65,7 +70,7 @@ def _share(evaluated: Record, key: str) -> Record:
     if "images" not in evaluated:
         return {key: None, f"{key}_ci95": None}
     correct, total = evaluated[f"{key}_correct"], evaluated["images"]
-    return {key: correct / total, f"{key}_ci95": metrics.wilson_ci95(correct, total)}
+    return {key: correct / total, f"{key}_ci95": accuracy.wilson_ci95(correct, total)}
 
 
 def _record(root: Path, name: str, kind: str) -> Record:
@@ -91,10 +96,10 @@ def answers(rows: list[Record], root: Path = HERE) -> dict[str, Predictions]:
 
 def add_changes(rows: list[Record], found: dict[str, Predictions]) -> None:
     """What each variant answers otherwise than the baseline, on the same images; nulls without the baseline."""
-    baseline = found.get(variants.BASELINE)
+    baseline = found.get(BASELINE.name)
     for r in rows:
         own = found.get(r["variant"])
-        if baseline and r["variant"] == variants.BASELINE:
+        if baseline and r["variant"] == BASELINE.name:
             r["agreement"] = 1.0
         elif change := _compared(baseline, own):
             r["agreement"], r["change"] = (change.images - change.changed) / change.images, asdict(change)
@@ -107,7 +112,7 @@ def add_changes_from_int8(rows: list[Record], found: dict[str, Predictions]) -> 
     """What each variant with quantisation-aware training answers otherwise than the same INT8 without it."""
     for r in rows:
         if r["qat"]:
-            change = _compared(found.get(variants.post_training(r["variant"])), found.get(r["variant"]))
+            change = _compared(found.get(Variant.parse(r["variant"]).post_training.name), found.get(r["variant"]))
             r["change_from_int8"] = change and asdict(change)
 
 
@@ -123,7 +128,7 @@ def add_class_figures(rows: list[Record], found: dict[str, Predictions]) -> None
     for r in rows:
         own = found.get(r["variant"], Predictions([]))
         r.update(ClassReport.from_predictions(own).figures())
-        if r["variant"] == variants.BASELINE and (guess := at_chance(own)):
+        if r["variant"] == BASELINE.name and (guess := at_chance(own)):
             r["at_chance"] = asdict(guess)
 
 
@@ -164,8 +169,8 @@ def summarise(names: tuple[str, ...]) -> Record:
 def flat_metrics(rows: list[Record]) -> Record:
     """The figures that `dvc metrics diff` compares, by variant; it does not look into lists."""
     return {
-        r["variant"]: {key: r[key] for key in metrics.NUMBERS if r[key] is not None}
-        | {f"batch{size}": metrics.plain(latency) for size, latency in (r["latency"] or {}).items()}
+        r["variant"]: {key: r[key] for key in accuracy.NUMBERS if r[key] is not None}
+        | {f"batch{size}": accuracy.plain(latency) for size, latency in (r["latency"] or {}).items()}
         for r in rows
         if r["status"] == "ok"
     }
@@ -196,7 +201,7 @@ def write_classes(rows: list[Record], known: Labels, folder: Path) -> None:
 
 def main() -> None:
     """Read params and all records, and write the summary, its table, the metrics, the plots and the classes."""
-    summary = summarise(params.load().variants)
+    summary = summarise(document.load().variants)
     with files.new_directory(paths.PLOTS) as folder:
         write_plot_data(summary["rows"], folder)
         charts.draw(summary, folder)

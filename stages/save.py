@@ -2,17 +2,20 @@
 
 from dataclasses import asdict
 
-from stages.common import errors, files, labels, models, params, paths, saved_model
-from stages.common.errors import PipelineError
-from stages.common.params import CUSTOM
-from stages.common.tf import tensorflow
+from stages.contracts import labels, paths
+from stages.core import errors, files
+from stages.core.errors import PipelineError
+from stages.core.tensorflow import tensorflow
+from stages.model import chosen, saved_model
+from stages.params import document
+from stages.params.document import CUSTOM
 
 
 def main() -> None:
     """Read params, build, save, compare with the reloaded model, and write the SavedModel and its record."""
-    setting = params.load()
+    setting = document.load()
     name, classes, tf = setting.model.name, labels.read(), tensorflow()
-    model = models.classifier(tf, setting)
+    model = chosen.open_classifier(tf, setting)
     if model.classes != len(classes):
         raise PipelineError(
             f"{name} has {model.classes} outputs, but its label set has {len(classes)} classes "
@@ -22,7 +25,7 @@ def main() -> None:
         gap = saved_model.write(tf, model, folder, name)
     record = {
         "name": name,
-        "weights_sha256": files.digest(models.path(setting)),
+        "weights_sha256": files.digest(chosen.path(setting)),
         "parameters": model.parameters,
         "input_shape": model.preprocessing.shape,
         "classes": model.classes,

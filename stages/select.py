@@ -5,11 +5,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from stages.common import errors, files, params, paths, predictions, store, table, variants
-from stages.common.errors import PipelineError
-from stages.common.latency import calls_needed
-from stages.common.paired import MOST_IMAGES, Change, images_needed
-from stages.common.params import Budget, Params
+from stages.contracts import paths, predictions
+from stages.contracts.variant import BASELINE
+from stages.core import errors, files
+from stages.core.errors import PipelineError
+from stages.params import document
+from stages.params.document import Budget, Params
+from stages.reporting import table
+from stages.statistics.latency import calls_needed
+from stages.statistics.paired import MOST_IMAGES, Change, images_needed
+from stages.tracking import store
 
 Record = dict[str, Any]
 
@@ -38,7 +43,7 @@ def judge_drop(row: Record, limit: float | None) -> Drop:
     """Non-inferiority: `within` or `exceeds` only where the whole score interval lies on that side of the limit."""
     if limit is None or row["top1"] is None:
         return Drop(None)
-    if row["variant"] == variants.BASELINE:
+    if row["variant"] == BASELINE.name:
         return Drop("within")
     change = row["change"]
     if change is None:
@@ -65,7 +70,7 @@ def _drop_miss(row: Record, drop: Drop, limit: float | None) -> Miss | None:
     if limit is None or drop.verdict in (None, "within"):
         return None
     if row["change"] is None:
-        return Miss(f"its top-1 drop is unknown, since {variants.BASELINE} answered other images or none")
+        return Miss(f"its top-1 drop is unknown, since {BASELINE.name} answered other images or none")
     change = row["change"]
     low, high = (100 * end for end in change["drop_ci95"])
     seen = f"top-1 drop of {100 * change['drop']:.2f} points [{low:.2f}, {high:.2f}]"
@@ -272,7 +277,7 @@ def _outcome(
 
 def main() -> None:
     """Read params and the summary, choose, and write selection.json; no choice is an answer too, and no failure."""
-    setting = params.load()
+    setting = document.load()
     files.write_json(paths.SELECTION, select(files.read_json(paths.SUMMARY), setting))
 
 

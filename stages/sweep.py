@@ -19,15 +19,19 @@ from typing import Any
 import psutil
 from tqdm import tqdm
 
-from stages.common import cluster, errors, files, labels, params, paths, sweeps, system, variants
-from stages.common.cluster import Cluster
-from stages.common.errors import PipelineError
-from stages.common.images import Preprocessing
-from stages.common.params import Params
-from stages.common.predictions import Prediction
-from stages.common.sweeps import BENCHMARK, Kept, Sweep
-from stages.runtimes import away, evaluation
-from stages.runtimes.away import Machine
+from stages.cluster import ray, worker
+from stages.cluster.kept import BENCHMARK, LOCAL, Kept, Sweep, pack, unpack, write
+from stages.cluster.ray import Cluster
+from stages.cluster.worker import Machine
+from stages.contracts import labels, paths
+from stages.contracts.predictions import Prediction
+from stages.contracts.preprocessing import Preprocessing
+from stages.contracts.variant import Variant
+from stages.core import errors, files
+from stages.core.errors import PipelineError
+from stages.measurement import evaluation, system
+from stages.params import document
+from stages.params.document import Params
 
 # What a worker needs of this checkout; the images are read where they lie.
 INPUTS = (paths.SAVED_MODEL, paths.ONNX, paths.QAT, paths.CALIBRATION, paths.MODEL, paths.QAT_RECORD)
@@ -54,8 +58,8 @@ def converted_key(setting: Params, shared: str) -> dict[str, str]:
     return {
         name: fingerprint(
             shared=shared,
-            given=given if variants.parse(name).qat else plain,
-            options=setting.options(variants.parse(name).runtime),
+            given=given if Variant.parse(name).qat else plain,
+            options=setting.options(Variant.parse(name).runtime),
             sizes=setting.engine_batch_sizes(),
             repeats=setting.convert.repeats,
         )
@@ -102,7 +106,7 @@ class Sweeping:
         self._shared = shared_key(machine)
         self._size = setting.evaluation.batch_size
         self._prepared = Preprocessing.from_json(files.read_json(paths.MODEL)["preprocessing"])
-        self._decode = partial(away.decode, _images(setting), self._prepared)
+        self._decode = partial(worker.decode_batch, _images(setting), self._prepared)
         self.failed: dict[str, str] = {}
         self.problems: list[str] = []
 
@@ -131,15 +135,15 @@ class Sweeping:
     def _first(self) -> Any:
         """Have a node decode the first images."""
         batch = next(self._batches(labels.read_table(TABLE)))
-        return self._nodes.beside(away.decode, _images(self._setting), self._prepared, batch)
+        return self._nodes.beside(worker.decode_batch, _images(self._setting), self._prepared, batch)
 
     def _start(self, names: Sequence[str]) -> dict[Any, str]:
         """Begin these conversions."""
         if not names:
             return {}
-        inputs = self._nodes.put(sweeps.pack(Path(), *map(str, INPUTS)))
+        inputs = self._nodes.put(pack(Path(), *map(str, INPUTS)))
         arguments = (self._setting, self._machine, inputs)
-        return {self._nodes.start(away.convert, name, *arguments): name for name in names}
+        return {self._nodes.start(worker.convert, name, *arguments): name for name in names}
 
     def _expect(self, first: Any) -> None:
         """PipelineError if a node could not read the first images: before hours of conversions."""
@@ -173,7 +177,7 @@ class Sweeping:
         else:
             self._bar.update()
             with self._kept.keeping(unit, key) as folder:
-                sweeps.unpack(content, folder)
+                unpack(content, folder)
 
     def _fail(self, unit: str, reason: str) -> None:
         self._bar.update()
@@ -215,11 +219,11 @@ class Sweeping:
         model = self._nodes.put(self._model(name))
         arguments = (name, model, self._prepared, self._machine)
         blocks = min(len(rows), self._nodes.blocks(len(table)))
-        answers = self._nodes.stream(rows, self._decode, away.Classifier, *arguments, actors=actors, blocks=blocks)
+        answers = self._nodes.stream(rows, self._decode, worker.Classifier, *arguments, actors=actors, blocks=blocks)
         return in_order(answers, table, self._size)
 
     def _batches(self, table: Sequence[tuple[str, int]]) -> Iterator[dict[str, Any]]:
-        """What `away.decode` takes."""
+        """What `worker.decode_batch` takes."""
         digests = labels.read_digests(TABLE)
         for index, start in enumerate(range(0, len(table), self._size)):
             names = [file for file, _ in table[start : start + self._size]]
@@ -227,7 +231,7 @@ class Sweeping:
 
     def _model(self, name: str) -> dict[str, bytes]:
         """The kept one, and the record of what it is of."""
-        return sweeps.pack(self._kept.folder(f"convert@{name}"), "models") | sweeps.pack(Path(), str(paths.MODEL))
+        return pack(self._kept.folder(f"convert@{name}"), "models") | pack(Path(), str(paths.MODEL))
 
     def _digest(self, name: str) -> str:
         """Of the kept model and of how it is to be run."""
@@ -250,7 +254,7 @@ class Sweeping:
         else:
             models = [self._nodes.put(self._model(name)) for name in names]
             arguments = (names, self._setting.benchmark, models, self._machine)
-            task = self._nodes.start(away.benchmark, *arguments, alone=True)
+            task = self._nodes.start(worker.benchmark, *arguments, alone=True)
             try:
                 failed, content = self._nodes.result(task)
                 self.problems += failed
@@ -271,10 +275,10 @@ class Sweeping:
         for name in self._setting.variants:
             for stage in ("convert", "evaluate"):
                 unit = f"{stage}@{name}"
-                sweeps.unpack(sweeps.pack(self._kept.folder(unit), "reports"), root)
+                unpack(pack(self._kept.folder(unit), "reports"), root)
                 if unit in lost:
                     files.write_json(root / paths.record(name, f"{stage}.json"), lost[unit])
-        sweeps.unpack(sweeps.pack(self._kept.folder(BENCHMARK), str(paths.BENCHMARK)), root)
+        unpack(pack(self._kept.folder(BENCHMARK), str(paths.BENCHMARK)), root)
         if BENCHMARK in lost:
             found = {"variants": dict.fromkeys(self._setting.variants, lost[BENCHMARK])}
             files.write_json(root / paths.BENCHMARK, found)
@@ -288,7 +292,7 @@ def _images(setting: Params) -> str:
 def sweep(setting: Params) -> tuple[Sweep, list[str]]:
     """Sweep, write the records of all GPU models but home, and say what there is to adopt, and what failed."""
     models = files.read_json(paths.GPU_MODELS)
-    away.place_of(_images(setting))  # before hours of conversions
+    worker.place_of(_images(setting))  # before hours of conversions
     found = _swept(setting, {models["home"]: files.read_json(paths.ENVIRONMENT)} | models["others"])
     _clean(paths.SWEEP, found)
     for name in found:
@@ -300,13 +304,13 @@ def sweep(setting: Params) -> tuple[Sweep, list[str]]:
     problems = home.problems + [f"on {name}: {problem}" for name, other in others.items() for problem in other.problems]
     sources: dict[str, str | None] = {name: home.source(name) for name in setting.variants}
     timed = home.source(BENCHMARK)
-    return Sweep("ray", models["home"], sweeps.LOCAL.sources | sources, timed, home.failed), problems
+    return Sweep("ray", models["home"], LOCAL.sources | sources, timed, home.failed), problems
 
 
 def _swept(setting: Params, machines: Mapping[str, Machine]) -> dict[str, Sweeping]:
     """The sweeps of all these GPU models, done."""
     units = len(machines) * (2 * len(setting.variants) + 1)
-    with cluster.joined(setting.execution) as parts, tqdm(desc="sweep", total=units, disable=None) as bar:
+    with ray.joined(setting.execution) as parts, tqdm(desc="sweep", total=units, disable=None) as bar:
         if gone := sorted(set(machines) - set(parts)):
             raise PipelineError(f"the Ray cluster has lost the GPU model {', '.join(gone)}: run the same command again")
         found = {name: Sweeping(setting, Kept(name), parts[name], machine, bar) for name, machine in machines.items()}
@@ -348,13 +352,13 @@ def _side_by_side(works: Sequence[Callable[[], None]]) -> None:
 
 def main() -> None:
     """Read params, sweep if the engine is ray, and write models/sweep, reports/other_gpus and the record of it."""
-    setting = params.load()
+    setting = document.load()
     if setting.execution.engine == "local":
         with files.new_directory(paths.SWEEP), files.new_directory(paths.OTHER_GPUS):
-            sweeps.write(sweeps.LOCAL)
+            write(LOCAL)
         return
     found, problems = sweep(setting)
-    sweeps.write(found)
+    write(found)
     if problems:
         # DVC takes the stage for unfinished, and the next run tries again what failed, and that alone.
         raise PipelineError("; ".join(problems))

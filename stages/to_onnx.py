@@ -1,8 +1,10 @@
 """Export the SavedModel to ONNX, which the runtimes outside TensorFlow start from, and compare the two."""
 
-from stages.common import errors, files, onnx_export, paths
-from stages.common.images import Preprocessing
-from stages.common.tf import tensorflow
+from stages.contracts import paths
+from stages.contracts.preprocessing import Preprocessing
+from stages.core import errors, files
+from stages.core.tensorflow import tensorflow
+from stages.model import onnx_export
 
 
 def main() -> None:

@@ -8,12 +8,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from stages.common import errors, files, metrics, params, paths, per_class, system, table
-from stages.common.errors import PipelineError
-from stages.common.paired import points_won
-from stages.common.params import Params
-from stages.common.store import cause, connect, digest, holds, one_at_a_time, recorded, tracking_uri
-from stages.common.training import read_curve
+from stages.contracts import paths
+from stages.core import errors, files
+from stages.core.errors import PipelineError
+from stages.measurement import system
+from stages.params import document
+from stages.params.document import Params
+from stages.reporting import table
+from stages.statistics import accuracy, per_class
+from stages.statistics.paired import points_won
+from stages.tracking.store import cause, connect, digest, holds, one_at_a_time, recorded, tracking_uri
+from stages.training.fit import read_curve
 
 Record = dict[str, Any]
 
@@ -164,10 +169,10 @@ def child_metrics(row: Record) -> list[Point]:
         own |= dict(zip(("won_back_points", "won_back_points_ci95"), points_won(row["change_from_int8"]), strict=True))
     if row["details"]["gpu"]:
         own["gpu_process_memory_bytes"] = row["details"]["gpu"]["process_memory_bytes"]
-    points = [Point(name, value, 0) for name, value in metrics.plain(own).items()]
+    points = [Point(name, value, 0) for name, value in accuracy.plain(own).items()]
     for term, prefix in (("latency", ""), ("latency_host", "host_")):
         for size, latency in (row[term] or {}).items():
-            points += [Point(f"{prefix}{name}", value, int(size)) for name, value in metrics.plain(latency).items()]
+            points += [Point(f"{prefix}{name}", value, int(size)) for name, value in accuracy.plain(latency).items()]
     for size, parts in (row["parts_ms"] or {}).items():
         points += [Point(f"host_{name}_ms", value, int(size)) for name, value in parts.items()]
     for size, latency in (row["latency"] or {}).items():
@@ -253,7 +258,7 @@ def log_training(store: Store, training: Training, parent: str, tags: dict[str, 
     if logged(store, own):
         return
     run_id = store.create(f"{stage}-seed{run['seed']}", tags | own | training.tags)
-    points = [Point(name, value, 0) for name, value in metrics.plain(run).items() if name != "seed"]
+    points = [Point(name, value, 0) for name, value in accuracy.plain(run).items() if name != "seed"]
     points += [
         Point(name, value, int(row["epoch"]))
         for row in read_curve(training.curve, run["seed"])
@@ -348,7 +353,7 @@ def main() -> None:
     parser.add_argument("--checkout", type=Path, default=Path(), help="the main checkout, where the default store lies")
     parser.add_argument("--experiment", default="", help="name of the DVC experiment, if any")
     arguments = parser.parse_args()
-    setting, summary, chosen = params.load(), files.read_json(paths.SUMMARY), files.read_json(paths.SELECTION)
+    setting, summary, chosen = document.load(), files.read_json(paths.SUMMARY), files.read_json(paths.SELECTION)
     uri, key = tracking_uri(setting, arguments.checkout), run_key(setting, summary)
     if already_logged(key, uri):
         return

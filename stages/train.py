@@ -6,11 +6,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from stages.common import classifiers, errors, files, isolate, keras_models, networks, params, paths, training, zoo
-from stages.common.images import Preprocessing
-from stages.common.params import SMALL, Params, TrainParams
-from stages.common.tf import tensorflow
-from stages.common.training import Best
+from stages.contracts import paths, zoo
+from stages.contracts.preprocessing import Preprocessing
+from stages.core import errors, files, isolate
+from stages.core.tensorflow import tensorflow
+from stages.model import classifier, keras_zoo
+from stages.params import document
+from stages.params.document import SMALL, Params, TrainParams
+from stages.training import fit, networks
+from stages.training.fit import Best
 
 # How much lower the learning rate is where pretrained layers learn too.
 FINE_TUNING = 0.1
@@ -21,10 +25,10 @@ def network_for(tf: Any, setting: Params, classes: int) -> tuple[Any, Preprocess
     custom, name = setting.custom, setting.train.backbone
     if name == SMALL:
         height, width = custom.size or (0, 0)
-        prepared = classifiers.preprocessing(height, width, custom.channels or "rgb", custom, 1 / 255)
+        prepared = classifier.preprocessing(height, width, custom.channels or "rgb", custom, 1 / 255)
         return networks.small(tf, prepared.shape, classes), prepared
-    backbone = keras_models.build(tf, name, paths.WEIGHTS / f"weights{zoo.weights_suffix(name)}")
-    own = asdict(keras_models.preprocessing(tf, name, backbone))
+    backbone = keras_zoo.build(tf, name, paths.WEIGHTS / f"weights{zoo.weights_suffix(name)}")
+    own = asdict(keras_zoo.preprocessing(tf, name, backbone))
     prepared = Preprocessing(**own | {"resize": custom.resize, "crop_fraction": custom.crop_fraction})
     return networks.on_backbone(tf, backbone, classes), prepared
 
@@ -45,16 +49,16 @@ def learn(setting: Params, seed: int, target: Path) -> dict[str, Any]:
     """Train once, in this process: saves the best epoch in `target`, and returns its record and the curve."""
     tf = tensorflow(setting.benchmark.threads)
     tf.keras.utils.set_random_seed(seed)
-    sets = training.photographs(setting)
+    sets = fit.photographs(setting)
     network, prepared = network_for(tf, setting, sets.classes)
-    model = training.trainee(tf, network, partial(_answer, network), prepared, setting.train.augment)
+    model = fit.trainee(tf, network, partial(_answer, network), prepared, setting.train.augment)
     best = Best(network.variables)
     start = time.perf_counter()
     for learns, epochs, rate in phases(setting.train):
         for layer in network.layers:
             layer.trainable = learns or layer.name != "backbone"
         phase = replace(setting.train, epochs=epochs, learning_rate=rate)
-        training.fit(tf, model, sets, prepared, phase, best)
+        fit.fit(tf, model, sets, prepared, phase, best)
     best.restore()
     network.save(target)
     return {
@@ -79,7 +83,7 @@ def train(setting: Params, folder: Path) -> dict[str, Any]:
     (folder / f"{best['seed']}.keras").rename(folder / paths.TRAINED.name)
     for stale in folder.glob("[0-9]*.keras"):
         stale.unlink()
-    training.write_curves([row for run in found for row in run.pop("curve")], paths.CURVES)
+    fit.write_curves([row for run in found for row in run.pop("curve")], paths.CURVES)
     common = ("train_images", "validation_images", "preprocessing")
     own = {name: best[name] for name in common}
     runs = [{name: value for name, value in run.items() if name not in common} for run in found]
@@ -88,13 +92,13 @@ def train(setting: Params, folder: Path) -> dict[str, Any]:
 
 def main() -> None:
     """Read params, train if they ask for it, and write models/trained, the record and the curves."""
-    setting = params.load()
+    setting = document.load()
     with files.new_directory(paths.TRAINED.parent) as folder:
         if setting.trains:
             record = {"status": "ok"} | train(setting, folder)
         else:
             record = {"status": "skipped", "reason": "model.path is not trained"}
-            training.write_curves([], paths.CURVES)
+            fit.write_curves([], paths.CURVES)
     files.write_json(paths.TRAIN, record)
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,17 @@ import pytest
 import yaml
 from PIL import Image
 
-from stages.common import files, params, paths, predictions, sources, sweeps, training, variants
-from stages.common.labels import Labels
-from stages.common.tf import tensorflow
-from stages.runtimes import evaluation
-from tests.helpers import COLOURED, COLOURS, Named, Setting, paint
+from stages.cluster import kept
+from stages.contracts import paths, predictions
+from stages.contracts.labels import Labels
+from stages.contracts.variant import Variant
+from stages.core import files
+from stages.core.tensorflow import tensorflow
+from stages.data import sources
+from stages.measurement import evaluation
+from stages.params import document
+from stages.training import fit
+from tests.fixtures.models import COLOURED, COLOURS, Named, Setting, paint
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -32,7 +39,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     shutil.copy(REPOSITORY / "params.yaml", folder)
     monkeypatch.chdir(folder)
-    sweeps.write(sweeps.LOCAL)
+    kept.write(kept.LOCAL)
     return folder
 
 
@@ -58,9 +65,9 @@ def setting(checkout: Path, edit: Callable[..., None]) -> Setting:
     """Three classes of 20 images in data/train, and params.yaml for a short training on them with further changes."""
     paint(dict.fromkeys(COLOURS, 20))
 
-    def change(*changes: tuple[str, Any]) -> params.Params:
+    def change(*changes: tuple[str, Any]) -> document.Params:
         edit(*COLOURED, *changes)
-        return params.load()
+        return document.load()
 
     return change
 
@@ -270,7 +277,7 @@ class Results:
         files.write_json(paths.BENCHMARK, {"blocks": 10, "repeats": 1, "variants": self.timings})
 
     def converted(self, name: str, status: str = "ok", reason: str | None = None, **more: Any) -> None:
-        runtime, precision, qat = variants.parse(name)
+        runtime, precision, qat = astuple(Variant.parse(name))
         done = {"convert_s": 1.5, "details": {"kind": "test"}, "size_bytes": 2_000_000, "files": {"model": 2_000_000}}
         none = {"convert_s": None, "details": {}, "size_bytes": None, "files": {}}
         header = {"variant": name, "runtime": runtime, "precision": precision, "qat": qat}
@@ -305,7 +312,7 @@ class Results:
         files.write_json(paths.QAT_RECORD, record | more)
         first = {"seed": 3, "epoch": 0, "val_loss": 0.5, "val_accuracy": 0.875}
         lessons = [first | {"epoch": i, "val_loss": loss, "loss": 1.0} for i, loss in ((1, 0.25), (2, 0.375))]
-        training.write_curves([first, *lessons], paths.QAT_CURVE)
+        fit.write_curves([first, *lessons], paths.QAT_CURVE)
 
     def copy_to(self, gpu_model: str, machine: dict[str, Any]) -> None:
         """What is there now becomes that of another GPU model of a cluster."""

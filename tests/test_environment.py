@@ -9,14 +9,16 @@ from typing import Any
 import pytest
 
 from stages import environment
-from stages.common import files, params, paths
+from stages.contracts import paths
+from stages.core import files
+from stages.params import document
 
 REPOSITORY = Path(__file__).parents[1]
 Edit = Callable[..., None]
 
 
 def fingerprint(checkout: Path) -> dict[str, Any]:
-    return environment.fingerprint(params.load(), checkout)
+    return environment.fingerprint(document.load(), checkout)
 
 
 def test_a_machine_is_described_with_every_key(machine: dict[str, Any]) -> None:

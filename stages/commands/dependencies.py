@@ -5,9 +5,9 @@ import io
 from pathlib import Path
 from typing import Any
 
-from stages.common import files
-from stages.common.errors import PipelineError
+from stages.core import files
 from stages.core.closure import PACKAGE, Imports
+from stages.core.errors import PipelineError
 
 PIPELINE = Path("dvc.yaml")
 

@@ -3,8 +3,9 @@
 import importlib
 from typing import Any, NamedTuple, cast
 
-from stages.common import files, paths
-from stages.runtimes.protocol import Runtime, Session
+from stages.contracts import paths
+from stages.core import files
+from stages.runtimes.contract import Runtime, Session
 
 
 def runtime(name: str) -> Runtime:

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from stages.common.errors import PipelineError
-from stages.common.images import Floats
+from stages.contracts.preprocessing import Floats
+from stages.core.errors import PipelineError
 
 
 def cudart() -> Any:

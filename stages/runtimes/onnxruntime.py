@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stages.common import gpu_support
-from stages.common.cores import cores
-from stages.common.errors import PipelineError
-from stages.common.images import Floats
-from stages.runtimes import typed_onnx
-from stages.runtimes.protocol import Job, Session
+from stages.contracts.preprocessing import Floats
+from stages.core.cores import cores
+from stages.core.errors import PipelineError
+from stages.runtimes.contract import Job, Session
+from stages.runtimes.shared import gpu_requirements, onnx_precision
 
 FILE = "model.onnx"
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
@@ -29,7 +28,7 @@ def unavailable(precision: str, environment: dict[str, Any]) -> str | None:
         return "ONNX Runtime is not installed: `pip install onnxruntime`"
     if not environment["gpus"] or not environment["onnxruntime_gpu"]:
         return None
-    if reason := gpu_support.too_old(environment["driver"], gpu_support.CUDA_12_DRIVER, "CUDA 12"):
+    if reason := gpu_requirements.too_old(environment["driver"], gpu_requirements.CUDA_12_DRIVER, "CUDA 12"):
         return reason
     if precision == "int8":
         return (
@@ -45,7 +44,7 @@ def convert(job: Job) -> dict[str, Any]:
     if job.precision == "fp32":
         shutil.copy(job.onnx, path)
         return layers(path)
-    typed_onnx.quantise_for_cpu(job, path)
+    onnx_precision.quantise_for_cpu(job, path)
     found = layers(path)
     if not found["int8_layers"]:
         raise PipelineError("ONNX Runtime computes no layer of the quantised graph in INT8: its FP32 row says as much")
@@ -58,9 +57,9 @@ def provider() -> str:
 
     if CUDA not in onnxruntime.get_available_providers():
         return CPU
-    from stages.common import nvml  # a champion on a CPU does without NVML's bindings
+    from stages.core.gpu import first_gpu  # a champion on a CPU does without NVML's bindings
 
-    with nvml.first_gpu() as gpu:
+    with first_gpu() as gpu:
         return CUDA if gpu else CPU
 
 

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from stages.common import files, gpu_support
-from stages.common.errors import PipelineError
+from stages.core import files
+from stages.core.errors import PipelineError
 from stages.runtimes import tensorrt_api as api
-from stages.runtimes import typed_onnx
-from stages.runtimes.protocol import Job, Session
+from stages.runtimes.contract import Job, Session
+from stages.runtimes.shared import gpu_requirements, onnx_precision
 from stages.runtimes.tensorrt_api import Sizes
 from stages.runtimes.tensorrt_session import RECORD, TensorRTSession, built_by
 from stages.runtimes.tensorrt_timing import TimingCache
@@ -30,10 +30,10 @@ class Kind(NamedTuple):
 
 # TensorRT-RTX leaves out Hopper's and Blackwell's data centre GPUs (its bindings' ComputeCapability).
 KINDS = {
-    "8": Kind(gpu_support.CUDA_11_DRIVER, 5.0, 9.0, (), "make repro"),
-    "10": Kind(gpu_support.CUDA_12_DRIVER, 7.5, 12.1, (), "make repro TENSORRT=11"),
-    "11": Kind(gpu_support.CUDA_12_DRIVER, 7.5, 12.1, (), "make repro TENSORRT=11"),
-    "rtx": Kind(gpu_support.CUDA_13_DRIVER, 7.5, 12.1, (9.0, 10.0, 10.3), "make repro TENSORRT=rtx"),
+    "8": Kind(gpu_requirements.CUDA_11_DRIVER, 5.0, 9.0, (), "make repro"),
+    "10": Kind(gpu_requirements.CUDA_12_DRIVER, 7.5, 12.1, (), "make repro TENSORRT=11"),
+    "11": Kind(gpu_requirements.CUDA_12_DRIVER, 7.5, 12.1, (), "make repro TENSORRT=11"),
+    "rtx": Kind(gpu_requirements.CUDA_13_DRIVER, 7.5, 12.1, (9.0, 10.0, 10.3), "make repro TENSORRT=rtx"),
 }
 # To compare the two forms: rounds in which each has one block of calls, after one to warm up.
 ROUNDS, CALLS = 10, 20
@@ -57,22 +57,22 @@ def unavailable(precision: str, environment: dict[str, Any]) -> str | None:
         return "CUDA's Python bindings are not installed: `pip install cuda-bindings`, in the version of this CUDA"
     name = f"{'TensorRT-RTX' if found['rtx'] else 'TensorRT'} {found['version']}"
     kind = KINDS.get("rtx" if found["rtx"] else found["version"].partition(".")[0])
-    if kind is None or (kind is KINDS["8"] and gpu_support.numbers(found["version"]) < (8, 5)):
+    if kind is None or (kind is KINDS["8"] and gpu_requirements.numbers(found["version"]) < (8, 5)):
         return f"{name} is none of those that were tried: 8.5, 10, 11 and TensorRT-RTX"
-    if reason := gpu_support.too_old(environment["driver"], kind.driver, name):
+    if reason := gpu_requirements.too_old(environment["driver"], kind.driver, name):
         return reason
     gpu = environment["gpus"][0]
     if not _has_kernels(kind, gpu):
         commands = dict.fromkeys(other.command for other in KINDS.values() if _has_kernels(other, gpu))
         mend = " or ".join(f"`{command}`" for command in commands)
-        return f"{name} has no kernels for {gpu_support.described(gpu)}" + (
+        return f"{name} has no kernels for {gpu_requirements.described(gpu)}" + (
             f": {mend} brings one that has" if mend else ""
         )
-    return gpu_support.no_units(precision, gpu)
+    return gpu_requirements.no_units(precision, gpu)
 
 
 def _has_kernels(kind: Kind, gpu: dict[str, Any]) -> bool:
-    capability = gpu_support.capability(gpu)
+    capability = gpu_requirements.capability(gpu)
     return kind.oldest <= capability <= kind.newest and capability not in kind.without
 
 
@@ -105,12 +105,12 @@ def typed(job: Job, folder: Path) -> Path:
     graph, path, strong = job.onnx, folder / "typed.onnx", api.strongly_typed()
     if job.precision == "int8":
         if strong:
-            typed_onnx.with_fp16_scales(graph, path)
-        typed_onnx.quantise_for_tensorrt(job, path if strong else graph, path)
+            onnx_precision.with_fp16_scales(graph, path)
+        onnx_precision.quantise_for_tensorrt(job, path if strong else graph, path)
         graph = path
     # TensorRT 8.5 reads no FP16 scales of Q/DQ pairs; what they leave in float it computes in FP16 on its own.
     if job.precision == "fp16" or (job.precision == "int8" and strong):
-        typed_onnx.cast_to_fp16(graph, path)
+        onnx_precision.cast_to_fp16(graph, path)
         graph = path
     return graph
 

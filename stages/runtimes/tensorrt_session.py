@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from stages.common import files
-from stages.common.errors import PipelineError
-from stages.common.images import Floats
+from stages.contracts.preprocessing import Floats
+from stages.core import files
+from stages.core.errors import PipelineError
 from stages.runtimes import cuda
 from stages.runtimes import tensorrt_api as api
-from stages.runtimes.protocol import PARTS, Session
+from stages.runtimes.contract import PARTS, Session
 
 # Beside the engines: what they were built on, and which batch sizes each takes.
 RECORD = "engines.json"

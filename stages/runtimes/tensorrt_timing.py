@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from stages.common import files
+from stages.core import files
 
 
 class TimingCache:
@@ -43,10 +43,10 @@ class TimingCache:
 
 def _path(origin: dict[str, str]) -> Path:
     """In the user's cache folder (freedesktop's basedir specification), so that a second checkout profits too."""
-    from stages.common import nvml  # the champion loads this module, but builds nothing
+    from stages.core import gpu  # the champion loads this module, but builds nothing
 
-    with nvml.session():
-        driver = nvml.driver()
+    with gpu.session():
+        driver = gpu.driver()
     chosen = Path(os.environ.get("XDG_CACHE_HOME", ""))
     root = chosen if chosen.is_absolute() else Path.home() / ".cache"
     words = " ".join((*origin.values(), "driver", driver))

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stages.common.cores import cores
-from stages.common.images import Floats
-from stages.common.tf import tensorflow
-from stages.runtimes.protocol import Job, Session
+from stages.contracts.preprocessing import Floats
+from stages.core.cores import cores
+from stages.core.tensorflow import tensorflow
+from stages.runtimes.contract import Job, Session
 
 FILE = "model.tflite"
 

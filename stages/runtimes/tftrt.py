@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stages.common import files, gpu_support
-from stages.common.errors import PipelineError
-from stages.common.images import Floats
-from stages.common.tf import tensorflow
+from stages.contracts.preprocessing import Floats
+from stages.core import files
+from stages.core.errors import PipelineError
+from stages.core.tensorflow import tensorflow
 from stages.runtimes import tftrt_proof as proof
-from stages.runtimes.protocol import Job, Session
+from stages.runtimes.contract import Job, Session
 from stages.runtimes.savedmodel import SavedModelSession, part_sizes
+from stages.runtimes.shared import gpu_requirements
 
 # The newest GPUs that TensorRT 8 has kernels for: Hopper.
 NEWEST_CAPABILITY = 9.0
@@ -30,17 +31,17 @@ def unavailable(precision: str, environment: dict[str, Any]) -> str | None:
     """The first thing that is missing, from the GPU upwards."""
     if not environment["gpus"]:
         return f"no NVIDIA GPU ({environment['gpu_missing']})"
-    if reason := gpu_support.too_old(environment["driver"], gpu_support.CUDA_11_DRIVER, "CUDA 11"):
+    if reason := gpu_requirements.too_old(environment["driver"], gpu_requirements.CUDA_11_DRIVER, "CUDA 11"):
         return reason
     gpu = environment["gpus"][0]
-    if gpu_support.capability(gpu) > NEWEST_CAPABILITY:
-        return f"{gpu_support.described(gpu)} is newer than TensorRT 8, whose last is {NEWEST_CAPABILITY}"
-    return gpu_support.no_units(precision, gpu) or _no_tensorrt(environment)
+    if gpu_requirements.capability(gpu) > NEWEST_CAPABILITY:
+        return f"{gpu_requirements.described(gpu)} is newer than TensorRT 8, whose last is {NEWEST_CAPABILITY}"
+    return gpu_requirements.no_units(precision, gpu) or _no_tensorrt(environment)
 
 
 def _no_tensorrt(environment: dict[str, Any]) -> str | None:
     tensorflow, tensorrt = environment["tensorflow"], environment["tensorrt"]
-    if gpu_support.numbers(tensorflow["version"] or "0")[:2] > LAST_TENSORFLOW:
+    if gpu_requirements.numbers(tensorflow["version"] or "0")[:2] > LAST_TENSORFLOW:
         return f"TensorFlow {tensorflow['version']} has no TF-TRT, which left with 2.18: install the extra `gpu`"
     if not tensorflow["built_with_tensorrt"]:
         return "this TensorFlow was built without TensorRT: install the extra `gpu` on Linux"

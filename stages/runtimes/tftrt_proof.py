@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from stages.common.errors import PipelineError
-from stages.runtimes.protocol import Job
+from stages.core.errors import PipelineError
+from stages.runtimes.contract import Job
 
 # What TF-TRT's op calls its steps in a profile: its engine answers, or TensorFlow does, or somebody waits for a build.
 ENGINE = "TRTEngineOp::ExecuteTrtEngine"

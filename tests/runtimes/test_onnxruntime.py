@@ -10,19 +10,20 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-from stages.common import nvml
-from stages.common.errors import PipelineError
-from stages.runtimes import onnxruntime, typed_onnx
-from stages.runtimes.protocol import Job, Session, infer
-from tests import helpers
-from tests.helpers import save_tiny_onnx
+from stages.core import gpu as nvml
+from stages.core.errors import PipelineError
+from stages.runtimes import onnxruntime
+from stages.runtimes.contract import Job, Session, infer
+from stages.runtimes.shared import onnx_precision
+from tests.fixtures import models
+from tests.fixtures.models import save_tiny_onnx
 
 SHAPE, CLASSES = (8, 8, 3), 6
 OPTIONS = {"calibrator": "minmax", "reduce_range": True}
 
 
-example = partial(helpers.example, shape=SHAPE)
-calibration = partial(helpers.calibration, shape=SHAPE)
+example = partial(models.example, shape=SHAPE)
+calibration = partial(models.calibration, shape=SHAPE)
 
 
 @pytest.fixture(scope="module")
@@ -192,7 +193,7 @@ def test_a_graph_without_an_int8_layer_is_a_failure(
     def forget(job: Job, path: Path) -> None:
         path.write_bytes(job.onnx.read_bytes())
 
-    monkeypatch.setattr(typed_onnx, "quantise_for_cpu", forget)
+    monkeypatch.setattr(onnx_precision, "quantise_for_cpu", forget)
     with pytest.raises(PipelineError, match="computes no layer of the quantised graph in INT8"):
         converted(model, tmp_path, "int8")
 

@@ -15,18 +15,19 @@ import numpy as np
 import onnx
 import pytest
 
-from stages.common import files, nvml
-from stages.common.errors import PipelineError
+from stages.core import files
+from stages.core import gpu as nvml
+from stages.core.errors import PipelineError
 from stages.runtimes import cuda, tensorrt, tensorrt_api
-from stages.runtimes.protocol import Job, infer
+from stages.runtimes.contract import Job, infer
 from stages.runtimes.tensorrt_session import TensorRTSession
-from tests import helpers
 from tests.fake_gpu import Cudart, Error, TensorRT
-from tests.helpers import TENSORRT_OPTIONS, save_tiny_onnx
+from tests.fixtures import models
+from tests.fixtures.models import TENSORRT_OPTIONS, save_tiny_onnx
 
 SHAPE, CLASSES = (8, 8, 3), 6
-example = partial(helpers.example, shape=SHAPE)
-calibration = partial(helpers.calibration, shape=SHAPE)
+example = partial(models.example, shape=SHAPE)
+calibration = partial(models.calibration, shape=SHAPE)
 
 
 @pytest.fixture(scope="module")

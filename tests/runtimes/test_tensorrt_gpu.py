@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 
 from stages import environment
-from stages.common import files, isolate
-from stages.common.errors import PipelineError
-from stages.common.images import Floats
+from stages.contracts.preprocessing import Floats
+from stages.core import files, isolate
+from stages.core.errors import PipelineError
 from stages.runtimes import onnxruntime, tensorrt
-from stages.runtimes.protocol import PARTS, Job, infer
-from tests import helpers
-from tests.helpers import TENSORRT_OPTIONS, save_tiny_onnx
+from stages.runtimes.contract import PARTS, Job, infer
+from tests.fixtures import models
+from tests.fixtures.models import TENSORRT_OPTIONS, save_tiny_onnx
 
 SHAPE, CLASSES = (32, 32, 3), 10
 OPTIONS = TENSORRT_OPTIONS | {"timing_cache": False}
-example = partial(helpers.example, shape=SHAPE)
-calibration = partial(helpers.calibration, shape=SHAPE)
+example = partial(models.example, shape=SHAPE)
+calibration = partial(models.calibration, shape=SHAPE)
 MISSING = tensorrt.unavailable("int8", environment.describe_machine(None))
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(MISSING is not None, reason=f"no engine can run here: {MISSING}")]
 

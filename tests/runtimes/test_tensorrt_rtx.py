@@ -8,16 +8,17 @@ from typing import Any
 import onnx
 import pytest
 
-from stages.common.errors import PipelineError
-from stages.runtimes import tensorrt, tensorrt_api, typed_onnx
-from stages.runtimes.protocol import Job
+from stages.core.errors import PipelineError
+from stages.runtimes import tensorrt, tensorrt_api
+from stages.runtimes.contract import Job
+from stages.runtimes.shared import onnx_precision
 from stages.runtimes.tensorrt_api import Sizes
-from tests import helpers
-from tests.helpers import save_taught_onnx, save_tiny_onnx
+from tests.fixtures import models
+from tests.fixtures.models import save_taught_onnx, save_tiny_onnx
 
 SHAPE, CLASSES = (32, 32, 3), 6
 OPTIONS: dict[str, Any] = {"tf32": True, "calibrator": "minmax", "reduce_range": True, "max_workspace_mib": None}
-calibration = partial(helpers.calibration, shape=SHAPE)
+calibration = partial(models.calibration, shape=SHAPE)
 pytestmark = pytest.mark.skipif(
     not importlib.util.find_spec("tensorrt_rtx_bindings"), reason="its wheels are for Linux on x86-64"
 )
@@ -77,7 +78,7 @@ def test_types_come_from_the_graph_alone(model: Path, tmp_path: Path) -> None:
 
 
 def test_a_graph_quantised_for_a_cpu_is_refused_in_a_sentence(model: Path, tmp_path: Path) -> None:
-    typed_onnx.quantise_for_cpu(job(model, tmp_path, "int8"), tmp_path / "cpu.onnx")
+    onnx_precision.quantise_for_cpu(job(model, tmp_path, "int8"), tmp_path / "cpu.onnx")
     with pytest.raises(
         PipelineError, match=r"TensorRT (cannot read the ONNX graph|built no engine for a batch of 1): \S"
     ):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from stages.runtimes import tflite
-from stages.runtimes.protocol import Job, Session, infer
-from tests import helpers
-from tests.helpers import save_tiny
+from stages.runtimes.contract import Job, Session, infer
+from tests.fixtures import models
+from tests.fixtures.models import save_tiny
 
 SHAPE = (8, 8, 3)
 CLASSES = 6
@@ -51,8 +51,8 @@ def test_a_float_interface_gets_the_images_untouched() -> None:
     assert tflite._quantise(images, tensor(0.0, 0, np.float32)) is images
 
 
-example = partial(helpers.example, shape=SHAPE)
-calibration = partial(helpers.calibration, shape=SHAPE)
+example = partial(models.example, shape=SHAPE)
+calibration = partial(models.calibration, shape=SHAPE)
 
 
 @pytest.fixture(scope="module")

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from stages import environment, save
-from stages.common import isolate
-from stages.common.classifiers import Classifier
-from stages.common.errors import PipelineError
-from stages.common.images import Floats, Preprocessing
-from stages.common.tf import tensorflow
+from stages.contracts.preprocessing import Floats, Preprocessing
+from stages.core import isolate
+from stages.core.errors import PipelineError
+from stages.core.tensorflow import tensorflow
+from stages.model.classifier import Classifier
 from stages.runtimes import savedmodel, tftrt
-from stages.runtimes.protocol import Job, infer
+from stages.runtimes.contract import Job, infer
 
 SHAPE = (32, 32, 3)
 OPTIONS: dict[str, Any] = {

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from stages.common.errors import PipelineError
+from stages.core.errors import PipelineError
 from stages.runtimes import tftrt, tftrt_proof
-from stages.runtimes.protocol import Job
+from stages.runtimes.contract import Job
 
 
 class Op:

@@ -1,0 +1,1 @@
+"""The same work on Ray: nothing else imports it."""

@@ -1,1 +1,0 @@
-"""What every stage may use; imports neither a runtime nor a stage."""

@@ -1,0 +1,81 @@
+"""The model's classes: index, WordNet id and name, as `download` writes them."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from stages.contracts import paths
+from stages.core import files
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Names and WordNet ids (empty where a class has none), in the order of the model's outputs."""
+
+    names: tuple[str, ...]
+    wnids: tuple[str, ...]
+
+    @classmethod
+    def from_names(cls, names: tuple[str, ...]) -> "Labels":
+        """Classes without WordNet ids."""
+        return cls(names, ("",) * len(names))
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def index(self, text: str) -> int | None:
+        """Class number of `n01514668`, `cock` or `7`; None for an unknown or ambiguous one.
+
+        A class may be called `7`: its name goes before the number 7.
+        """
+        if text in self._known:
+            return self._known[text]
+        return int(text) if text.isdecimal() and int(text) < len(self) else None
+
+    def match(self, names: Sequence[str]) -> list[int | None]:
+        """Class number of each class of another list, by WordNet id or name; None for one that is not here.
+
+        If none is here and both lists are as long, they count the same classes: each has the number of its place.
+        """
+        found = [self._known.get(name) for name in names]
+        unnamed = len(names) == len(self) and not any(name in self._known for name in names)
+        return list(range(len(self))) if unnamed else found
+
+    def unknown(self, text: str) -> str:
+        """What to say of a label that `index` does not know."""
+        return f"unknown label {text!r} (allowed: 0 to {len(self) - 1}, a WordNet id, or a class name that is unique)"
+
+    def name(self, index: int) -> str:
+        """A class by name; by number where it has none."""
+        return self.names[index] if index < len(self) else f"class {index}"
+
+    @cached_property
+    def _known(self) -> dict[str, int | None]:
+        """Names and WordNet ids; None for a name that several classes have."""
+        uses = Counter(self.names)
+        named = {name: index if uses[name] == 1 else None for index, name in enumerate(self.names)}
+        return named | {wnid: index for index, wnid in enumerate(self.wnids) if wnid}
+
+
+def write(labels: Labels, path: Path = paths.LABELS) -> None:
+    """One line per class: index, wnid, name."""
+    pairs = zip(labels.wnids, labels.names, strict=True)
+    files.write_csv(path, ("index", "wnid", "name"), ((index, *pair) for index, pair in enumerate(pairs)))
+
+
+def read(path: Path = paths.LABELS) -> Labels:
+    """The inverse of `write`."""
+    rows = [row for _, row in files.read_csv(path, "name", "wnid")]
+    return Labels(tuple(row["name"] for row in rows), tuple(row["wnid"] for row in rows))
+
+
+def read_digests(table: Path) -> Iterator[str]:
+    """Of each file of a set of images the first quarter of its SHA-256: there may be millions."""
+    return (row["sha256"][:16] for _, row in files.read_csv(table, "sha256"))
+
+
+def read_table(table: Path) -> list[tuple[str, int]]:
+    """Files and classes of a set of images, as `images` writes them."""
+    return [(row["file"], int(row["label"])) for _, row in files.read_csv(table, "file", "label")]

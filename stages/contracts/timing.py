@@ -1,0 +1,128 @@
+"""reports/benchmark.json and samples.csv: what the timing saw, raw; statistics come later, from these files alone."""
+
+from array import array
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from stages.contracts.status import Status
+from stages.core import files
+
+TIMING = Path("reports/benchmark.json")
+SAMPLES = Path("reports/samples.csv")
+# What is timed: `run` alone on a settled input tensor, and the whole way from NumPy array to NumPy array.
+TERMS = ("latency", "latency_host")
+# What the GPU does in one inference from host to host.
+PARTS = ("input_copy", "compute", "output_copy")
+HEADER = ("variant", "batch_size", "term", "repeat", "block", "ms")
+
+
+@dataclass(frozen=True)
+class GpuState:
+    """One GPU at one moment; values that its driver does not tell are None."""
+
+    sm_clock_mhz: int | None
+    memory_clock_mhz: int | None
+    temperature_c: int | None
+    power_w: float | None
+    throttled_by: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class WarmUp:
+    """First call at a batch size, and calls until the median of each term was stable, or time was up.
+
+    `call_ms` by term sizes the blocks, and is quoted nowhere.
+    """
+
+    first_inference_ms: float
+    calls: int
+    stable: bool
+    call_ms: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Whether a GPU computes, most memory the process had resident, and most GPU memory its runtime held."""
+
+    on_gpu: bool
+    peak_memory_bytes: int
+    gpu_peak_memory_bytes: int | None
+
+
+@dataclass(frozen=True)
+class GpuWatch:
+    """GPU memory of the process by NVML, processes of others, and the state of the GPU after each block."""
+
+    process_memory_bytes: int | None
+    other_processes: int | None
+    states: tuple[GpuState, ...]
+
+
+@dataclass(frozen=True)
+class RepeatTiming:
+    """One fresh process of a variant: `warm_up` by batch size."""
+
+    load_ms: float
+    memory: Memory
+    warm_up: dict[str, WarmUp]
+    gpu: GpuWatch | None = None
+
+
+@dataclass(frozen=True)
+class VariantTiming:
+    """All repeats of a variant; none where one of them failed."""
+
+    status: Status
+    repeats: tuple[RepeatTiming, ...] = ()
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One run in which all variants were timed in turns, each latency in so many blocks or more."""
+
+    SCHEMA: ClassVar[int] = 1
+
+    blocks: int
+    variants: dict[str, VariantTiming]
+
+
+@dataclass(frozen=True, order=True)
+class Series:
+    """What a set of timed calls is of; `term` is one of TERMS or PARTS."""
+
+    variant: str
+    batch_size: int
+    term: str
+
+
+# Milliseconds of each call, by repeat and block, in the order they were made.
+Repeats = list[list["array[float]"]]
+Sample = tuple[str, int, str, int, int, float]
+
+
+def write_samples(samples: Iterable[Sample], path: Path = SAMPLES) -> None:
+    """One line per call: variant, batch size, term, repeat, block and milliseconds with six digits."""
+    files.write_csv(path, HEADER, ((*where, f"{ms:.6g}") for *where, ms in samples))
+
+
+def read_samples(path: Path = SAMPLES) -> dict[Series, Repeats]:
+    """The inverse of `write_samples`, 8 bytes a call; PipelineError for a missing or damaged table."""
+    found: dict[Series, Repeats] = {}
+    for series, repeat, block, ms in _lines(path):
+        repeats = found.setdefault(series, [])
+        while len(repeats) <= repeat:
+            repeats.append([])
+        while len(repeats[repeat]) <= block:
+            repeats[repeat].append(array("d"))
+        repeats[repeat][block].append(ms)
+    return found
+
+
+def _lines(path: Path) -> Iterator[tuple[Series, int, int, float]]:
+    def parse(line: dict[str, str]) -> tuple[Series, int, int, float]:
+        series = Series(line["variant"], int(line["batch_size"]), line["term"])
+        return series, int(line["repeat"]), int(line["block"]), float(line["ms"])
+
+    return files.parse_csv(path, parse, "timed calls")

@@ -1,0 +1,94 @@
+"""One way to fail: a sentence for a person, exit status 1, and no traceback for a user's mistake."""
+
+import errno
+import json
+import os
+import shutil
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+# A file named by this variable collects the sentences of all stages, so that `make repro` can repeat them at its end.
+COLLECT = "STAGES_COLLECT_ERRORS"
+# With less than this left, an unexpected error is most likely a full disk: libraries have their own types for that.
+LOW_DISK_MB = 100
+
+
+class PipelineError(Exception):
+    """What went wrong, where, and how to mend it, in one sentence.
+
+    `code` names the kind of mistake and `values` what the sentence is about (file, key, variant), for tests and tools.
+    """
+
+    def __init__(self, message: str, code: str = "", **values: object) -> None:
+        """The sentence, its code and what it names."""
+        super().__init__(message)
+        self.code = code
+        self.values = values
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a stage's main; a PipelineError or a full disk becomes one line on stderr and exit status 1."""
+    try:
+        main()
+    except (Exception, KeyboardInterrupt) as error:
+        tell(error)
+        raise SystemExit(1) from None
+
+
+def tell(error: BaseException) -> None:
+    """Print the sentence of an error, in red on a terminal; the traceback of an unexpected one."""
+    if isinstance(error, KeyboardInterrupt):
+        message = "interrupted: run the same command again, and it goes on where it stopped"
+    elif isinstance(error, PipelineError) or disk_hint(error) or (isinstance(error, OSError) and error.filename):
+        message = describe(error)
+    else:
+        traceback.print_exception(error)
+        _collect(f"an unexpected {describe(error)}; its traceback stands above")
+        return
+    label = "\033[31merror:\033[0m" if sys.stderr.isatty() else "error:"
+    print(f"{label} {message}", file=sys.stderr)
+    _collect(message)
+
+
+def _collect(message: str) -> None:
+    # Where even this file cannot be written, for want of space, the line on stderr must do.
+    with suppress(OSError), Path(os.environ.get(COLLECT, os.devnull)).open("a", encoding="utf-8") as collected:
+        collected.write(json.dumps(message) + "\n")
+
+
+def describe(error: BaseException) -> str:
+    """One line for a report: our own sentences as they are, a full disk by name, other errors with their type."""
+    if isinstance(error, PipelineError):
+        return str(error)
+    if is_full(error):
+        return disk_hint(error)
+    if isinstance(error, OSError) and error.filename:
+        return f"cannot read or write {error.filename} ({error.strerror}): check the path and its permissions"
+    first_line = next(iter(str(error).strip().splitlines()), "no message")
+    return "; ".join(filter(None, [f"{type(error).__name__}: {first_line}", disk_hint(error)]))
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Whether the operating system says that there is no space left."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def disk_hint(error: BaseException | None = None) -> str:
+    """What to do if a disk is full, as `error` or the space left says; empty if none is."""
+    named = [Path(error.filename)] if isinstance(error, OSError) and error.filename else []
+    path = min(named or [Path.cwd(), Path(tempfile.gettempdir())], key=_free_mb)
+    if not is_full(error) and _free_mb(path) > LOW_DISK_MB:
+        return ""
+    return (
+        f"no space left on the disk of {path} ({_free_mb(path):.0f} MB free): free some space there "
+        "(`dvc gc --workspace` drops cached results that nothing uses) and run the same command again"
+    )
+
+
+def _free_mb(path: Path) -> float:
+    place = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    return shutil.disk_usage(place).free / 1e6

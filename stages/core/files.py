@@ -1,0 +1,135 @@
+"""Files written whole or not at all, and their digests."""
+
+import csv
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from stages.core.errors import PipelineError, describe
+
+Row = TypeVar("Row")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write in UTF-8, whole or not at all."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write whole or not at all."""
+    with _beside(path) as beside:
+        beside.write_bytes(content)
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """A file beside, which takes the name `path` when the block ends: a reader never sees half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield beside
+        beside.replace(path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a full disk does not say where
+        raise
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON with its keys in the order given; NaN is refused."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a table with its header, row by row as they come, lines ended by a newline alone."""
+    with _beside(path) as beside, beside.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+
+
+def read_csv(path: Path, *columns: str) -> Iterator[tuple[int, dict[str, str]]]:
+    """Line numbers and rows of a table of the user's that has these columns; what a row leaves out is empty."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = csv.DictReader(file, restval="")
+            if not set(columns) <= set(rows.fieldnames or ()):
+                raise PipelineError(f"{path} needs the columns {' and '.join(columns)} in its first line")
+            for row in rows:
+                yield rows.line_num, row
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise PipelineError(f"{path} is not a CSV file in UTF-8 ({error}): save it as one") from None
+
+
+def parse_csv(path: Path, parse: Callable[[dict[str, str]], Row], what: str) -> Iterator[Row]:
+    """Rows, one by one, of a table that another stage wrote; a missing or damaged one says what to run again."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                yield parse(row)
+    except FileNotFoundError:
+        raise PipelineError(f"{path} is missing: run `make repro`, which writes it") from None
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        told = f"{path} is no table of {what} ({describe(error)})"
+        raise PipelineError(f"{told}: delete it and run `make repro`") from None
+
+
+def read_json(path: Path) -> Any:
+    """Read a record that another stage wrote; a missing or damaged one names the stage to run again."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise PipelineError(f"{path} is missing: run `make repro`, which writes it") from None
+    except ValueError as error:
+        raise PipelineError(f"{path} is not valid JSON ({error}): delete it and run `make repro`") from None
+
+
+@contextmanager
+def new_directory(target: Path) -> Iterator[Path]:
+    """Fill a temporary folder that takes the name `target` only when the block ends without an error."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for stale in target.parent.glob(f".{target.name}.*.tmp"):
+        shutil.rmtree(stale)  # what a killed run left
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent) as beside:
+        folder = Path(beside) / "new"
+        folder.mkdir()
+        yield folder
+        shutil.rmtree(target, ignore_errors=True)
+        folder.replace(target)
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file, read in pieces."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def combine(digests: list[str]) -> str:
+    """One digest of many, in the order given."""
+    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
+
+
+def sizes(folder: Path) -> dict[str, int]:
+    """Bytes of every file below `folder`, by its path inside it."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
+
+
+def tree_digest(folder: Path) -> str:
+    """One digest of the names and contents of all files below `folder`."""
+    return combine([f"{name} {sha256(folder / name)}" for name in sizes(folder)])
+
+
+def digest(path: Path) -> str:
+    """Digest of a file, or of all in a folder."""
+    return tree_digest(path) if path.is_dir() else sha256(path)

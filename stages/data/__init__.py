@@ -1,0 +1,1 @@
+"""Images from anywhere to files and pixels."""

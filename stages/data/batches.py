@@ -1,0 +1,38 @@
+"""Folders of images as batches of model input, decoded side by side, a bounded number ahead."""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from stages.contracts.preprocessing import Floats, Preprocessing
+from stages.core.cores import cores
+from stages.data import fit
+from stages.data.decode import SUFFIXES, decode
+
+
+def files(folder: Path) -> list[Path]:
+    """Every image file below `folder`, in a stable order."""
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+
+
+def load(path: Path, preprocessing: Preprocessing) -> Floats:
+    """One image file as model input."""
+    return fit.model_input(decode(path), preprocessing)
+
+
+def batches(paths: Sequence[Path], preprocessing: Preprocessing, size: int) -> Iterator[Floats]:
+    """Model input [<= size, height, width, channels] in order; decoding runs ahead by at most two batches."""
+    with ThreadPoolExecutor(cores()) as pool:
+        ahead: deque[Future[Floats]] = deque()
+        waiting = iter(paths)
+        try:
+            for start in range(0, len(paths), size):
+                while len(ahead) < 3 * size and (path := next(waiting, None)) is not None:
+                    ahead.append(pool.submit(load, path, preprocessing))
+                yield np.stack([ahead.popleft().result() for _ in range(min(size, len(paths) - start))])
+        finally:
+            for future in ahead:
+                future.cancel()

@@ -1,0 +1,84 @@
+"""Image files to upright RGB, by Pillow."""
+
+import io
+import re
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import ExifTags, Image, ImageChops, UnidentifiedImageError
+
+from stages.core.errors import PipelineError
+
+# How to undo each EXIF orientation. Pillow's exif_transpose also rewrites the other tags, and fails on odd ones.
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# HEIC cannot be read, but a folder of it should say so and not look empty.
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".heic", ".heif"})
+# The brands in its header.
+HEIC = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
+# From here on Pillow warns of a decompression bomb, and from twice as many on it refuses; `decode` refuses both.
+MAX_PIXELS = 89_478_485
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+
+def decode(path: Path, formats: tuple[str, ...] | None = None, content: bytes | None = None) -> Image.Image:
+    """Upright RGB image, of any format that Pillow knows or of these; PipelineError names a file that is none.
+
+    Of an animation or of several pages it is the first. `content` is that of a file that lies elsewhere.
+    """
+    try:
+        with Image.open(path if content is None else io.BytesIO(content), formats=formats) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise ValueError(_too_large(image.width * image.height))
+            image.load()  # before its orientation is read: a TIFF is turned by this, and then has none
+            turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+            upright = image.copy() if turn is None else image.transpose(turn)
+            # Adobe's JPEGs store CMYK inverted. Pillow takes every JPEG for one, but each of Adobe's says that it is.
+            if image.mode == "CMYK" and image.format == "JPEG" and "adobe" not in image.info:
+                upright = ImageChops.invert(upright)
+        return _rgb(upright)
+    except FileNotFoundError:
+        raise PipelineError(f"there is no file {path}: correct the path") from None
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise PipelineError(
+            f"{path} cannot be read as an image ({_reason(path, content, error)}): replace or remove it"
+        ) from None
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "F":
+        raise ValueError("its pixels are fractions without a known black and white: save it with 8 or 16 bits")
+    if image.mode.startswith("I"):
+        # 16 bits per pixel, or in older versions of Pillow 32: it would cut off all above 255.
+        pixels = np.asarray(image)
+        if pixels.min() < 0 or pixels.max() >= 1 << 16:
+            raise ValueError("its pixels have 32 bits: save it with 8 or 16")
+        image = Image.fromarray((pixels >> 8).astype(np.uint8))
+    # Transparency is dropped and not laid on a colour, as Keras, torchvision and tf.io.decode_image(channels=3) do it:
+    # a model has seen in its training what lies below. Pillow would warn where it drops some kinds.
+    image.info.pop("transparency", None)
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _too_large(pixels: int) -> str:
+    return f"it has {pixels:,} pixels, and at most {MAX_PIXELS:,} are read, lest a small file unpack to any number"
+
+
+def _reason(path: Path, content: bytes | None, error: Exception) -> object:
+    if isinstance(error, Image.DecompressionBombError):
+        return _too_large(int(re.findall(r"\d+", str(error))[0]))
+    if not isinstance(error, UnidentifiedImageError):
+        return error
+    with path.open("rb") if content is None else io.BytesIO(content) as file:
+        start = file.read(12)
+    if start[4:8] == b"ftyp" and start[8:12] in HEIC:
+        return "it is HEIC, which phones write and Pillow does not read: save it as JPEG or PNG"
+    return "not an image" if start else "the file is empty"

@@ -1,0 +1,1 @@
+"""Asks runtimes and keeps their answers raw; knows no statistics."""

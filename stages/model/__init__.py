@@ -1,0 +1,1 @@
+"""Any model to a SavedModel and an ONNX file; knows no runtime."""

@@ -1,0 +1,92 @@
+"""Exports a SavedModel to ONNX, and compares the two."""
+
+import logging
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stages.contracts.preprocessing import Floats, Preprocessing
+from stages.core.errors import PipelineError
+
+# The newest that TensorRT 8.5 reads (its onnx-tensorrt parser, release notes of 8.5).
+OPSET = 17
+# Largest difference of a probability between the SavedModel and its ONNX: rounding, and no more.
+TOLERANCE = 1e-4
+INPUT, OUTPUT, BATCH = "images", "probabilities", "batch"
+
+
+def write(
+    tf: Any, folder: Path, preprocessing: Preprocessing, target: Path, name: str, tolerance: float = TOLERANCE
+) -> dict[str, Any]:
+    """Write the ONNX model of the SavedModel in `folder`; what is in it, and the largest difference of an answer.
+
+    PipelineError if that is too large.
+    """
+    saved = tf.saved_model.load(str(folder))  # its variables live as long as this
+    signature = saved.signatures["serving_default"]
+    model = export(signature)
+    target.write_bytes(model.SerializeToString(deterministic=True))
+    gap = difference(signature, target, preprocessing.noise(4))
+    if not gap <= tolerance:
+        raise PipelineError(
+            f"the ONNX model of {name} answers {gap:.2g} away from the SavedModel (allowed: {tolerance})"
+        )
+    nodes = Counter(node.op_type for node in model.graph.node)
+    return {
+        "opset": OPSET,
+        "nodes": dict(sorted(nodes.items())),
+        "onnx_difference": gap,
+        "size_bytes": target.stat().st_size,
+    }
+
+
+def export(signature: Any) -> Any:
+    """The signature as an ONNX model of float32 images [batch, height, width, channels], its weights inside."""
+    import tf2onnx
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    logging.getLogger("tf2onnx").setLevel(logging.ERROR)
+    # tf2onnx's own way, from_function, would make inputs of constants that the model has captured.
+    frozen = convert_variables_to_constants_v2(signature, lower_control_flow=False)
+    ((source,), (result,)) = frozen.inputs, frozen.outputs
+    model, _ = tf2onnx.convert.from_graph_def(
+        frozen.graph.as_graph_def(),
+        input_names=[source.name],
+        output_names=[result.name],
+        tensors_to_rename={source.name: INPUT, result.name: OUTPUT},
+        opset=OPSET,
+    )
+    for tensor in (*model.graph.input, *model.graph.output):
+        tensor.type.tensor_type.shape.dim[0].dim_param = BATCH  # tf2onnx numbers it
+    name_constants(model.graph)
+    return model
+
+
+def name_constants(graph: Any) -> None:
+    """Name and order constants by their first use: tf2onnx keeps any one of equal ones, another in every run.
+
+    The same SavedModel then gives the same bytes, and DVC does not convert again what has not changed.
+    """
+    constants = {constant.name: constant for constant in graph.initializer}
+    del graph.initializer[:]
+    named: dict[str, str] = {}
+    for node in graph.node:
+        for position, name in enumerate(node.input):
+            if name in constants and name not in named:
+                named[name] = constants[name].name = f"{node.name}/constant{position}"
+                graph.initializer.append(constants[name])
+            node.input[position] = named.get(name, name)
+
+
+def difference(signature: Any, path: Path, images: Floats) -> float:
+    """Largest absolute difference of the outputs of the SavedModel's signature and of the ONNX file."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    # What the graph says: an optimisation rounds the weights too of a convolution between Q/DQ pairs, by one range.
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    (ours,) = session.run([OUTPUT], {INPUT: images})
+    return float(np.abs(ours - signature(images=images)[OUTPUT].numpy()).max())

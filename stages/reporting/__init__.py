@@ -1,0 +1,1 @@
+"""Figures to words and pictures; measures nothing."""

@@ -1,0 +1,88 @@
+"""Images whose prediction changed against the baseline's, with both answers and a thumbnail of each."""
+
+import base64
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from stages.contracts import paths, predictions
+from stages.contracts.labels import Labels
+from stages.contracts.predictions import Prediction
+from stages.contracts.variant import BASELINE
+from stages.core.errors import PipelineError
+from stages.data import decode
+
+THUMBNAIL_PIXELS = 160
+THUMBNAIL_QUALITY = 75
+# Of each variant.
+THUMBNAILS = 24
+# What an image's prediction became, in the order of the gallery.
+KINDS = {"lost": "right before, wrong now", "gained": "wrong before, right now", "other": "wrong before and now"}
+
+
+@dataclass(frozen=True)
+class Changed:
+    """An image whose best class is not the baseline's."""
+
+    file: str
+    kind: str
+    label: str
+    before: str
+    after: str
+    image: str | None
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """The changed images of one variant: how many of each kind, and the first of them."""
+
+    variant: str
+    images: int
+    counts: dict[str, int]
+    shown: list[Changed]
+
+
+def galleries(rows: Sequence[dict[str, Any]], known: Labels, picture: Callable[[str], str | None]) -> list[Gallery]:
+    """What changed against the baseline, one gallery for each variant that ran."""
+    baseline = predictions.read(paths.record(BASELINE.name, "predictions.csv"))
+    found = []
+    for name in (row["variant"] for row in rows if row["change"]):
+        own = predictions.read(paths.record(name, "predictions.csv"))
+        pairs = [pair for pair in zip(baseline, own, strict=True) if pair[0].classes[0] != pair[1].classes[0]]
+        kinds = [_kind(*pair) for pair in pairs]
+        shown = [_changed(*pair, known, picture) for pair in sorted(pairs, key=_first_lost)[:THUMBNAILS]]
+        found.append(Gallery(name, len(own), {kind: kinds.count(kind) for kind in KINDS}, shown))
+    return found
+
+
+def _kind(before: Prediction, after: Prediction) -> str:
+    return "lost" if before.right else "gained" if after.right else "other"
+
+
+def _first_lost(pair: tuple[Prediction, Prediction]) -> tuple[int, float, str]:
+    """Order of the gallery: by kind, the surest answers first."""
+    return list(KINDS).index(_kind(*pair)), -pair[1].scores[0], pair[1].file
+
+
+def _changed(before: Prediction, after: Prediction, known: Labels, picture: Callable[[str], str | None]) -> Changed:
+    old, new = (
+        f"{known.name(one.classes[0])}, {100 * one.scores[0]:.1f}\N{NO-BREAK SPACE}%" for one in (before, after)
+    )
+    label = known.name(after.label)
+    return Changed(after.file, _kind(before, after), label, old, new, picture(after.file))
+
+
+@cache
+def thumbnail(path: Path) -> str | None:
+    """A small JPEG in base64; None for a file that cannot be read."""
+    try:
+        image = decode.decode(path)
+    except PipelineError:
+        return None
+    image.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
+    small = io.BytesIO()
+    image.save(small, "JPEG", quality=THUMBNAIL_QUALITY, optimize=True)
+    return base64.b64encode(small.getvalue()).decode()

@@ -1,0 +1,1 @@
+"""What two runtimes or more use."""

@@ -1,0 +1,1 @@
+"""A variant outside the pipeline: in MLflow, TensorFlow Serving, Triton."""

@@ -1,0 +1,122 @@
+"""A variant as MLflow loads it, far from this repository: photographs in, a table of their classes out.
+
+`register` puts this module and those it imports into the model, so what MLflow answers comes from the code that was
+evaluated.
+"""
+
+import base64
+import tempfile
+import threading
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from PIL import Image
+
+from stages import runtimes
+from stages.contracts import labels, paths
+from stages.contracts.predictions import top_k
+from stages.contracts.preprocessing import Floats, Preprocessing
+from stages.core import files
+from stages.core.errors import PipelineError
+from stages.data import decode, fit
+from stages.runtimes.contract import Session, infer
+
+# The signature's only input, and what lies in the model's folder.
+INPUT = "image"
+SETTING, LABELS, MODEL = "served.json", "labels.csv", "model"
+# Of a file from the network.
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
+COLUMNS = ("label", "name", "wnid", "score", "top5_labels", "top5_names", "top5_scores")
+
+
+class ServedModel:
+    """What `mlflow.pyfunc` calls; the runtime is imported and the model loaded by the first prediction."""
+
+    def __init__(self, folder: Path) -> None:
+        """Read all but the model itself."""
+        setting = files.read_json(folder / SETTING)
+        self._folder = folder / MODEL
+        self._batch_size = int(setting["batch_size"])
+        self._preprocessing = Preprocessing.from_json(setting["preprocessing"])
+        self._classes = labels.read(folder / LABELS)
+        self._lock = threading.Lock()  # MLflow's server calls from several threads, and a session has one input tensor
+
+    def predict(self, model_input: dict[str, npt.NDArray[Any]]) -> pd.DataFrame:
+        """One row per image, in order."""
+        given = model_input[INPUT]
+        rows: list[dict[str, Any]] = []
+        # The evaluation's own batches: TensorRT has an engine for them, and memory stays flat.
+        for start in range(0, len(given), self._batch_size):
+            batch = given[start : start + self._batch_size]
+            rows += self._classify(np.stack([self._load(start + i, image) for i, image in enumerate(batch)]))
+        return pd.DataFrame(rows, columns=list(COLUMNS))
+
+    def _load(self, position: int, image: Any) -> Floats:
+        try:
+            return fit.model_input(photograph(image), self._preprocessing)
+        except (PipelineError, ValueError) as error:
+            raise ValueError(f"image {position} of this request: {error}") from None
+
+    def _classify(self, batch: Floats) -> list[dict[str, Any]]:
+        with self._lock:
+            probabilities = infer(self._session, batch)
+        return [
+            self._row(best, row[best].astype(float).tolist())
+            for best, row in zip(top_k(probabilities), probabilities, strict=True)
+        ]
+
+    def _row(self, best: npt.NDArray[np.int64], scores: list[float]) -> dict[str, Any]:
+        indices: list[int] = best.tolist()
+        names = [self._classes.names[index] for index in indices]
+        first = (indices[0], names[0], self._classes.wnids[indices[0]], scores[0])
+        return dict(zip(COLUMNS, (*first, indices, names, scores), strict=True))
+
+    @cached_property
+    def _session(self) -> Session:
+        manifest = runtimes.Manifest(**files.read_json(self._folder / paths.MANIFEST))
+        return runtimes.runtime(manifest.runtime).load(self._folder, manifest.precision, manifest.options, None)
+
+
+def photograph(image: Any) -> Image.Image:
+    """An RGB image from its pixels, from the bytes of a JPEG, PNG, BMP or WebP file, or from those in base64."""
+    if isinstance(image, np.ndarray) and image.dtype == object:
+        image = image.tolist()  # what JSON held
+    if isinstance(image, str):
+        image = _from_base64(image)
+    return _decoded(image) if isinstance(image, bytes) else Image.fromarray(_pixels(np.asarray(image)))
+
+
+def _from_base64(text: str) -> bytes:
+    try:
+        return base64.b64decode("".join(text.split()), validate=True)
+    except ValueError:
+        raise ValueError("its text is not base64: send that of a JPEG or PNG") from None
+
+
+def _decoded(content: bytes) -> Image.Image:
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(content)
+        file.flush()
+        try:
+            return decode.decode(Path(file.name), FORMATS)
+        except PipelineError:
+            raise ValueError("its bytes are no image file that Pillow can read: send a JPEG or PNG") from None
+
+
+def _pixels(pixels: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    whole = pixels.dtype.kind in "iu" and pixels.size and pixels.min() >= 0 and pixels.max() <= 255
+    if not whole or pixels.ndim != 3 or pixels.shape[2] != 3:
+        raise ValueError(
+            f"it should be uint8 RGB of shape [height, width, 3], or a JPEG, and is {pixels.dtype} of "
+            f"shape {list(pixels.shape)}"
+        )
+    return pixels.astype(np.uint8)
+
+
+def _load_pyfunc(folder: str) -> ServedModel:
+    """MLflow's name for the function that loads a model."""
+    return ServedModel(Path(folder))

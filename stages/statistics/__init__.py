@@ -1,0 +1,1 @@
+"""Raw records to figures; measures nothing and draws nothing."""

@@ -1,0 +1,154 @@
+"""Accuracy of a variant against the baseline's on the same images: what changed, and what can be told from that."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+
+from stages.contracts.predictions import Prediction
+
+RESAMPLES = 9999
+Z95 = NormalDist().inv_cdf(0.975)
+# With this much more, an interval lies on its side of a limit four times in five, and not every other time.
+POWER80 = NormalDist().inv_cdf(0.8)
+MOST_IMAGES = 10_000_000
+CLASSES_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class ClassChange:
+    """Images of one class that a variant no longer gets right, or now does."""
+
+    label: int
+    images: int
+    lost: int
+    gained: int
+
+
+@dataclass(frozen=True)
+class Change:
+    """Top-1 of a variant against the baseline; drops are shares of all images, positive where the variant is worse.
+
+    `drop_ci95` is Tango's score interval, `drop_bootstrap_ci95` the percentile bootstrap's, which knows no change that
+    it has not seen: after no flip in 20 images it says that there is none, and the score interval 0.16 either way.
+    """
+
+    images: int
+    changed: int
+    lost: int
+    gained: int
+    drop: float
+    drop_ci95: tuple[float, float]
+    drop_bootstrap_ci95: tuple[float, float]
+    mcnemar_p: float
+    classes: tuple[ClassChange, ...]
+
+    @classmethod
+    def between(cls, baseline: Sequence[Prediction], variant: Sequence[Prediction]) -> "Change":
+        """Compare two lists of predictions on the same images in the same order."""
+        lost, gained, changed = Counter[int](), Counter[int](), 0
+        for old, new in zip(baseline, variant, strict=True):
+            changed += old.classes[0] != new.classes[0]
+            if old.right != new.right:
+                (lost if old.right else gained)[old.label] += 1
+        total, fewer, more = len(baseline), lost.total(), gained.total()
+        return cls(
+            images=total,
+            changed=changed,
+            lost=fewer,
+            gained=more,
+            drop=(fewer - more) / total,
+            drop_ci95=score_ci95(fewer, more, total),
+            drop_bootstrap_ci95=bootstrap_ci95(fewer, more, total),
+            mcnemar_p=mcnemar(fewer, more),
+            classes=_most_changed(Counter(old.label for old in baseline), lost, gained),
+        )
+
+
+def _most_changed(images: Counter[int], lost: Counter[int], gained: Counter[int]) -> tuple[ClassChange, ...]:
+    found = [ClassChange(label, images[label], lost[label], gained[label]) for label in lost | gained]
+    return tuple(sorted(found, key=lambda c: (-c.lost - c.gained, -c.lost, c.label))[:CLASSES_SHOWN])
+
+
+def points_won(change: Mapping[str, Any]) -> tuple[float, tuple[float, float]]:
+    """Top-1 won in points, with its interval: the other way round than the drop of a `Change` in a record."""
+    low, high = change["drop_ci95"]
+    # Not the negative, which would make 0 a negative one.
+    return 0 - 100 * change["drop"], (0 - 100 * high, 0 - 100 * low)
+
+
+def mcnemar(lost: int, gained: int) -> float:
+    """Exact two-sided p of McNemar's test (1947, Psychometrika 12:153): a flip either way is equally likely."""
+    from scipy.stats import binomtest
+
+    return float(binomtest(lost, lost + gained).pvalue) if lost + gained else 1.0
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down adjustment (1979, Scandinavian Journal of Statistics 6:65), in the order given."""
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    adjusted, largest = [0.0] * len(p_values), 0.0
+    for rank, index in enumerate(order):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = largest
+    return adjusted
+
+
+def bootstrap_ci95(lost: float, gained: float, images: int) -> tuple[float, float]:
+    """Percentile bootstrap of the drop over image pairs; resampling pairs is drawing counts from a multinomial."""
+    shares = [lost / images, gained / images, max(0.0, 1 - (lost + gained) / images)]
+    counts = np.random.default_rng(0).multinomial(images, shares, RESAMPLES)
+    low, high = np.percentile((counts[:, 0] - counts[:, 1]) / images, (2.5, 97.5))
+    return float(low), float(high)
+
+
+def score_ci95(lost: float, gained: float, images: float, z: float = Z95) -> tuple[float, float]:
+    """Tango's score interval for a difference of paired shares (1998, Statistics in Medicine 17:891, eq. 10)."""
+    from scipy.optimize import brentq
+
+    drop = (lost - gained) / images
+
+    def beyond(limit: float) -> float:
+        return _score(lost, gained, images, limit) ** 2 - z**2
+
+    edge = 1e-12
+    low = brentq(beyond, -1 + edge, drop) if drop > -1 + edge else -1.0
+    high = brentq(beyond, drop, 1 - edge) if drop < 1 - edge else 1.0
+    return float(low), float(high)
+
+
+def _score(lost: float, gained: float, images: float, limit: float) -> float:
+    """How many standard errors the drop lies above `limit`, the error taken as if `limit` were true."""
+    linear = -lost - gained + (2 * images - lost + gained) * limit
+    root = math.sqrt(max(0.0, linear**2 + 8 * images * gained * limit * (1 - limit)))
+    variance = images * ((root - linear) / (2 * images) + limit * (1 - limit))
+    distance = lost - gained - images * limit
+    return 0.0 if distance == 0 else distance / math.sqrt(max(variance, 1e-300))
+
+
+def images_needed(lost: int, gained: int, images: int, limit: float) -> int | None:
+    """About how many images would tell, four times in five, on which side of `limit` the drop lies.
+
+    Taking flips to keep their shares, and to two digits; None for more than `MOST_IMAGES`, so close is it.
+    """
+
+    def tells(factor: float) -> bool:
+        low, high = score_ci95(lost * factor, gained * factor, images * factor, Z95 + POWER80)
+        return high <= limit or low > limit
+
+    reach = 1.0
+    while not tells(reach):
+        reach *= 2
+        if images * reach > MOST_IMAGES:
+            return None
+    enough, short = reach, reach / 2
+    for _ in range(20):
+        middle = (enough + short) / 2
+        enough, short = (middle, short) if tells(middle) else (enough, middle)
+    needed = math.ceil(images * enough)
+    step = int(10 ** max(0, len(str(needed)) - 2))
+    return math.ceil(needed / step) * step

@@ -1,0 +1,1 @@
+"""MLflow: the runs and the model registry."""

@@ -1,0 +1,1 @@
+"""What `train` and `qat` do."""

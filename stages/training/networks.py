@@ -1,0 +1,58 @@
+"""Networks to train: a small one from scratch, or a new last layer on a model of the zoo, and how images are varied."""
+
+from typing import Any
+
+from stages.params.document import AugmentParams
+
+# The small network: two convolutions of so many filters, twice as many (at most LARGEST) after each halving of the
+# image, until its shorter side is this small.
+FILTERS, LARGEST, SIDE = 16, 128, 7
+DROPOUT = 0.3
+# Of the statistics that batch normalisation keeps: Keras's 0.99 takes longer to settle than a small data set lasts.
+MOMENTUM = 0.9
+
+
+def small(tf: Any, shape: tuple[int, int, int], classes: int) -> Any:
+    """Keras model: float32 [n, *shape] to probabilities [n, classes], in the manner of VGG with batch normalisation."""
+    layers = tf.keras.layers
+    images = x = layers.Input(shape)
+    filters, side = FILTERS, min(shape[:2])
+    while True:
+        for _ in range(2):
+            x = layers.Conv2D(filters, 3, padding="same", use_bias=False)(x)
+            x = layers.ReLU()(layers.BatchNormalization(momentum=MOMENTUM)(x))
+        if side <= SIDE:
+            break
+        x = layers.MaxPool2D()(x)
+        filters, side = min(2 * filters, LARGEST), side // 2
+    return tf.keras.Model(images, _head(tf, layers.GlobalAveragePooling2D()(x), classes))
+
+
+def on_backbone(tf: Any, backbone: Any, classes: int) -> Any:
+    """The backbone up to its last layer with weights, and a new one in its place; `backbone` is a part by itself.
+
+    It runs as in inference, so that its batch normalisation keeps the statistics it was pretrained with.
+    """
+    layers = tf.keras.layers
+    last = next(layer for layer in reversed(backbone.layers) if layer.weights)
+    features = tf.keras.Model(backbone.input, last.input, name="backbone")
+    images = layers.Input(backbone.input_shape[1:])
+    x = features(images, training=False)
+    x = layers.GlobalAveragePooling2D()(x) if len(x.shape) == 4 else x
+    return tf.keras.Model(images, _head(tf, x, classes))
+
+
+def _head(tf: Any, features: Any, classes: int) -> Any:
+    dropped = tf.keras.layers.Dropout(DROPOUT)(features)
+    return tf.keras.layers.Dense(classes, "softmax")(dropped)
+
+
+def augmentation(tf: Any, setting: AugmentParams) -> Any:
+    """Keras layers that vary pixels [n, height, width, channels] while training, and do nothing otherwise."""
+    layers, empty = tf.keras.layers, {"fill_mode": "constant"}
+    turn = setting.rotate_degrees / 360
+    found = [layers.RandomFlip("horizontal")] if setting.flip else []
+    found += [layers.RandomRotation(turn, **empty)] if turn else []
+    found += [layers.RandomTranslation(setting.shift, setting.shift, **empty)] if setting.shift else []
+    found += [layers.RandomZoom(setting.zoom, **empty)] if setting.zoom else []
+    return tf.keras.Sequential(found or [layers.Activation("linear")])

@@ -1,0 +1,92 @@
+import time
+from pathlib import Path
+
+import pytest
+
+from stages.contracts import labels
+from stages.contracts.labels import Labels
+
+
+@pytest.mark.parametrize(
+    ("text", "index"),
+    [
+        ("0", 0),
+        ("3", 3),
+        ("4", None),
+        ("-1", None),
+        ("1.0", None),
+        ("n01514668", 1),
+        ("n99999999", None),
+        ("cock", 1),
+        ("crane", None),
+        ("Cock", None),
+        ("", None),
+    ],
+)
+def test_a_class_is_found_by_number_wnid_or_unique_name(tiny_labels: Labels, text: str, index: int | None) -> None:
+    assert tiny_labels.index(text) == index
+
+
+def test_a_class_without_a_name_goes_by_its_number(tiny_labels: Labels) -> None:
+    assert [tiny_labels.name(index) for index in (1, 7)] == ["cock", "class 7"]
+
+
+def test_an_ambiguous_name_is_still_reached_by_its_wnids(tiny_labels: Labels) -> None:
+    assert [tiny_labels.index(wnid) for wnid in ("n02012849", "n03126707")] == [2, 3]
+
+
+@pytest.mark.parametrize(("text", "index"), [("10", 0), ("2", 1), ("0", 0), ("1", 1), ("3", None)])
+def test_a_class_called_by_a_number_goes_before_the_class_of_that_number(text: str, index: int | None) -> None:
+    assert Labels(("10", "2", "dog"), ("", "", "")).index(text) == index
+
+
+def test_a_number_that_names_two_classes_is_ambiguous() -> None:
+    assert Labels(("1", "1", "dog"), ("", "", "")).index("1") is None
+
+
+def test_a_class_without_a_wordnet_id_is_not_found_by_an_empty_label() -> None:
+    assert Labels(("cat", "dog"), ("", "")).index("") is None
+
+
+@pytest.mark.parametrize(
+    ("names", "numbers"),
+    [
+        (["cock", "n01440764"], [1, 0]),
+        (["cock", "dog"], [1, None]),
+        (["dog", "cat", "cow", "hen"], [0, 1, 2, 3]),
+        (["dog", "cat", "cow", "cock"], [None, None, None, 1]),
+        (["dog", "cat", "cow", "crane"], [None, None, None, None]),
+        (["0", "1"], [None, None]),
+    ],
+    ids=["known", "in part", "as many", "as many, in part", "as many, one ambiguous", "numbers are no names"],
+)
+def test_another_list_of_classes_is_matched_by_name_or_else_by_place(
+    tiny_labels: Labels, names: list[str], numbers: list[int | None]
+) -> None:
+    assert tiny_labels.match(names) == numbers
+
+
+def test_twenty_thousand_classes_are_looked_up_in_no_time() -> None:
+    many = Labels(tuple(f"class {index}" for index in range(20_000)), ("",) * 20_000)
+    start = time.perf_counter()
+    assert many.index("class 19999") == 19_999
+    assert time.perf_counter() - start < 1  # 10 ms; counting each name anew took 6 s
+
+
+def test_the_table_of_a_set_is_read_with_its_classes(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text('file,label\n"a, b.jpg",7\nsub/ö.png,0\n', encoding="utf-8")
+    assert labels.read_table(tmp_path / "labels.csv") == [("a, b.jpg", 7), ("sub/ö.png", 0)]
+
+
+def test_reading_gives_back_what_was_written(tmp_path: Path) -> None:
+    before = Labels(("hen, the bird", 'a "quoted" name', "café"), ("n1", "n2", "n3"))
+    labels.write(before, tmp_path / "labels.csv")
+    assert labels.read(tmp_path / "labels.csv") == before
+    assert len(before) == 3
+
+
+def test_the_file_has_one_line_per_class(tmp_path: Path, tiny_labels: Labels) -> None:
+    labels.write(tiny_labels, tmp_path / "labels.csv")
+    lines = (tmp_path / "labels.csv").read_text(encoding="utf-8").splitlines()
+    assert lines[:2] == ["index,wnid,name", "0,n01440764,tench"]
+    assert len(lines) == 5

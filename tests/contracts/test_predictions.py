@@ -1,0 +1,55 @@
+import csv
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stages.contracts import predictions
+from stages.contracts.predictions import HEADER, Prediction
+from stages.core.errors import PipelineError
+
+
+def written(found: list[Prediction], folder: Path) -> str:
+    predictions.write(found, folder / "predictions.csv")
+    return (folder / "predictions.csv").read_text()
+
+
+def test_the_table_keeps_seven_digits_of_every_score(tmp_path: Path) -> None:
+    score = float(np.float32(0.123456789))
+    text = written([Prediction("a, b.jpg", 7, [7, 1, 2, 3, 4], [score, 1e-9, 0.0, 0.0, 0.0])], tmp_path)
+    (row,) = csv.DictReader(io.StringIO(text))
+    assert list(row) == list(HEADER)
+    assert (row["file"], row["label"], row["class1"], row["class5"]) == ("a, b.jpg", "7", "7", "4")
+    assert float(row["score1"]) == pytest.approx(score, rel=1e-6)
+    assert float(row["score2"]) == 1e-9
+
+
+def test_a_table_without_predictions_is_its_header(tmp_path: Path) -> None:
+    assert written([], tmp_path) == ",".join(HEADER) + "\n"
+
+
+@pytest.mark.parametrize(
+    "text", ["file,label\na.jpg,1\n", "file,label,class1,score1\na.jpg,one,1,0.5\n", "junk\nx\n", "\0\nx\n"]
+)
+def test_a_table_of_something_else_is_told(tmp_path: Path, text: str) -> None:
+    (tmp_path / "predictions.csv").write_text(text)
+    with pytest.raises(PipelineError, match=r"predictions\.csv is no table of predictions .*: delete it and run"):
+        predictions.read(tmp_path / "predictions.csv")
+
+
+def test_what_was_written_is_read(tmp_path: Path) -> None:
+    found = [
+        Prediction("a, b.jpg", 7, [7, 1, 2, 3, 4], [0.5, 0.25, 0.125, 0.0, 0.0]),
+        Prediction("ö/c.jpg", 0, [1, 0, 2, 3, 4], [1.0, 0.0, 0.0, 0.0, 0.0]),
+        Prediction("three classes.jpg", 2, [2, 0, 1], [0.5, 0.375, 0.125]),
+    ]
+    written(found, tmp_path)
+    read = predictions.read(tmp_path / "predictions.csv")
+    assert list(read) == found
+    assert (read[-1], read[1:], len(read)) == (found[-1], found[1:], 3)
+    assert [p.right for p in found] == [True, False, True]
+
+
+def test_a_missing_table_is_empty(tmp_path: Path) -> None:
+    assert not predictions.read(tmp_path / "predictions.csv")

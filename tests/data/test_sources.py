@@ -1,0 +1,194 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from stages.data import sources
+from tests.fixtures.models import Named, refusal
+
+Photos = Callable[..., Path]
+
+
+def table(checkout: Path, photo: Photos, text: str | bytes, *names: str) -> None:
+    """A folder `photos` with these images and this labels.csv."""
+    (checkout / "photos").mkdir()
+    for seed, name in enumerate(names):
+        photo(checkout / "photos" / name, seed)
+    content = text if isinstance(text, bytes) else text.encode()
+    (checkout / "photos/labels.csv").write_bytes(content)
+
+
+def test_labels_are_numbers_wnids_or_names(checkout: Path, photo: Photos, named: Named) -> None:
+    names = ("a.jpg", "sub/b.jpg", "c.png")
+    table(checkout, photo, "file,label\na.jpg,3\nsub/b.jpg,n01514668\nc.png, tench \n", *names)
+    assert named("photos") == [("a.jpg", 3), ("sub/b.jpg", 1), ("c.png", 0)]
+
+
+def test_a_byte_order_mark_and_carriage_returns_do_no_harm(checkout: Path, photo: Photos, named: Named) -> None:
+    table(checkout, photo, b"\xef\xbb\xbffile,label\r\na.jpg,3\r\n", "a.jpg")
+    assert named("photos") == [("a.jpg", 3)]
+
+
+def test_more_columns_and_another_order_do_no_harm(checkout: Path, photo: Photos, named: Named) -> None:
+    table(checkout, photo, "label,width,file\n2,640,a.jpg\n", "a.jpg")
+    assert named("photos") == [("a.jpg", 2)]
+
+
+def test_every_wrong_line_of_labels_csv_is_listed(checkout: Path, photo: Photos, named: Named) -> None:
+    table(checkout, photo, "file,label\nmissing.jpg,0\na.jpg,dog\na.jpg,4\na.jpg,crane\n,1\na.jpg\na.jpg,1\n", "a.jpg")
+    message = refusal(named, "photos")
+    lines = message.splitlines()
+    assert lines[0] == "problems in photos (6), mend or remove each:"
+    assert lines[1:3] == [
+        "  labels.csv line 2: the file missing.jpg does not exist in its folder",
+        "  labels.csv line 3: a.jpg has the unknown label 'dog' "
+        "(allowed: 0 to 3, a WordNet id, or a class name that is unique)",
+    ]
+    assert lines[3].startswith("  labels.csv line 4: a.jpg has the unknown label '4'")
+    assert lines[4].startswith("  labels.csv line 5: a.jpg has the unknown label 'crane'")
+    assert lines[5] == "  labels.csv line 6: the file (empty) does not exist in its folder"
+    assert lines[6].startswith("  labels.csv line 7: a.jpg has the unknown label ''")
+
+
+@pytest.mark.parametrize("text", ["", "name,class\na.jpg,1\n", "a.jpg,1\n", "file;label\na.jpg;1\n"])
+def test_labels_csv_without_its_header_says_what_belongs_there(
+    checkout: Path, photo: Photos, named: Named, text: str
+) -> None:
+    table(checkout, photo, text, "a.jpg")
+    message = refusal(named, "photos")
+    assert message.endswith("photos/labels.csv needs the columns file and label in its first line")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "file,label\nphotografía.jpg,1\n".encode("latin-1"),
+        "file,label\na.jpg,1\n".encode("utf-16"),
+        b"file,label\n\0,1",
+    ],
+    ids=["latin-1", "utf-16", "nul"],
+)
+def test_labels_csv_that_is_not_utf8_text_is_named(checkout: Path, photo: Photos, named: Named, content: bytes) -> None:
+    table(checkout, photo, content, "a.jpg")
+    assert "labels.csv" in refusal(named, "photos")
+
+
+@pytest.mark.parametrize("place", ["absolute", "parent"])
+def test_labels_csv_may_not_name_files_outside_its_folder(
+    checkout: Path, photo: Photos, named: Named, place: str
+) -> None:
+    outside = photo(checkout / "elsewhere/a.jpg")
+    name = {"absolute": str(outside), "parent": "../elsewhere/a.jpg"}[place]
+    table(checkout, photo, f"file,label\n{name},1\n")
+    assert f"line 2: the file {name}" in refusal(named, "photos")
+
+
+def test_labels_csv_with_nothing_but_its_header_is_refused(checkout: Path, photo: Photos, named: Named) -> None:
+    table(checkout, photo, "file,label\n", "a.jpg")
+    assert refusal(named, "photos") == (
+        "photos holds no images: it needs a labels.csv (file,label) or one sub-folder per class"
+    )
+
+
+def test_sub_folders_name_the_classes(checkout: Path, photo: Photos, named: Named) -> None:
+    for name in ("n01514668/a.jpg", "0/b.png", "tench/deep/c.jpg"):
+        photo(checkout / "photos" / name)
+    (checkout / "photos/0/readme.txt").write_text("no image")
+    assert named("photos") == [("0/b.png", 0), ("n01514668/a.jpg", 1), ("tench/deep/c.jpg", 0)]
+
+
+def test_every_wrong_folder_is_listed(checkout: Path, photo: Photos, named: Named) -> None:
+    for name in ("dogs/a.jpg", "crane/b.jpg", "top.jpg", "0/c.jpg"):
+        photo(checkout / "photos" / name)
+    lines = refusal(named, "photos").splitlines()
+    assert lines[0] == "problems in photos (3), mend or remove each:"
+    assert lines[1].startswith("  crane/b.jpg lies in a folder named with the unknown label 'crane' (allowed: 0 to 3")
+    assert lines[2].startswith("  dogs/a.jpg lies in a folder named with the unknown label 'dogs'")
+    assert lines[3] == "  top.jpg has no label: list it in labels.csv or put it into a folder named as its class"
+
+
+def test_an_empty_folder_says_what_belongs_there(checkout: Path, named: Named) -> None:
+    (checkout / "photos").mkdir()
+    assert "photos holds no images: it needs a labels.csv" in refusal(named, "photos")
+
+
+@pytest.mark.parametrize("kind", ["missing", "a file"])
+def test_a_source_that_is_no_folder_is_named_as_written_and_as_resolved(
+    checkout: Path, named: Named, kind: str
+) -> None:
+    if kind == "a file":
+        (checkout / "photos").write_text("")
+    message = refusal(named, "photos")
+    assert message == f"there is no folder {checkout}/photos (named in params.yaml as photos): correct the path"
+
+
+def test_a_home_folder_and_an_absolute_path_are_found(
+    checkout: Path, photo: Photos, named: Named, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    photo(tmp_path / "home/photos/0/a.jpg")
+    assert named("~/photos") == named(str(tmp_path / "home/photos")) == [("0/a.jpg", 0)]
+
+
+def test_unlabelled_images_come_from_every_depth(checkout: Path, photo: Photos, work: Path) -> None:
+    for name in ("b.jpg", "a/c.png", "a/b/d.bmp"):
+        photo(checkout / "photos" / name)
+    found = sources.unlabelled("photos", checkout, work)
+    assert [(photo.name, photo.label) for photo in found] == [("a/b/d.bmp", None), ("a/c.png", None), ("b.jpg", None)]
+    assert all(photo.path.is_file() for photo in found)
+
+
+@pytest.fixture
+def classes(checkout: Path, work: Path) -> Callable[[str], tuple[str, ...]]:
+    return lambda source: sources.class_names(source, checkout, work)
+
+
+Classes = Callable[[str], tuple[str, ...]]
+
+
+def test_folders_name_classes_in_the_order_that_keras_numbers_them(
+    checkout: Path, photo: Photos, classes: Classes
+) -> None:
+    for name in ("dog/a.jpg", "Zebra/b.jpg", "cat/deep/c.jpg", "10/d.jpg", "9/e.jpg"):
+        photo(checkout / "photos" / name)
+    (checkout / "photos/empty").mkdir()
+    (checkout / "photos/notes").mkdir()
+    (checkout / "photos/notes/readme.txt").write_text("no image")
+    (checkout / "photos/a file").write_text("no folder")
+    assert classes("photos") == ("10", "9", "Zebra", "cat", "dog")
+
+
+@pytest.mark.parametrize(
+    ("written", "found"),
+    [
+        (("dog", "cat", " dog "), ("cat", "dog")),
+        (("10", "9", "0"), ("0", "9", "10")),
+        (("10", "9", "b"), ("10", "9", "b")),
+        (("dog", "", "cat"), ("cat", "dog")),
+    ],
+)
+def test_a_table_names_classes_too_and_numbers_in_their_order(
+    checkout: Path, photo: Photos, classes: Classes, written: tuple[str, ...], found: tuple[str, ...]
+) -> None:
+    names = [f"{index}.png" for index in range(len(written))]
+    rows = "".join(f"{name},{label}\n" for name, label in zip(names, written, strict=True))
+    table(checkout, photo, f"file,label\n{rows}", *names)
+    assert classes("photos") == found
+
+
+def test_digits_have_ten_classes(classes: Classes) -> None:
+    assert classes("digits") == tuple("0123456789")
+
+
+@pytest.mark.parametrize("source", ["sample", "tfds:mnist", "photos"])
+def test_a_source_that_names_no_classes_says_which_key_does(
+    checkout: Path, photo: Photos, classes: Classes, source: str
+) -> None:
+    photo(checkout / "photos/ILSVRC2012_val_00000001.JPEG", format="JPEG")
+    assert refusal(classes, source) == (
+        f"{source} does not say which classes a custom model has: name them in custom.labels"
+    )
+
+
+def test_a_missing_folder_of_classes_is_named(checkout: Path, classes: Classes) -> None:
+    assert refusal(classes, "photos").startswith(f"there is no folder {checkout}/photos (named in params.yaml")

@@ -1,0 +1,99 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from stages.contracts.preprocessing import Preprocessing
+from stages.core.errors import PipelineError
+from stages.model import onnx_export
+from tests.fixtures.models import save_tiny
+
+SHAPE, CLASSES = (4, 4, 3), 6
+PREPARED = Preprocessing(*SHAPE[:2], "crop", 1.0, (1 / 255,) * 3, (0.0,) * 3, "rgb")
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    """A SavedModel, and the same as a function of NumPy arrays."""
+    folder = tmp_path_factory.mktemp("saved_model")
+    return folder, save_tiny(folder, SHAPE, CLASSES)
+
+
+@pytest.fixture(scope="module")
+def exported(tf: Any, saved: tuple[Path, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("onnx") / "model.onnx"
+    onnx_export.write(tf, saved[0], PREPARED, path, "tiny")
+    return path
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_the_onnx_model_answers_as_the_savedmodel_does_at_any_batch_size(
+    saved: tuple[Path, Any], exported: Path, size: int
+) -> None:
+    images = np.random.default_rng(size).normal(size=(size, *SHAPE)).astype(np.float32)
+    session = onnxruntime.InferenceSession(exported, providers=["CPUExecutionProvider"])
+    np.testing.assert_allclose(session.run(["probabilities"], {"images": images})[0], saved[1](images), atol=1e-6)
+
+
+def test_its_interface_has_names_and_an_open_batch(exported: Path) -> None:
+    model = onnx.load(exported)
+    onnx.checker.check_model(model, full_check=True)
+    ((source,), (result,)) = model.graph.input, model.graph.output
+    dims = [dim.dim_param or dim.dim_value for dim in source.type.tensor_type.shape.dim]
+    assert (source.name, dims) == ("images", ["batch", *SHAPE])
+    assert (result.name, result.type.tensor_type.shape.dim[0].dim_param) == ("probabilities", "batch")
+    assert model.opset_import[0].version == onnx_export.OPSET
+
+
+def test_a_tolerance_is_what_the_answers_may_be_apart(
+    tf: Any, saved: tuple[Path, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnx_export, "difference", lambda *_: 0.05)
+    found = onnx_export.write(tf, saved[0], PREPARED, tmp_path / "a.onnx", "tiny", tolerance=0.1)
+    assert found["onnx_difference"] == 0.05
+    with pytest.raises(PipelineError, match=r"of tiny answers 0\.05 away from the SavedModel \(allowed: 0\.01\)"):
+        onnx_export.write(tf, saved[0], PREPARED, tmp_path / "a.onnx", "tiny", tolerance=0.01)
+
+
+def test_fake_quantisation_becomes_pairs_and_rounds_no_weights(tf: Any, tmp_path: Path) -> None:
+    """ONNX Runtime's optimiser would: with one range for both channels nothing is left of the smaller one."""
+
+    class Rounded(tf.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.kernel = tf.Variable(np.float32([[[[1000, 1]] * 3]]))
+
+        @tf.function(input_signature=[tf.TensorSpec([None, *SHAPE], tf.float32, name="images")])
+        def serve(self, images: Any) -> dict[str, Any]:
+            narrow = tf.quantization.fake_quant_with_min_max_vars(images, 0.0, 0.25)
+            found = tf.nn.conv2d(narrow, self.kernel, 1, "VALID")
+            rounded = tf.quantization.fake_quant_with_min_max_vars(found, 0.0, 1.0)
+            return {"probabilities": tf.reduce_mean(rounded, [1, 2])}
+
+    module = Rounded()
+    tf.saved_model.save(module, str(tmp_path), signatures={"serving_default": module.serve})
+    found = onnx_export.write(tf, tmp_path, PREPARED, tmp_path / "model.onnx", "rounded", tolerance=0.01)
+    assert found["nodes"]["QuantizeLinear"] == found["nodes"]["DequantizeLinear"] == 2
+
+
+def test_equal_constants_under_other_names_give_the_same_graph() -> None:
+    """As tf2onnx keeps any one of them."""
+
+    def graph(kept: str, order: int) -> Any:
+        constants = [onnx.numpy_helper.from_array(np.float32([1]), kept)]
+        constants.insert(order, onnx.numpy_helper.from_array(np.float32([2]), "own"))
+        nodes = [
+            onnx.helper.make_node("Add", ["images", kept], ["a"], "add"),
+            onnx.helper.make_node("Mul", ["a", "own"], ["b"], "mul"),
+        ]
+        nodes.append(onnx.helper.make_node("Sub", ["b", kept], ["c"], "sub"))
+        found = onnx.helper.make_graph(nodes, "g", [], [], constants)
+        onnx_export.name_constants(found)
+        return found
+
+    assert graph("min_7", 0) == graph("min_9", 1)
+    assert [constant.name for constant in graph("min_7", 0).initializer] == ["add/constant1", "mul/constant1"]
+    assert list(graph("min_7", 0).node[2].input) == ["b", "add/constant1"]
