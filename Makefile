@@ -42,13 +42,13 @@ test: $(VENV)/tests  ## lint, type-check and test
 test-gpu: $(VENV)/tests  ## run the tests that need an NVIDIA GPU; without one they are skipped with the reason
 	@$(BIN)/python -m pytest -m gpu
 
-test-tutorial: $(VENV)/tests  ## follow docs/your-own-model.md to the letter (5 minutes)
+test-tutorial: $(VENV)/tests  ## follow docs/tutorials/your-own-model.md to the letter (5 minutes)
 	@$(BIN)/python -m pytest -m tutorial
 
 check: $(VENV)/runs  ## say which variant to ship, and fail if none is: make check [AGAINST=REV]
 	@$(BIN)/python -m stages check $(if $(filter undefined,$(origin AGAINST)),,--against "$(AGAINST)")
 
-# A model of one's own from nothing: docs/your-own-model.md has the same keys.
+# A model of one's own from nothing: docs/tutorials/your-own-model.md has the same keys.
 DEMO := model.name=custom model.path=trained split.source=digits evaluation.source=split calibration.source=split \
 	custom.size=[28,28] custom.channels=gray custom.crop_fraction=1.0 train.epochs=12 evaluation.batch_size=50 \
 	variants=[savedmodel-fp32,tftrt-fp32,tftrt-fp16,tftrt-int8,tensorrt-fp32,tensorrt-fp16,tensorrt-int8,tensorrt-int8-qat,$\

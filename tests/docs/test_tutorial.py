@@ -1,4 +1,4 @@
-"""docs/your-own-model.md, followed to the letter: its commands are typed and its keys are set, in their order."""
+"""docs/tutorials/your-own-model.md, followed to the letter: its commands are typed and its keys set, in their order."""
 
 import re
 import shutil
@@ -14,7 +14,7 @@ import yaml
 from stages.core import files
 
 REPOSITORY = Path(__file__).parents[2]
-TUTORIAL = REPOSITORY / "docs/your-own-model.md"
+TUTORIAL = REPOSITORY / "docs/tutorials/your-own-model.md"
 LONGEST_SECONDS = 900
 
 
