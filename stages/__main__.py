@@ -48,9 +48,9 @@ SHARED = {
     "to_onnx": paths.ONNX_RECORD,
     "sweep": paths.SWEEP_RECORD,
     "benchmark": paths.BENCHMARK,
-    "report": paths.SUMMARY,
+    "summarize": paths.SUMMARY,
     "select": paths.SELECTION,
-    "page": paths.PAGE,
+    "report": paths.PAGE,
 }
 # How `check` ended, so that a CI job can tell; 1 is an error, 2 a wrong command line.
 STATUS = {select.SELECTED: 0, select.CANNOT_TELL: 3, select.NOTHING: 4}

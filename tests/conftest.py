@@ -261,7 +261,7 @@ def timing(p50: float) -> dict[str, Any]:
 
 
 class Results:
-    """Records in reports/, as the stages before `report` write them."""
+    """Records in reports/, as the stages before `summarize` write them."""
 
     def __init__(self, machine: dict[str, Any], model: dict[str, Any]) -> None:
         self.timings: dict[str, Any] = {}

@@ -43,7 +43,7 @@ def test_a_planted_import_and_a_planted_file_are_seen(tmp_path: Path) -> None:
     seen = subprocess.run(check, cwd=tmp_path, check=False, capture_output=True, text=True)
     assert seen.returncode == 1
     added = [line for line in seen.stderr.splitlines() if line.startswith("+ ")]
-    # Only `report` asks whether a model guesses.
+    # Only `summarize` asks whether a model guesses.
     assert added == ["+      - stages/statistics/planted.py", "+      - stages/statistics/planted.txt"]
 
 

@@ -19,7 +19,7 @@ NUMBERS = (
 
 def wilson_ci95(correct: int, total: int) -> tuple[float, float]:
     """Wilson's 95 % score interval for a share (Wilson 1927, JASA 22:209): honest near 0, near 1 and for 20 images."""
-    from scipy.stats import binomtest  # takes a second to import, and only `report` needs it
+    from scipy.stats import binomtest  # takes a second to import, and only `summarize` needs it
 
     interval = binomtest(correct, total).proportion_ci(0.95, method="wilson")
     return float(interval.low), float(interval.high)

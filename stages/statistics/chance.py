@@ -27,7 +27,7 @@ def at_chance(found: Sequence[Prediction]) -> AtChance | None:
     tests at 1 %: top-1 is not above chance, and it is below a third of the way from chance to perfect. Without the
     second, too few images to tell would make a guesser of any model. Labels of a single class tell nothing.
     """
-    from scipy.stats import binomtest  # takes a second to import, and only `report` needs it
+    from scipy.stats import binomtest  # takes a second to import, and only `summarize` needs it
 
     counts = Counter(p.label for p in found)
     if len(counts) < 2:

@@ -135,7 +135,7 @@ class ClassReport:
 
     @classmethod
     def read(cls, variant: str) -> "ClassReport":
-        """What `report` wrote of a variant; PipelineError where a table is missing or damaged."""
+        """What `summarize` wrote of a variant; PipelineError where a table is missing or damaged."""
         return cls(
             tuple(files.parse_csv(paths.CLASSES / f"{variant}{SCORES}", _score, "classes")),
             dict(files.parse_csv(paths.CLASSES / f"{variant}{CONFUSION}", _count, "classes")),

@@ -108,7 +108,7 @@ def measure(model: str, settings: dict[str, Any], folder: Path, out: Path) -> No
         out.write_text(json.dumps(found, indent=1) + "\n")
 
     for repeat in range(REPEATS):
-        again = ("dvc", "repro", "--force", "--single-item", "benchmark", "report", "select", "page", "track")
+        again = ("dvc", "repro", "--force", "--single-item", "benchmark", "summarize", "select", "report", "track")
         summary = run(folder, *(again if repeat else ("dvc", "repro", "--ignore-errors")))
         keep(summary | ({} if repeat else {"harness": overhead(folder, settings)}))
     if model == MODELS[0]:

@@ -23,7 +23,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from stages import report, sweep
+from stages import summarize, sweep
 from stages.cluster import ray
 from stages.cluster.kept import BENCHMARK, LOCAL, Kept, Sweep, pack, read
 from stages.cluster.worker import Classifier, decode_batch, same_gpu
@@ -703,7 +703,7 @@ def rows(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, str],
         read().adopt(f"convert@{name}")
         read().adopt(f"evaluate@{name}")
     read().adopt(BENCHMARK)
-    summary = report.summarise(tuple(ONNX))
+    summary = summarize.summarise(tuple(ONNX))
     return {
         (measured["environment"]["gpus"][0]["name"], row["variant"]): row
         for measured in (summary, *summary["other_gpus"])

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from stages import __main__ as command
-from stages import report, select
+from stages import select, summarize
 from stages.contracts import paths
 from stages.core import files
 from stages.core.errors import PipelineError
@@ -26,7 +26,7 @@ def finish(results: Any, edit: Callable[..., None]) -> Finish:
         edit(*changes)
         results.ok(NAMES[0], [0, 0, 0, 1], 40.0)
         results.ok(NAMES[1], [0, 0, 0, 1], p50)
-        summary = report.summarise(NAMES)
+        summary = summarize.summarise(NAMES)
         files.write_json(paths.SUMMARY, summary)
         files.write_json(paths.SELECTION, select.select(summary, document.load()))
 

@@ -93,7 +93,7 @@ class Project:
 
 
 # What follows every new measurement.
-AFTER = ["report", "select", "page", "track", "register"]
+AFTER = ["summarize", "select", "report", "track", "register"]
 
 
 def stages_run(output: str) -> list[str]:
@@ -268,7 +268,7 @@ def test_another_machine_runs_what_depends_on_the_machine_again_and_nothing_else
     changed = json.loads(project.ok("dvc", "status", "--json"))
     path.write_text(here)
     dependent = {f"{stage}@{variant}" for stage in ("convert", "evaluate") for variant in VARIANTS}
-    assert set(changed) == dependent | {"environment", "sweep", "benchmark", "report", "track", "register"}
+    assert set(changed) == dependent | {"environment", "sweep", "benchmark", "summarize", "track", "register"}
 
 
 def test_predict_prints_five_classes_with_their_probabilities(project: Project) -> None:
@@ -304,7 +304,7 @@ def test_a_changed_budget_chooses_again_and_measures_nothing(project: Project) -
     project.edit(lambda values: values["budget"].update(max_size_bytes=1))
     done = project.repro()
     assert done.returncode == 0, done.stdout + done.stderr
-    assert stages_run(done.stdout) == ["environment", "select", "page", "track", "register"]
+    assert stages_run(done.stdout) == ["environment", "select", "report", "track", "register"]
     assert "No variant is within budget; the nearest is" in done.stdout
     checked = project.run("python", "-m", "stages", "check")
     assert (checked.returncode, checked.stderr) == (4, "")

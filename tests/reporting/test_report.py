@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stages import page, report
+from stages import report, summarize
 from stages.contracts import labels, paths, predictions
 from stages.contracts.labels import Labels
 from stages.contracts.variant import BASELINE
@@ -75,12 +75,12 @@ def select(**changes: Any) -> dict[str, Any]:
 
 
 def write(names: tuple[str, ...], **changes: Any) -> Reader:
-    """Run the stages `report` (its summary and classes) and `page`."""
-    summary = report.summarise(names)
+    """Run the stages `summarize` and `report`."""
+    summary = summarize.summarise(names)
     files.write_json(paths.SUMMARY, summary)
-    report.write_classes(summary["rows"], labels.read(), paths.CLASSES)
+    summarize.write_classes(summary["rows"], labels.read(), paths.CLASSES)
     files.write_json(paths.SELECTION, select(**changes))
-    page.main()
+    report.main()
     return Reader(paths.PAGE.read_text(encoding="utf-8"))
 
 
@@ -248,7 +248,7 @@ def test_no_heading_level_is_left_out(shown: Reader) -> None:
 def test_the_same_inputs_give_the_same_bytes(shown: Reader) -> None:
     before = paths.PAGE.read_bytes()
     gallery.thumbnail.cache_clear()
-    page.main()
+    report.main()
     assert paths.PAGE.read_bytes() == before
 
 
@@ -287,18 +287,18 @@ def test_texts_of_others_are_no_mark_up(ready: Any, mixed: tuple[str, ...]) -> N
 @pytest.mark.parametrize(
     ("changes", "title", "heading"),
     [
-        ({"outcome": "cannot tell"}, page.HEADLINES["cannot tell"], "Known to be within budget: tflite-int8"),
-        ({"outcome": "cannot tell", "winner": None}, page.HEADLINES["cannot tell"], None),
+        ({"outcome": "cannot tell"}, report.HEADLINES["cannot tell"], "Known to be within budget: tflite-int8"),
+        ({"outcome": "cannot tell", "winner": None}, report.HEADLINES["cannot tell"], None),
         (
             {
                 "outcome": "nothing within budget",
                 "winner": None,
                 "nearest_miss": {"variant": "tflite-int8", "reason": "its drop"},
             },
-            page.HEADLINES["nothing within budget"],
+            report.HEADLINES["nothing within budget"],
             "Nearest to the budget: tflite-int8, its drop",
         ),
-        ({"outcome": "nothing within budget", "winner": None}, page.HEADLINES["nothing within budget"], None),
+        ({"outcome": "nothing within budget", "winner": None}, report.HEADLINES["nothing within budget"], None),
     ],
 )
 def test_no_decision_is_told_as_one(
@@ -428,7 +428,7 @@ def test_20000_classes_make_a_page_no_larger_than_twelve_do(ready: Any) -> None:
 def test_only_calls_of_that_batch_size_and_term_are_read(tmp_path: Path) -> None:
     lines = "variant,batch_size,term,repeat,block,ms\na,1,latency,0,0,2.5\na,1,latency_host,0,0,9\na,8,latency,0,0,9\n"
     files.write_text(tmp_path / "samples.csv", lines)
-    found = page.read_calls(tmp_path / "samples.csv", "1")
+    found = report.read_calls(tmp_path / "samples.csv", "1")
     assert {name: calls.tolist() for name, calls in found.items()} == {"a": [2.5]}
 
 
@@ -525,7 +525,7 @@ def luminance(colour: str) -> float:
 @pytest.mark.parametrize("mode", [0, 1], ids=["light", "dark"])
 def test_words_and_shapes_stand_out_from_their_background(mode: int) -> None:
     """WCAG 2.2: 4.5:1 for text, 3:1 for shapes."""
-    block = re.findall(r":root \{(.+?)\}", page.TEMPLATE.read_text(encoding="utf-8"), re.DOTALL)[mode]
+    block = re.findall(r":root \{(.+?)\}", report.TEMPLATE.read_text(encoding="utf-8"), re.DOTALL)[mode]
     colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", block))
 
     def contrast(one: str, other: str) -> float:

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from stages import report
+from stages import summarize
 from stages.contracts import paths
 from stages.core import files
 from stages.reporting import table
@@ -16,7 +16,7 @@ def cells(text: str) -> dict[str, dict[str, str]]:
 
 
 def test_the_table_has_every_variant_with_its_figures(mixed: tuple[str, ...]) -> None:
-    found = cells(table.markdown(report.summarise(mixed)))
+    found = cells(table.markdown(summarize.summarise(mixed)))
     assert tuple(found) == mixed
     assert found["tflite-int8"] == {
         "variant": "tflite-int8",
@@ -37,29 +37,29 @@ def test_the_table_has_every_variant_with_its_figures(mixed: tuple[str, ...]) ->
 
 
 def test_the_table_tells_every_reason_once(mixed: tuple[str, ...]) -> None:
-    text = table.markdown(report.summarise(mixed))
+    text = table.markdown(summarize.summarise(mixed))
     notes = [line for line in text.splitlines() if line.startswith("- ")]
     assert notes == ["- tftrt-fp32, tftrt-int8 skipped: no NVIDIA GPU", "- tflite-fp32 failed: convert: no memory"]
 
 
 def test_the_table_names_model_images_and_machine(mixed: tuple[str, ...], machine: dict[str, Any]) -> None:
-    assert table.markdown(report.summarise(mixed)).startswith("tiny on 4 images (a CPU, 2 threads)\n\n|")
+    assert table.markdown(summarize.summarise(mixed)).startswith("tiny on 4 images (a CPU, 2 threads)\n\n|")
     files.write_json(paths.ENVIRONMENT, machine)
-    assert table.markdown(report.summarise(mixed)).startswith("tiny on 4 images (NVIDIA T4)\n\n|")
+    assert table.markdown(summarize.summarise(mixed)).startswith("tiny on 4 images (NVIDIA T4)\n\n|")
 
 
 def test_the_lines_of_the_table_are_of_one_width(mixed: tuple[str, ...]) -> None:
-    text = table.markdown(report.summarise(mixed))
+    text = table.markdown(summarize.summarise(mixed))
     assert len({len(line) for line in text.splitlines() if line.startswith("|")}) == 1
 
 
 def test_speed_up_is_empty_without_the_baseline(mixed: tuple[str, ...]) -> None:
-    assert cells(table.markdown(report.summarise(mixed[1:])))["tflite-int8"]["speed-up, batch 1"] == ""
+    assert cells(table.markdown(summarize.summarise(mixed[1:])))["tflite-int8"]["speed-up, batch 1"] == ""
 
 
 def test_a_table_of_failures_only_still_reads(results: Any) -> None:
     results.stopped("tflite-fp32", "failed", "no memory")
-    text = table.markdown(report.summarise(("tflite-fp32",)))
+    text = table.markdown(summarize.summarise(("tflite-fp32",)))
     assert list(cells(text)) == ["tflite-fp32"]
     assert "- tflite-fp32 failed: convert: no memory" in text
 
@@ -76,7 +76,7 @@ GPU = {"process_memory_bytes": 700_000_000, "other_processes": 0, "states": 20, 
 @pytest.fixture
 def on_gpu(mixed: tuple[str, ...]) -> dict[str, Any]:
     """A summary in which the first variant is the SavedModel and the last one TF-TRT, both on a GPU."""
-    summary = report.summarise(mixed)
+    summary = summarize.summarise(mixed)
     parts = {"variables_bytes": 14_500_000, "graph_bytes": 2_700_000, "engine_bytes": 0}
     summary["rows"][0]["details"] |= {"tf32": True, "gpu": GPU} | parts
     summary["rows"][-1]["details"] |= CONVERSION | {"gpu": GPU}
@@ -105,7 +105,7 @@ def test_what_tensorrt_took_over_stands_below_with_each_part_of_the_size(on_gpu:
 
 
 def test_without_engines_there_is_one_table(mixed: tuple[str, ...]) -> None:
-    assert table.markdown(report.summarise(mixed)).count("\n| variant") == 1
+    assert table.markdown(summarize.summarise(mixed)).count("\n| variant") == 1
 
 
 NATIVE = {
@@ -117,7 +117,7 @@ NATIVE = {
 
 
 def test_native_engines_stand_in_a_table_of_their_own(mixed: tuple[str, ...]) -> None:
-    summary = report.summarise(mixed)
+    summary = summarize.summarise(mixed)
     row = summary["rows"][-1]
     row["details"] |= NATIVE
     row["convert_s"] = 419.5
@@ -156,7 +156,7 @@ def test_a_throttled_or_shared_measurement_is_marked_and_told(on_gpu: dict[str, 
 
 
 def test_a_median_that_moves_between_repeats_is_marked_and_told(mixed: tuple[str, ...]) -> None:
-    summary = report.summarise(mixed)
+    summary = summarize.summarise(mixed)
     steady, moving = summary["rows"][0], summary["rows"][-1]
     steady["latency"]["1"]["repeat_cv"], moving["latency"]["8"]["repeat_cv"] = 0.025, 0.031
     text = table.markdown(summary)
@@ -166,7 +166,7 @@ def test_a_median_that_moves_between_repeats_is_marked_and_told(mixed: tuple[str
 
 
 def test_builds_are_told_with_their_spread(mixed: tuple[str, ...]) -> None:
-    summary = report.summarise(mixed)
+    summary = summarize.summarise(mixed)
     summary["rows"][-1]["details"]["builds"] = [
         {"p50_ms": 0.73, "size_bytes": 31_000_000, "model_sha256": "a"},
         {"p50_ms": 0.78, "size_bytes": 30_900_000, "model_sha256": "b"},
@@ -176,7 +176,7 @@ def test_builds_are_told_with_their_spread(mixed: tuple[str, ...]) -> None:
 
 
 def test_averages_over_classes_stand_in_a_table_of_their_own(mixed: tuple[str, ...]) -> None:
-    summary = report.summarise(mixed)
+    summary = summarize.summarise(mixed)
     summary["evaluation"] |= {"images": 10, "classes": 2}
     _, second = table.markdown(summary).split("\n\n", 1)[1].split("\n\n", 1)
     assert cells(second) == {
@@ -195,20 +195,20 @@ def test_averages_over_classes_stand_in_a_table_of_their_own(mixed: tuple[str, .
 def test_one_class_or_too_few_images_of_each_make_no_averages(
     mixed: tuple[str, ...], images: int, classes: int
 ) -> None:
-    summary = report.summarise(mixed)
+    summary = summarize.summarise(mixed)
     summary["evaluation"] |= {"images": images, "classes": classes}
     assert "macro" not in table.markdown(summary)
 
 
 def test_averages_need_an_evaluated_variant(results: Any) -> None:
     results.stopped("tflite-fp32", "failed", "no memory")
-    summary = report.summarise(("tflite-fp32",))
+    summary = summarize.summarise(("tflite-fp32",))
     summary["evaluation"] |= {"images": 100, "classes": 2}
     assert "macro" not in table.markdown(summary)
 
 
 def test_a_baseline_at_chance_is_told_with_the_usual_causes(mixed: tuple[str, ...]) -> None:
-    summary = report.summarise(mixed)
+    summary = summarize.summarise(mixed)
     summary["rows"][0]["at_chance"] = {"correct": 2, "images": 20, "chance": 0.5}
     assert (
         "- savedmodel-fp32 is no better than chance: its top-1 is 10.0 % of 20 images, and always answering the most "
@@ -231,12 +231,12 @@ def test_what_training_won_back_is_told_where_it_is_known(results: Any, right: i
     results.learned()
     results.ok("tflite-int8", [0] * 20 + [1] * 20, 2.0)
     results.ok("tflite-int8-qat", [0] * right + [1] * (40 - right), 2.0)
-    text = table.markdown(report.summarise(("tflite-int8", "tflite-int8-qat")))
+    text = table.markdown(summarize.summarise(("tflite-int8", "tflite-int8-qat")))
     assert [line for line in text.splitlines() if line.startswith("- ")] == [f"- tflite-int8-qat {told}"]
 
 
 def test_other_gpus_have_a_table_of_their_own(other_gpu: tuple[str, ...]) -> None:
-    summary = report.summarise(other_gpu)
+    summary = summarize.summarise(other_gpu)
     home, heading, other = table.markdown(summary).partition(
         "\n\nOn other GPUs, with the speed-up against savedmodel-fp32 on the same GPU:\n\n"
     )
@@ -255,4 +255,4 @@ def test_another_gpu_without_a_driver_that_answers_goes_by_its_label(
     results: Any, mixed: tuple[str, ...], no_gpu: dict[str, Any]
 ) -> None:
     results.copy_to("T4", no_gpu)
-    assert table.gpu(report.summarise(mixed)["other_gpus"][0]) == "T4"
+    assert table.gpu(summarize.summarise(mixed)["other_gpus"][0]) == "T4"

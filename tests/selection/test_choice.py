@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from stages import report, select
+from stages import select, summarize
 from stages.contracts import paths, predictions
 from stages.contracts.predictions import Prediction
 from stages.core import files
@@ -34,7 +34,7 @@ def choose(results: Any, edit: Edit) -> Callable[..., dict[str, Any]]:
     def run(*changes: tuple[str, Any], rows: dict[str, dict[str, Any]] | None = None) -> dict[str, Any]:
         edit(*changes)
         setting = document.load()
-        summary = report.summarise(setting.variants)
+        summary = summarize.summarise(setting.variants)
         for row in summary["rows"]:
             row |= (rows or {}).get(row["variant"], {})
         return json.loads(json.dumps(select.select(summary, setting)))
@@ -229,6 +229,6 @@ def test_equal_variants_are_both_in_the_pareto_set(choose: Choose, results: Any)
 
 def test_main_writes_the_choice(choose: Choose) -> None:
     choose()
-    files.write_json(paths.SUMMARY, report.summarise(NAMES))
+    files.write_json(paths.SUMMARY, summarize.summarise(NAMES))
     select.main()
     assert files.read_json(paths.SELECTION)["winner"] == "tflite-int8"

@@ -11,7 +11,7 @@ import pytest
 from google.protobuf import text_format
 
 from stages import __main__ as command
-from stages import report, select
+from stages import select, summarize
 from stages.contracts import labels, paths
 from stages.contracts.labels import Labels
 from stages.contracts.variant import Variant
@@ -121,7 +121,7 @@ def choose(built: Path, results: Any, edit: Callable[..., None], machine: dict[s
         results.timed(variant, 20.0, on_gpu=on_gpu)
         details = {"tensorrt": "TensorRT 8.5.3.1", "form": FORMS[variant]} if runtime == "tensorrt" else {}
         results.converted(variant, model_sha256=digest, details=details)
-        summary = report.summarise((variant,))
+        summary = summarize.summarise((variant,))
         files.write_json(paths.SUMMARY, summary)
         files.write_json(paths.SELECTION, select.select(summary, document.load()))
         return paths.model(variant)

@@ -137,7 +137,7 @@ class Project:
         files.write_json(paths.TRACK, {"key": "a key", "uri": uri, "run": self.run})
 
     def choose(self, winner: str | None, outcome: str = "selected", rivals: tuple[str, ...] = ()) -> None:
-        """What `report` and `select` write."""
+        """What `summarize` and `select` write."""
         rows = [
             {"variant": path.name, "top1": 0.875, "latency": {"1": {"p50_ms": 1.25}, "8": {"p50_ms": 9.5}}}
             for path in Path("models").iterdir()

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from stages import report
+from stages import summarize
 from stages.contracts import labels, paths, predictions
 from stages.contracts.labels import Labels
 from stages.core import files
@@ -24,7 +24,7 @@ MEASURED = (
 
 
 def rows(*names: str) -> list[dict[str, Any]]:
-    return list(report.summarise(names)["rows"])
+    return list(summarize.summarise(names)["rows"])
 
 
 def test_a_variant_that_ran_has_every_figure(results: Any) -> None:
@@ -209,13 +209,13 @@ def test_a_summary_has_the_training_that_a_variant_asks_for(results: Any) -> Non
     results.learned()
     results.ok("tflite-int8", [0, 0, 0, 0], 2.0)
     results.ok("tflite-int8-qat", [0, 0, 0, 0], 2.0)
-    assert report.summarise(("tflite-int8",))["qat"] is None
-    assert report.summarise(("tflite-int8", "tflite-int8-qat"))["qat"] == files.read_json(paths.QAT_RECORD)
+    assert summarize.summarise(("tflite-int8",))["qat"] is None
+    assert summarize.summarise(("tflite-int8", "tflite-int8-qat"))["qat"] == files.read_json(paths.QAT_RECORD)
 
 
 def test_a_summary_names_its_model_machine_and_images(results: Any) -> None:
     results.ok("savedmodel-fp32", [0, 0, 0, 0], 4.0)
-    found = report.summarise(("savedmodel-fp32",))
+    found = summarize.summarise(("savedmodel-fp32",))
     assert found["model"]["name"] == "tiny"
     assert found["environment"]["cpu"] == "a CPU"
     assert (found["evaluation"]["images"], found["calibration"]["images"]) == (4, 100)
@@ -234,7 +234,7 @@ def test_a_missing_shared_record_is_told(results: Any, record: Path) -> None:
 
 
 def test_flat_metrics_hold_numbers_by_variant_and_nothing_of_those_that_did_not_run(mixed: tuple[str, ...]) -> None:
-    found = report.flat_metrics(report.summarise(mixed)["rows"])
+    found = summarize.flat_metrics(summarize.summarise(mixed)["rows"])
     assert set(found) == {"savedmodel-fp32", "tflite-int8"}
     figures = found["tflite-int8"]
     assert (figures["top1"], figures["agreement"], figures["size_bytes"]) == (0.5, 0.75, 2_000_000)
@@ -245,17 +245,17 @@ def test_flat_metrics_hold_numbers_by_variant_and_nothing_of_those_that_did_not_
 
 def test_flat_metrics_leave_out_what_is_not_known(results: Any) -> None:
     results.ok("tflite-int8", [0, 0, 1, 1], 2.0)
-    assert "agreement" not in report.flat_metrics(rows("tflite-int8"))["tflite-int8"]
+    assert "agreement" not in summarize.flat_metrics(rows("tflite-int8"))["tflite-int8"]
 
 
 def test_main_writes_summary_table_metrics_and_plots(mixed: tuple[str, ...], edit: Callable[..., None]) -> None:
     edit(("variants", list(mixed)))
     labels.write(NAMED)
-    report.main()
+    summarize.main()
     summary = files.read_json(paths.SUMMARY)
     assert [row["variant"] for row in summary["rows"]] == list(mixed)
     assert paths.SUMMARY_TABLE.read_text(encoding="utf-8") == table.markdown(summary)
-    assert files.read_json(paths.METRICS) == report.flat_metrics(summary["rows"])
+    assert files.read_json(paths.METRICS) == summarize.flat_metrics(summary["rows"])
     assert read_table(paths.PLOTS / "variants.csv") == [
         {"variant": "savedmodel-fp32", "top1": "0.75", "p50_ms": "4.0", "size_mb": "2.0"},
         {"variant": "tflite-int8", "top1": "0.5", "p50_ms": "2.0", "size_mb": "2.0"},
@@ -269,7 +269,7 @@ def test_main_works_when_no_variant_ran(results: Any, edit: Callable[..., None])
     edit(("variants", ["tftrt-fp32"]))
     results.stopped("tftrt-fp32", "skipped", NO_GPU)
     labels.write(NAMED)
-    report.main()
+    summarize.main()
     assert files.read_json(paths.METRICS) == {}
     assert read_table(paths.PLOTS / "variants.csv") == []
     assert (paths.PLOTS / "accuracy.png").exists()
@@ -279,7 +279,7 @@ def test_main_works_when_no_variant_ran(results: Any, edit: Callable[..., None])
 def test_other_gpus_have_rows_of_their_own_beside_the_same_baseline(
     other_gpu: tuple[str, ...], machine: dict[str, Any]
 ) -> None:
-    summary = report.summarise(other_gpu)
+    summary = summarize.summarise(other_gpu)
     (other,) = summary["other_gpus"]
     assert (other["gpu_model"], other["environment"]) == ("T4", machine)
     assert [row["variant"] for row in other["rows"]] == list(other_gpu)
@@ -293,7 +293,7 @@ def test_other_gpus_have_rows_of_their_own_beside_the_same_baseline(
 
 def test_a_record_that_another_gpu_lacks_fails_its_row_there_alone(other_gpu: tuple[str, ...]) -> None:
     (paths.OTHER_GPUS / "T4" / paths.record("tflite-int8", "evaluate.json")).unlink()
-    summary = report.summarise(other_gpu)
+    summary = summarize.summarise(other_gpu)
     rows = [{row["variant"]: row for row in found["rows"]} for found in (summary, *summary["other_gpus"])]
     assert [row["tflite-int8"]["status"] for row in rows] == ["ok", "failed"]
 
@@ -312,7 +312,7 @@ def test_every_evaluated_variant_has_its_averages_and_calibration_error(results:
         "weighted_recall": 0.75, "weighted_f1": pytest.approx((4 / 5 + 2 / 3) / 2), "ece": 0.25,
     }  # fmt: skip
     assert {failed[name] for name in FIGURES} == {None}
-    flat = report.flat_metrics([row])["savedmodel-fp32"]
+    flat = summarize.flat_metrics([row])["savedmodel-fp32"]
     assert (flat["macro_f1"], flat["ece"]) == (row["macro_f1"], 0.25)
 
 
@@ -331,7 +331,7 @@ def test_main_writes_the_classes_of_every_evaluated_variant(results: Any, edit: 
     labels.write(NAMED)
     results.ok("savedmodel-fp32", [0, 0, 1, 0], 4.0, [0, 0, 1, 1])
     results.stopped("tftrt-fp32", "skipped", NO_GPU)
-    report.main()
+    summarize.main()
     assert {path.name for path in paths.CLASSES.iterdir()} == {f"savedmodel-fp32{kind}" for kind in FILES}
     assert read_table(paths.CLASSES / "savedmodel-fp32.csv")[1] == {
         "class": "1", "name": "a, b", "precision": "1.0", "recall": "0.5", "f1": "0.6666666666666666", "support": "2",
@@ -345,7 +345,7 @@ def test_classes_of_a_removed_variant_go(mixed: tuple[str, ...], edit: Callable[
     labels.write(NAMED)
     for names in (list(mixed), ["tflite-int8"]):
         edit(("variants", names))
-        report.main()
+        summarize.main()
     # A single class makes no matrix.
     assert {path.name for path in paths.CLASSES.iterdir()} == {
         "tflite-int8.csv", "tflite-int8_confusion.csv", "tflite-int8_calibration.csv",

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from stages import report, select, track
+from stages import select, summarize, track
 from stages.contracts import paths
 from stages.contracts.labels import Labels
 from stages.core import errors, files
@@ -48,7 +48,7 @@ def summary(results: Any, edit: Callable[..., None]) -> Path:
 
 
 def summarise() -> None:
-    found = report.summarise(document.load().variants)
+    found = summarize.summarise(document.load().variants)
     files.write_json(paths.SUMMARY, found)
     files.write_text(paths.SUMMARY_TABLE, table.markdown(found))
     files.write_json(paths.SELECTION, select.select(found, document.load()))
@@ -315,7 +315,7 @@ def test_what_a_variant_does_to_the_classes_is_logged(
 ) -> None:
     results.ok("tflite-int8", [0, 0, 1, 0], 2.0, [0, 0, 1, 1])
     summarise()
-    report.write_classes(files.read_json(paths.SUMMARY)["rows"], tiny_labels, paths.CLASSES)
+    summarize.write_classes(files.read_json(paths.SUMMARY)["rows"], tiny_labels, paths.CLASSES)
     main()
     store = Logged(main_checkout)
     children = store.children(store.parents[0])
@@ -362,7 +362,7 @@ def test_system_metrics_are_logged_at_their_own_time(
 
 def test_the_proof_of_conversion_is_logged_as_metrics(results: Any) -> None:
     results.ok("tflite-int8", [0, 0, 0, 0], 2.0)
-    (row,) = report.summarise(("tflite-int8",))["rows"]
+    (row,) = summarize.summarise(("tflite-int8",))["rows"]
     row["details"] |= {"engine_ops": 1, "share_in_engines": 0.99, "tf32": True, "ops_outside": {"Identity": 1}}
     row["details"] |= {"engine_build_s": {"1": 26.0, "1-8": 30.0}, "gpu": {"process_memory_bytes": 7e8}}
     row["details"] |= {"engines": {"trt-serialized-engine.TRTEngineOp_0": []}}
@@ -390,7 +390,7 @@ def test_the_tensorrt_that_was_linked_and_loaded_is_logged_in_words(main: Main, 
 
 def test_what_the_gpu_tells_of_copies_and_compute_is_logged_by_batch_size(results: Any) -> None:
     results.ok("tflite-int8", [0, 0, 0, 0], 2.0)
-    (row,) = report.summarise(("tflite-int8",))["rows"]
+    (row,) = summarize.summarise(("tflite-int8",))["rows"]
     row["parts_ms"] = {"8": {"input_copy": 0.1, "compute": 0.2, "output_copy": 0.3}}
     found = {(point.name, point.step): point.value for point in track.child_metrics(row)}
     assert {(name, 8): found[name, 8] for name in ("host_input_copy_ms", "host_compute_ms", "host_output_copy_ms")} == {

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from stages import report, select, track
+from stages import select, summarize, track
 from stages.contracts import paths
 from stages.core import files
 from stages.core.errors import PipelineError
@@ -69,7 +69,7 @@ def main(
     for name, p50 in zip(NAMES, (4.0, 3.0, 2.0), strict=True):
         results.ok(name, [0, 0, 0, 1], p50)
     files.write_text(paths.PLOTS / "variants.csv", "variant,top1\n")
-    summary = report.summarise(NAMES)
+    summary = summarize.summarise(NAMES)
     files.write_json(paths.SUMMARY, summary)
     files.write_text(paths.SUMMARY_TABLE, table.markdown(summary))
     files.write_json(paths.SELECTION, select.select(summary, document.load()))
