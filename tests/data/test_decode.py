@@ -247,7 +247,7 @@ def test_an_image_that_unpacks_to_far_too_much_is_refused_without_a_warning(tmp_
     assert refusal(path) == (
         f"it has {side * side:,} pixels, and at most 89,478,485 are read, lest a small file unpack to any number"
     )
-    code = f"from pathlib import Path; from stages.common import images; images.decode(Path({str(path)!r}))"
+    code = f"from pathlib import Path; from stages.data import decode; decode.decode(Path({str(path)!r}))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert "PipelineError" in done.stderr
     assert "Warning" not in done.stderr
@@ -281,7 +281,7 @@ def test_the_crop_is_central_and_square(size: tuple[int, int]) -> None:
 @pytest.mark.parametrize("size", [(33, 21), (21, 33), (8, 9), (1, 7), (3, 2)])
 def test_a_crop_of_any_size_lies_inside_the_image(size: tuple[int, int]) -> None:
     image = Image.new("RGB", size, (10, 20, 30))
-    found = Preprocessing(8, 8, "crop", 0.875, (1.0,) * 3, (0.0,) * 3, "rgb").apply(image)
+    found = fit.model_input(image, Preprocessing(8, 8, "crop", 0.875, (1.0,) * 3, (0.0,) * 3, "rgb"))
     np.testing.assert_array_equal(found, np.broadcast_to(np.float32([10, 20, 30]), (8, 8, 3)))
 
 
@@ -307,7 +307,7 @@ def test_the_crop_fraction_leaves_the_border_out() -> None:
 
 
 def test_height_and_width_are_not_mixed_up() -> None:
-    assert Preprocessing(4, 6, "crop", 1.0, (1.0,) * 3, (0.0,) * 3, "rgb").apply(gradient()).shape == (4, 6, 3)
+    assert fit.model_input(gradient(), Preprocessing(4, 6, "crop", 1.0, (1.0,) * 3, (0.0,) * 3, "rgb")).shape == (4, 6, 3)
 
 
 def test_an_image_of_one_pixel_works() -> None:
@@ -353,7 +353,7 @@ def test_decoding_runs_ahead_by_a_bounded_number(monkeypatch: pytest.MonkeyPatch
     for consumed in range(1, 6):
         next(going)
         assert len(started) <= (consumed + 2) * 4
-    batches.close()  # type: ignore[attr-defined]
+    going.close()  # type: ignore[attr-defined]
     assert len(started) <= 28
 
 

@@ -26,7 +26,7 @@ def make_wheel(path: Path, members: dict[str, bytes], name: str = "tiny_weights"
     """A small but real wheel."""
     info = f"{name}-{version}.dist-info"
     about = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n".encode()
-    tags = b"Pin-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+    tags = b"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
     content = members | {f"{info}/METADATA": about, f"{info}/WHEEL": tags}
     lines = [
         f"{member},sha256={base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b'=').decode()},{len(data)}"

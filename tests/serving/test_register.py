@@ -588,5 +588,5 @@ def test_travelling_code_has_a_package_of_its_own(tmp_path: Path) -> None:
     assert package == register.copy_code("tftrt", tmp_path / "again")
     assert package != register.copy_code("tflite", tmp_path)
     code = "".join(path.read_text() for path in (tmp_path / package).rglob("*.py"))
-    assert f"from {package}.common.images import" in code and f'f"{package}.runtimes.{{name}}"' in code
+    assert f"from {package}.data.decode import" in code and f'f"{package}.runtimes.{{name}}"' in code
     assert not re.findall(r"^ *(?:from|import) stages\b|[\"']stages\.", code, re.MULTILINE)

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from stages.statistics.accuracy import plain, top_k, wilson_ci95
+from stages.contracts.predictions import top_k
+from stages.statistics.accuracy import plain, wilson_ci95
 
 
 @pytest.mark.parametrize(
