@@ -8,8 +8,8 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 import msgspec
 
-from stages.core import files
-from stages.core.errors import PipelineError
+from ..core import files
+from ..core.errors import PipelineError
 
 
 class Record(Protocol):

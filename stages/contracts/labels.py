@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from stages.contracts import paths
-from stages.core import files
+from ..core import files
+from . import paths
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from typing import Literal
 
 import msgspec
 
-from stages.contracts.conversion import Proof
-from stages.contracts.preprocessing import Preprocessing
+from .conversion import Proof
+from .preprocessing import Preprocessing
 
 PROTOCOL = 1
 

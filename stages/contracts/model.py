@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from stages.contracts.preprocessing import Preprocessing
-from stages.contracts.training import Training
+from .preprocessing import Preprocessing
+from .training import Training
 
 MODEL = Path("reports/model.json")
 WEIGHTS = Path("data/model")

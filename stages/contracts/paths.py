@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from stages.core.errors import PipelineError
+from ..core.errors import PipelineError
 
 PARAMS = Path("params.yaml")
 

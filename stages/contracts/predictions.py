@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from stages.core import files
+from ..core import files
 
 TOP = 5
 # Stands for a class that a model of fewer does not have.

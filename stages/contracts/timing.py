@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from stages.contracts.status import Status
-from stages.core import files
+from ..core import files
+from .status import Status
 
 TIMING = Path("reports/benchmark.json")
 SAMPLES = Path("reports/samples.csv")
@@ -16,6 +16,15 @@ TERMS = ("latency", "latency_host")
 # What the GPU does in one inference from host to host.
 PARTS = ("input_copy", "compute", "output_copy")
 HEADER = ("variant", "batch_size", "term", "repeat", "block", "ms")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Median milliseconds of the copies and of the compute inside `latency_host`, by the GPU's own clock."""
+
+    input_copy: float
+    compute: float
+    output_copy: float
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from stages.contracts.preprocessing import Preprocessing
-from stages.contracts.status import Status
+from .preprocessing import Preprocessing
+from .status import Status
 
 TRAIN = Path("reports/train.json")
 CURVES = Path("reports/training.csv")

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from stages.core.errors import PipelineError, describe
+from .errors import PipelineError, describe
 
 Row = TypeVar("Row")
 

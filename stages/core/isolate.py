@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any
 
-from stages.core.errors import PipelineError, describe
+from .errors import PipelineError, describe
 
 # How long a process may take to end: one that hangs in a driver cannot even be killed.
 GRACE_S = 10

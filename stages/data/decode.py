@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, ImageChops, UnidentifiedImageError
 
-from stages.core.errors import PipelineError
+from ..core.errors import PipelineError
 
 # How to undo each EXIF orientation. Pillow's exif_transpose also rewrites the other tags, and fails on odd ones.
 TURNS = {

@@ -3,9 +3,9 @@
 import importlib
 from typing import Any, NamedTuple, cast
 
-from stages.contracts import paths
-from stages.core import files
-from stages.runtimes.contract import Runtime, Session
+from ..contracts import paths
+from ..core import files
+from .contract import Runtime, Session
 
 
 def runtime(name: str) -> Runtime:

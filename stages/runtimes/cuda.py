@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from stages.contracts.preprocessing import Floats
-from stages.core.errors import PipelineError
+from ..contracts.preprocessing import Floats
+from ..core.errors import PipelineError
 
 
 def cudart() -> Any:

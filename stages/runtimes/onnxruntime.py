@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stages.contracts.preprocessing import Floats
-from stages.core.cores import cores
-from stages.core.errors import PipelineError
-from stages.runtimes.contract import Job, Session
-from stages.runtimes.shared import gpu_requirements, onnx_precision
+from ..contracts.preprocessing import Floats
+from ..core.cores import cores
+from ..core.errors import PipelineError
+from .contract import Job, Session
+from .shared import gpu_requirements, onnx_precision
 
 FILE = "model.onnx"
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
@@ -57,7 +57,7 @@ def provider() -> str:
 
     if CUDA not in onnxruntime.get_available_providers():
         return CPU
-    from stages.core.gpu import first_gpu  # a champion on a CPU does without NVML's bindings
+    from ..core.gpu import first_gpu  # a champion on a CPU does without NVML's bindings
 
     with first_gpu() as gpu:
         return CUDA if gpu else CPU

@@ -1,19 +1,40 @@
-"""Which runtimes there are, and the variants that they make."""
+"""Which runtimes there are: a line each, with the package that holds it."""
 
-from stages.contracts.variant import Variant
+import importlib
+from functools import cache
+from types import ModuleType
+from typing import cast
 
-PRECISIONS = {
-    "savedmodel": ("fp32",),
-    "tftrt": ("fp32", "fp16", "int8"),
-    "tflite": ("fp32", "fp16", "dynamic", "int8", "int8-qat"),
-    "onnxruntime": ("fp32", "int8", "int8-qat"),
-    "tensorrt": ("fp32", "fp16", "int8", "int8-qat"),
+from ..contracts.variant import Variant
+from .description import Description
+
+RUNTIMES = {
+    "savedmodel": ".savedmodel",
+    "tftrt": ".tftrt",
+    "tflite": ".tflite",
+    "onnxruntime": ".onnxruntime",
+    "tensorrt": ".tensorrt",
 }
-VALID = tuple(f"{runtime}-{precision}" for runtime, names in PRECISIONS.items() for precision in names)
+
+
+def module(runtime: str, part: str = "") -> ModuleType:
+    """A module of that runtime's folder, or the folder's own, imported now."""
+    return importlib.import_module(RUNTIMES[runtime] + (f".{part}" if part else ""), __package__)
+
+
+@cache
+def description(runtime: str) -> Description:
+    """What that runtime tells of itself."""
+    return cast(Description, module(runtime).DESCRIPTION)
+
+
+def valid() -> tuple[str, ...]:
+    """Names of all variants there are."""
+    return tuple(name for runtime in RUNTIMES for name in description(runtime).variants)
 
 
 def known(name: str) -> Variant:
     """The variant of that name; ValueError lists the valid ones."""
-    if name not in VALID:
-        raise ValueError(f"unknown variant {name!r}; valid variants are {', '.join(VALID)}")
+    if name not in valid():
+        raise ValueError(f"unknown variant {name!r}; valid variants are {', '.join(valid())}")
     return Variant.parse(name)

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stages.contracts.preprocessing import Floats
-from stages.core import files
-from stages.core.tensorflow import tensorflow
-from stages.runtimes.contract import Job, Session
+from ..contracts.preprocessing import Floats
+from ..core import files
+from ..core.tensorflow import tensorflow
+from .contract import Job, Session
 
 
 def unavailable(precision: str, environment: dict[str, Any]) -> str | None:

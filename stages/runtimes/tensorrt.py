@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from stages.core import files
-from stages.core.errors import PipelineError
-from stages.runtimes import tensorrt_api as api
-from stages.runtimes.contract import Job, Session
-from stages.runtimes.shared import gpu_requirements, onnx_precision
-from stages.runtimes.tensorrt_api import Sizes
-from stages.runtimes.tensorrt_session import RECORD, TensorRTSession, built_by
-from stages.runtimes.tensorrt_timing import TimingCache
+from ..core import files
+from ..core.errors import PipelineError
+from . import tensorrt_api as api
+from .contract import Job, Session
+from .shared import gpu_requirements, onnx_precision
+from .tensorrt_api import Sizes
+from .tensorrt_session import RECORD, TensorRTSession, built_by
+from .tensorrt_timing import TimingCache
 
 
 class Kind(NamedTuple):

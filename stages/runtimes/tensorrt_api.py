@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from stages.core.errors import PipelineError
+from ..core.errors import PipelineError
 
 # Under which names TensorRT and TensorRT-RTX may be installed; the wheels' bindings do without the package around them.
 MODULES = ("tensorrt", "tensorrt_bindings", "tensorrt_rtx", "tensorrt_rtx_bindings")

@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from stages.contracts.preprocessing import Floats
-from stages.core import files
-from stages.core.errors import PipelineError
-from stages.runtimes import cuda
-from stages.runtimes import tensorrt_api as api
-from stages.runtimes.contract import PARTS, Session
+from ..contracts.preprocessing import Floats
+from ..core import files
+from ..core.errors import PipelineError
+from . import cuda
+from . import tensorrt_api as api
+from .contract import PARTS, Session
 
 # Beside the engines: what they were built on, and which batch sizes each takes.
 RECORD = "engines.json"

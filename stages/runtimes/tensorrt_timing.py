@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from stages.core import files
+from ..core import files
 
 
 class TimingCache:
@@ -43,7 +43,7 @@ class TimingCache:
 
 def _path(origin: dict[str, str]) -> Path:
     """In the user's cache folder (freedesktop's basedir specification), so that a second checkout profits too."""
-    from stages.core import gpu  # the champion loads this module, but builds nothing
+    from ..core import gpu  # the champion loads this module, but builds nothing
 
     with gpu.session():
         driver = gpu.driver()

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stages.contracts.preprocessing import Floats
-from stages.core.cores import cores
-from stages.core.tensorflow import tensorflow
-from stages.runtimes.contract import Job, Session
+from ..contracts.preprocessing import Floats
+from ..core.cores import cores
+from ..core.tensorflow import tensorflow
+from .contract import Job, Session
 
 FILE = "model.tflite"
 

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stages.contracts.preprocessing import Floats
-from stages.core import files
-from stages.core.errors import PipelineError
-from stages.core.tensorflow import tensorflow
-from stages.runtimes import tftrt_proof as proof
-from stages.runtimes.contract import Job, Session
-from stages.runtimes.savedmodel import SavedModelSession, part_sizes
-from stages.runtimes.shared import gpu_requirements
+from ..contracts.preprocessing import Floats
+from ..core import files
+from ..core.errors import PipelineError
+from ..core.tensorflow import tensorflow
+from . import tftrt_proof as proof
+from .contract import Job, Session
+from .savedmodel import SavedModelSession, part_sizes
+from .shared import gpu_requirements
 
 # The newest GPUs that TensorRT 8 has kernels for: Hopper.
 NEWEST_CAPABILITY = 9.0

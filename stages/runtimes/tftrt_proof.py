@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from stages.core.errors import PipelineError
-from stages.runtimes.contract import Job
+from ..core.errors import PipelineError
+from .contract import Job
 
 # What TF-TRT's op calls its steps in a profile: its engine answers, or TensorFlow does, or somebody waits for a build.
 ENGINE = "TRTEngineOp::ExecuteTrtEngine"

@@ -12,10 +12,10 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from stages.contracts.preprocessing import Floats, Preprocessing
-from stages.core import isolate
-from stages.runtimes import Manifest
-from stages.runtimes.contract import PARTS, Session, infer
+from ..contracts.preprocessing import Floats, Preprocessing
+from ..core import isolate
+from . import Manifest
+from .contract import PARTS, Session, infer
 
 # What is timed: `run` alone on a settled input tensor, and the whole way from NumPy array to NumPy array.
 TERMS = ("latency", "latency_host")

@@ -16,14 +16,14 @@ import numpy.typing as npt
 import pandas as pd
 from PIL import Image
 
-from stages import runtimes
-from stages.contracts import labels, paths
-from stages.contracts.predictions import top_k
-from stages.contracts.preprocessing import Floats, Preprocessing
-from stages.core import files
-from stages.core.errors import PipelineError
-from stages.data import decode, fit
-from stages.runtimes.contract import Session, infer
+from .. import runtimes
+from ..contracts import labels, paths
+from ..contracts.predictions import top_k
+from ..contracts.preprocessing import Floats, Preprocessing
+from ..core import files
+from ..core.errors import PipelineError
+from ..data import decode, fit
+from ..runtimes.contract import Session, infer
 
 # The signature's only input, and what lies in the model's folder.
 INPUT = "image"

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from stages.contracts.preprocessing import Floats
-from stages.runtimes.contract import Job
+from ...contracts.preprocessing import Floats
+from ..contract import Job
 
 CALIBRATORS = {"minmax": "MinMax", "percentile": "Percentile", "entropy": "Entropy"}
 # Layers with weights: TensorRT fuses what is between them into their INT8 kernels, or computes it in FP16.
