@@ -43,16 +43,22 @@ def read(kind: type[Kind], path: Path) -> Kind:
 
 def encode(record: Record, name: str) -> bytes:
     """The record as indented JSON, its schema first; `name` is what an error calls it."""
-    plain = {"schema": record.SCHEMA} | msgspec.to_builtins(record)
-    for field, value in _numbers(plain, ""):
-        if not math.isfinite(value):
+    content = {"schema": record.SCHEMA} | plain(record, name)
+    return msgspec.json.format(msgspec.json.encode(content), indent=2)
+
+
+def plain(value: object, name: str) -> Any:
+    """Dicts, lists and scalars of it; PipelineError names a field that holds NaN or infinity, which JSON has not."""
+    builtins = msgspec.to_builtins(value)
+    for field, number in _numbers(builtins, ""):
+        if not math.isfinite(number):
             raise PipelineError(
-                f"{name} cannot hold {value} in `{field}`: a figure is a finite number or null",
+                f"{name} cannot hold {number} in `{field}`: a figure is a finite number or null",
                 code="record-not-finite",
                 file=name,
                 field=field,
             )
-    return msgspec.json.format(msgspec.json.encode(plain), indent=2)
+    return builtins
 
 
 def decode(kind: type[Kind], content: bytes, name: str) -> Kind:

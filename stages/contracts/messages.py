@@ -5,6 +5,7 @@ from typing import Literal
 
 import msgspec
 
+from . import codec
 from .conversion import Proof
 from .preprocessing import Preprocessing
 
@@ -29,10 +30,14 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """`refused`: a sentence for the user; `unexpected`: an error of ours, whose traceback is in the worker's log."""
+    """`refused`: a sentence for the user; `unexpected`: an error of ours, whose traceback is in the worker's log.
+
+    `code` is that of the PipelineError.
+    """
 
     kind: Literal["refused", "unexpected"]
     message: str
+    code: str = ""
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -97,3 +102,8 @@ class Block:
     """Milliseconds by term or part."""
 
     ms: dict[str, list[float]]
+
+
+def raw(value: object, name: str) -> msgspec.Raw:
+    """Arguments or a result as JSON; PipelineError for NaN and infinity, which msgspec would write as null."""
+    return msgspec.Raw(msgspec.json.encode(codec.plain(value, name)))

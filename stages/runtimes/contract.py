@@ -4,6 +4,7 @@ A folder has `discover.py` (discover), `convert.py` (convert), `session.py` (ope
 which are imported when they are asked for: only `convert` and `session` may import the runtime's library.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,8 +13,10 @@ import numpy.typing as npt
 
 from ..contracts.conversion import ConvertJob, Proof
 from ..contracts.environment import Discovery, Machine
+from ..contracts.evaluation import Counts
+from ..contracts.messages import BatchOrder, Block, BlockOrder, Loaded, LoadOrder, PredictOrder
 from ..contracts.preprocessing import Floats
-from ..contracts.timing import Parts
+from ..contracts.timing import Memory, Parts, WarmUp
 
 Array = npt.NDArray[Any]
 
@@ -51,6 +54,39 @@ class Session(Protocol):
         return None
 
 
+@dataclass(frozen=True)
+class Tensor:
+    """An input or output as a server sees it; `type` is NumPy's name, -1 in a shape is open, None is not recorded."""
+
+    name: str
+    type: str
+    shape: tuple[int, ...] | None
+    # Of an integer tensor: its values are round(x / scale) + zero_point.
+    scale: float | None = None
+    zero_point: int | None = None
+
+
+@dataclass(frozen=True)
+class EngineFile:
+    """A file that is a model by itself: it takes batches up to `batch_size`, or of that size alone if `fixed`."""
+
+    file: str
+    batch_size: int
+    fixed: bool
+
+
+@dataclass(frozen=True)
+class Interface:
+    """What a server must know of a converted model."""
+
+    input: Tensor
+    output: Tensor
+    # Those that an engine was built for; empty where any will do.
+    batch_sizes: tuple[int, ...] = ()
+    # Of a folder that is no model as a whole.
+    engines: tuple[EngineFile, ...] = ()
+
+
 class Discover(Protocol):
     """NAME/discover.py."""
 
@@ -75,8 +111,30 @@ class Open(Protocol):
 class Serve(Protocol):
     """NAME/serve.py."""
 
-    def describe(self, folder: Path) -> Any:
-        """Names, shapes and types of the model's tensors, for a server."""
+    def describe(self, folder: Path) -> Interface:
+        """Names, shapes and types of the model's tensors, and its engines, without a GPU."""
+
+
+class Runner(Protocol):
+    """Answers the verbs of predicting and timing: a worker by its Session, or a browser or phone in its own way."""
+
+    def load(self, order: LoadOrder) -> Loaded:
+        """Load a variant's model, once."""
+
+    def predict(self, order: PredictOrder) -> Counts:
+        """Classify a set of images, and write the table of predictions."""
+
+    def warm_up(self, order: BatchOrder) -> WarmUp:
+        """Call at a batch size until the times are stable."""
+
+    def block(self, order: BlockOrder) -> Block:
+        """Make timed calls."""
+
+    def prove(self, order: BatchOrder) -> None:
+        """PipelineError unless the converted model is what was timed."""
+
+    def memory(self) -> Memory:
+        """The most that it held so far."""
 
 
 def infer(session: Session, images: Floats) -> npt.NDArray[np.float32]:
