@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from ..contracts.preprocessing import Floats
-from ..core.errors import PipelineError
+from ...contracts.preprocessing import Floats
+from ...core.errors import PipelineError
 
 
 def cudart() -> Any:
@@ -25,10 +25,18 @@ def cudart() -> Any:
 
         error, _ = runtime.cudaGetDeviceCount()
     except (ImportError, RuntimeError) as cause:  # without a driver the bindings for CUDA 11 raise, later ones do not
-        raise PipelineError(f"CUDA does not start, which TensorRT's engines need: {cause}") from None
+        raise _no_start(str(cause)) from None
     if error.value:
-        raise PipelineError(f"CUDA does not start, which TensorRT's engines need: {error.name}")
+        raise _no_start(error.name)
     return runtime
+
+
+def _no_start(reason: str) -> PipelineError:
+    return PipelineError(
+        f"CUDA does not start, which TensorRT's engines need ({reason}): `nvidia-smi` shows whether the driver answers",
+        code="cuda-start",
+        reason=reason,
+    )
 
 
 def ask(answer: tuple[Any, ...]) -> Any:
@@ -37,15 +45,15 @@ def ask(answer: tuple[Any, ...]) -> Any:
     if error.value:
         full = error.name == "cudaErrorMemoryAllocation"
         shown = "who holds the GPU's memory" if full else "whether the GPU is well"
-        raise PipelineError(f"CUDA answered {error.name}: `nvidia-smi` shows {shown}")
+        raise PipelineError(f"CUDA answered {error.name}: `nvidia-smi` shows {shown}", code="cuda", error=error.name)
     return values[0] if len(values) == 1 else values
 
 
-def gpu() -> dict[str, str]:
+def gpu() -> tuple[str, str]:
     """Name and compute capability of the GPU that this process computes on."""
     rt = cudart()
-    found = ask(rt.cudaGetDeviceProperties(ask(rt.cudaGetDevice())))
-    return {"name": found.name.decode(), "compute_capability": f"{found.major}.{found.minor}"}
+    properties = ask(rt.cudaGetDeviceProperties(ask(rt.cudaGetDevice())))
+    return properties.name.decode(), f"{properties.major}.{properties.minor}"
 
 
 class Graph:
@@ -71,27 +79,27 @@ class Stream:
         weakref.finalize(self, self._ends.close)
         self._to_device = self._rt.cudaMemcpyKind.cudaMemcpyHostToDevice
         self._to_host = self._rt.cudaMemcpyKind.cudaMemcpyDeviceToHost
-        # Of its own: what others do on the default stream would else wait for this one, and could not be done at all
-        # while it records.
+        # Not the default one: what others do there would wait for this one, and could not be done at all while it
+        # records.
         flags = self._rt.cudaStreamNonBlocking
-        self.stream = self._own(self._rt.cudaStreamCreateWithFlags(flags), self._rt.cudaStreamDestroy)
+        self.stream = self._until_end(self._rt.cudaStreamCreateWithFlags(flags), self._rt.cudaStreamDestroy)
         # TensorRT takes the bare address.
         self.address = int(self.stream)
 
-    def _own(self, answer: tuple[Any, ...], end: Callable[[Any], Any]) -> Any:
+    def _until_end(self, answer: tuple[Any, ...], end: Callable[[Any], Any]) -> Any:
         value = ask(answer)
         self._ends.callback(end, value)
         return value
 
     def device_memory(self, size: int) -> int:
         """The address of so many bytes on the GPU."""
-        return int(self._own(self._rt.cudaMalloc(size), self._rt.cudaFree))
+        return int(self._until_end(self._rt.cudaMalloc(size), self._rt.cudaFree))
 
     def host_memory(self, shape: tuple[int, ...], pinned: bool) -> Floats:
         """A float32 array, zero at first; pinned: in memory that the GPU copies without the CPU's help."""
         if not pinned:
             return np.zeros(shape, np.float32)
-        address = int(self._own(self._rt.cudaMallocHost(4 * math.prod(shape)), self._rt.cudaFreeHost))
+        address = int(self._until_end(self._rt.cudaMallocHost(4 * math.prod(shape)), self._rt.cudaFreeHost))
         array: Floats = np.ctypeslib.as_array(ctypes.cast(address, ctypes.POINTER(ctypes.c_float)), shape)
         array[:] = 0
         return array

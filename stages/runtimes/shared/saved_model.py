@@ -1,41 +1,53 @@
-"""The SavedModel as TensorFlow runs it: the baseline that every other variant is compared with."""
+"""SavedModels: what they hold, and a session on their serving signature."""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ..contracts.preprocessing import Floats
-from ..core import files
-from ..core.tensorflow import tensorflow
-from .contract import Job, Session
+from ...contracts.preprocessing import Floats
+from ...core import files
+from ...core.tensorflow import tensorflow
+from ..contract import Array, Interface, Session, Tensor
 
-
-def unavailable(precision: str, environment: dict[str, Any]) -> str | None:
-    """TensorFlow runs everywhere."""
-    return None
-
-
-def convert(job: Job) -> dict[str, Any]:
-    """Copy: the baseline is the SavedModel itself."""
-    shutil.copytree(job.saved_model, job.target, dirs_exist_ok=True)
-    return {"tf32": job.options["tf32"]} | part_sizes(job.target)
+# In the folder `assets` of one that TF-TRT converted, before the name of an op: its engines.
+ENGINES = "trt-serialized-engine."
 
 
 def part_sizes(folder: Path) -> dict[str, int]:
     """Bytes of a SavedModel's variables, of its graph and of TensorRT's engines inside it."""
-    found = files.sizes(folder)
+    sizes = files.sizes(folder)
 
     def share(prefix: str) -> int:
-        return sum(size for name, size in found.items() if name.startswith(prefix))
+        return sum(size for name, size in sizes.items() if name.startswith(prefix))
 
     return {
         "variables_bytes": share("variables/"),
         "graph_bytes": share("saved_model.pb"),
-        "engine_bytes": share("assets/trt-serialized-engine."),
+        "engine_bytes": share(f"assets/{ENGINES}"),
     }
+
+
+def interface(folder: Path) -> Interface:
+    """The only input and output of the serving signature, read without loading the model: engines would need a GPU."""
+    tf = tensorflow()
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    saved = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
+    signature = saved.meta_graphs[0].signature_def["serving_default"]
+    ((source, images),) = signature.inputs.items()
+    ((result, answers),) = signature.outputs.items()
+    # TF-TRT forgets the shape of its output.
+    return Interface(Tensor(source, _type(tf, images), _shape(images)), Tensor(result, _type(tf, answers), None))
+
+
+def _type(tf: Any, tensor: Any) -> str:
+    return str(tf.as_dtype(tensor.dtype).name)
+
+
+def _shape(tensor: Any) -> tuple[int, ...]:
+    return tuple(dim.size for dim in tensor.tensor_shape.dim)
 
 
 class SavedModelSession(Session):
@@ -54,20 +66,15 @@ class SavedModelSession(Session):
         """Make a tensor on the device; on a GPU the copy may still be under way when this returns."""
         self._images = self._tf.identity(self._tf.constant(images))
 
-    def run(self) -> npt.NDArray[Any]:
+    def run(self) -> Array:
         """Call the signature and fetch its output."""
-        output: npt.NDArray[Any] = self._signature(images=self._images)[self._output].numpy()
+        output: Array = self._signature(images=self._images)[self._output].numpy()
         return output
 
-    def probabilities(self, output: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    def probabilities(self, output: Array) -> npt.NDArray[np.float32]:
         """Nothing to do."""
         return output
 
     def gpu_peak_bytes(self) -> int | None:
         """TensorFlow's allocator knows, and TF-TRT's engines use it too."""
         return int(self._tf.config.experimental.get_memory_info("GPU:0")["peak"]) if self.on_gpu else None
-
-
-def load(folder: Path, precision: str, options: dict[str, Any], threads: int | None) -> Session:
-    """A session on the signature of the SavedModel in `folder`."""
-    return SavedModelSession(folder, threads, options["tf32"])

@@ -2,22 +2,16 @@
 
 import importlib
 import importlib.util
-import json
-import re
-from collections import Counter
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..core.errors import PipelineError
+from ...core.errors import PipelineError
+from .options import Options
 
 # Under which names TensorRT and TensorRT-RTX may be installed; the wheels' bindings do without the package around them.
 MODULES = ("tensorrt", "tensorrt_bindings", "tensorrt_rtx", "tensorrt_rtx_bindings")
-# What the inspector calls precisions, in the formats of 8.5 ("Thirty-two wide channel ... Int8 format") and of 10 on.
-PRECISIONS = {"int8": r"int8", "fp16": r"fp16|half", "fp32": r"fp32|(?<!b)float(?!\d)"}
-# Kinds of layers that compute nothing.
-MOVING = ("Reformat", "NoOp", "Shuffle", "Constant")
 
 
 class Sizes(NamedTuple):
@@ -26,6 +20,10 @@ class Sizes(NamedTuple):
     smallest: int
     tuned: int
     largest: int
+
+    def take(self, size: int) -> bool:
+        """Whether the engine takes that batch."""
+        return self.smallest <= size <= self.largest
 
 
 @dataclass(frozen=True)
@@ -40,11 +38,18 @@ def module() -> Any:
     """TensorRT's Python module; PipelineError if none is installed or its libraries do not load."""
     name = next((name for name in MODULES if importlib.util.find_spec(name)), None)
     if name is None:
-        raise PipelineError("TensorRT's Python module is not installed: install the extra `gpu`, on Python 3.10")
+        raise PipelineError(
+            "TensorRT's Python module is not installed: install the extra `gpu`, on Python 3.10",
+            code="tensorrt-missing",
+        )
     try:
         return importlib.import_module(name)
     except (ImportError, OSError) as error:
-        raise PipelineError(f"TensorRT's module {name} does not load: {error}") from None
+        raise PipelineError(
+            f"TensorRT's module {name} does not load ({error}): install the extra `gpu` anew",
+            code="tensorrt-load",
+            module=name,
+        ) from None
 
 
 def is_rtx() -> bool:
@@ -63,22 +68,22 @@ def strongly_typed() -> bool:
 
 
 class Log:
-    """What TensorRT says while it builds, opens or runs: errors are for the user's sentence, the rest for nobody."""
+    """What TensorRT reports while it builds, opens or runs: errors are for the user's sentence, the rest for nobody."""
 
     def __init__(self) -> None:
         """Listen."""
         trt = module()
-        found = self._errors = list[str]()
+        errors = self._errors = list[str]()
 
         class Listener(trt.ILogger):  # type: ignore[misc, name-defined]
             def log(self, severity: Any, message: str) -> None:
                 if severity <= trt.ILogger.ERROR:
-                    found.append(message)
+                    errors.append(message)
 
         self.listener = Listener()
 
-    def told(self) -> str:
-        """The first error since it was last asked, which later ones follow from."""
+    def take(self) -> str:
+        """The first error since the last call of this, which later ones follow from."""
         first, *_ = [*self._errors, "it gave no reason"]
         self._errors.clear()
         return first.strip()
@@ -86,20 +91,25 @@ class Log:
 
 @cache
 def log() -> Log:
-    """One for the process: older versions keep the first logger that they were given (NVIDIA/TensorRT#1475)."""
+    """One for the process: older versions keep the first logger that they get (NVIDIA/TensorRT#1475)."""
     return Log()
 
 
-def build(typed: Path, precision: str, sizes: Sizes, options: dict[str, Any], timing_cache: bytes) -> Plan:
+def build(typed: Path, precision: str, sizes: Sizes, options: Options, timing_cache: bytes) -> Plan:
     """Build an engine from an ONNX graph that has its precision in it; PipelineError says why there is none."""
     trt = module()
-    log().told()  # what was said before is not about this
+    log().take()  # earlier errors are not about this
     builder = trt.Builder(log().listener)
     mode = "STRONGLY_TYPED" if strongly_typed() else "EXPLICIT_BATCH"
     network = builder.create_network(1 << int(getattr(trt.NetworkDefinitionCreationFlag, mode)))
     parser = trt.OnnxParser(network, log().listener)
     if not parser.parse(typed.read_bytes()):
-        raise PipelineError(f"TensorRT cannot read the ONNX graph: {parser.get_error(0).desc()}")
+        raise PipelineError(
+            f"TensorRT cannot read the ONNX graph {typed.name}: {parser.get_error(0).desc()}",
+            code="tensorrt-graph",
+            file=typed.name,
+            reason=parser.get_error(0).desc(),
+        )
     config = _config(trt, builder, options)
     if not strongly_typed():
         _allow(trt, config, network, precision)
@@ -108,21 +118,27 @@ def build(typed: Path, precision: str, sizes: Sizes, options: dict[str, Any], ti
         _start_from(config, timing_cache)
     engine = builder.build_serialized_network(network, config)
     if engine is None:
-        raise PipelineError(f"TensorRT built no engine for a batch of {sizes.largest}: {log().told()}")
+        reason = log().take()
+        raise PipelineError(
+            f"TensorRT built no engine for a batch of {sizes.largest}: {reason}",
+            code="tensorrt-build",
+            batch_size=sizes.largest,
+            reason=reason,
+        )
     return Plan(bytes(engine), b"" if is_rtx() else bytes(config.get_timing_cache().serialize()))
 
 
-def _config(trt: Any, builder: Any, options: dict[str, Any]) -> Any:
+def _config(trt: Any, builder: Any, options: Options) -> Any:
     config = builder.create_builder_config()
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # the inspector tells types and weights of such alone
-    (config.set_flag if options["tf32"] else config.clear_flag)(trt.BuilderFlag.TF32)
-    if options["max_workspace_mib"]:
-        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options["max_workspace_mib"] << 20)
+    (config.set_flag if options.tf32 else config.clear_flag)(trt.BuilderFlag.TF32)
+    if options.max_workspace_mib:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.max_workspace_mib << 20)
     return config
 
 
 def _start_from(config: Any, content: bytes) -> None:
-    """Use what earlier builds learned, or nothing if TensorRT refuses it, as it does where a file is damaged."""
+    """Use what earlier builds learned, or nothing if TensorRT refuses it, as it does a damaged file."""
     cache = config.create_timing_cache(content)
     if cache is None or not config.set_timing_cache(cache, False):
         config.set_timing_cache(config.create_timing_cache(b""), False)
@@ -151,37 +167,49 @@ def _profile(builder: Any, network: Any, sizes: Sizes) -> Any:
 
 def opened(plan: bytes) -> Any:
     """The engine; PipelineError if this TensorRT on this GPU refuses the plan."""
-    log().told()  # what was said before is not about this
+    log().take()  # earlier errors are not about this
     engine = module().Runtime(log().listener).deserialize_cuda_engine(plan)
     if engine is None:
-        raise PipelineError(f"{version()} refuses the engine: {log().told()}; build it here with `make repro`")
+        reason = log().take()
+        raise PipelineError(
+            f"{version()} refuses the engine: {reason}; build it here with `make repro`",
+            code="tensorrt-refused",
+            version=version(),
+            reason=reason,
+        )
     return engine
 
 
 def context(engine: Any, cuda_graph: bool = False) -> Any:
-    """What runs the engine; PipelineError if there is no room for it.
+    """What runs the engine; PipelineError if there is no room for it."""
+    ready = _context_of_rtx(engine, cuda_graph) if is_rtx() else engine.create_execution_context()
+    if ready is None:
+        reason = log().take()
+        raise PipelineError(
+            f"TensorRT cannot run the engine ({reason}): `nvidia-smi` shows who holds the GPU's memory",
+            code="tensorrt-context",
+            reason=reason,
+        )
+    return ready
 
-    TensorRT-RTX records CUDA graphs itself, and is told to compile its kernels before it runs: a graph recorded earlier
-    would keep the slow ones that stand in for them.
+
+def _context_of_rtx(engine: Any, cuda_graph: bool) -> Any:
+    """TensorRT-RTX records CUDA graphs itself, and here compiles its kernels before it runs.
+
+    A graph recorded earlier would keep the slow ones that stand in for them.
     """
-    if is_rtx():
-        trt, config = module(), engine.create_runtime_config()
-        strategies = trt.DynamicShapesKernelSpecializationStrategy, trt.CudaGraphStrategy
-        config.dynamic_shapes_kernel_specialization_strategy = strategies[0].EAGER
-        config.cuda_graph_strategy = strategies[1].WHOLE_GRAPH_CAPTURE if cuda_graph else strategies[1].DISABLED
-        found = engine.create_execution_context(config)
-    else:
-        found = engine.create_execution_context()
-    if found is None:
-        raise PipelineError(f"TensorRT cannot run the engine: {log().told()}")
-    return found
+    trt, config = module(), engine.create_runtime_config()
+    strategies = trt.DynamicShapesKernelSpecializationStrategy, trt.CudaGraphStrategy
+    config.dynamic_shapes_kernel_specialization_strategy = strategies[0].EAGER
+    config.cuda_graph_strategy = strategies[1].WHOLE_GRAPH_CAPTURE if cuda_graph else strategies[1].DISABLED
+    return engine.create_execution_context(config)
 
 
 def names(engine: Any) -> tuple[str, str]:
     """Names of the only input and the only output."""
-    found = [engine.get_tensor_name(place) for place in range(engine.num_io_tensors)]
-    (source,) = (name for name in found if engine.get_tensor_mode(name) == module().TensorIOMode.INPUT)
-    (result,) = (name for name in found if name != source)
+    both = [engine.get_tensor_name(place) for place in range(engine.num_io_tensors)]
+    (source,) = (name for name in both if engine.get_tensor_mode(name) == module().TensorIOMode.INPUT)
+    (result,) = (name for name in both if name != source)
     return source, result
 
 
@@ -191,40 +219,9 @@ def activation_bytes(engine: Any) -> int:
 
 
 def information(engine: Any, batch_size: int) -> str:
-    """What the engine inspector knows, as JSON; of an engine for several sizes it knows formats for one given size."""
+    """What the engine inspector knows, as JSON; of an engine for several sizes it knows the formats at one."""
     source, _ = names(engine)
     inspected, inspector = context(engine), engine.create_engine_inspector()
     inspected.set_input_shape(source, (batch_size, *tuple(engine.get_tensor_shape(source))[1:]))
     inspector.execution_context = inspected
     return str(inspector.get_engine_information(module().LayerInformationFormat.JSON))
-
-
-def proof(text: str) -> dict[str, Any]:
-    """Layers by the precision they compute in, and those with weights by that of their weights, from the inspector.
-
-    Layers that only move data do not count. Raises PipelineError if there is none in detail, which would prove nothing.
-    """
-    try:
-        layers = [layer for layer in json.loads(text)["Layers"] if isinstance(layer, dict)]
-        working = [layer for layer in layers if layer.get("LayerType") not in MOVING]
-        weighted = [(layer["Name"], _precision(layer["Weights"]["Type"])) for layer in layers if _has_weights(layer)]
-        computed = [_precision(inputs[0]["Format/Datatype"]) for layer in working if (inputs := layer.get("Inputs"))]
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise PipelineError(
-            f"TensorRT's inspector describes the engine in a way that is not known: {error!r}"
-        ) from None
-    if not computed:
-        raise PipelineError("TensorRT's inspector tells nothing of the engine's layers")
-    return {
-        "layers": dict(sorted(Counter(computed).items())),
-        "weights": dict(sorted(Counter(precision for _, precision in weighted).items())),
-        "fp32_weights": sorted(name for name, precision in weighted if precision == "fp32"),
-    }
-
-
-def _has_weights(layer: dict[str, Any]) -> bool:
-    return bool((layer.get("Weights") or {}).get("Count"))
-
-
-def _precision(words: str) -> str:
-    return next((name for name, form in PRECISIONS.items() if re.search(form, words, re.IGNORECASE)), "other")

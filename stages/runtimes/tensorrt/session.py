@@ -1,22 +1,58 @@
 """Runs TensorRT engines from host to host, without TensorFlow; knows nothing of how they were built."""
 
+from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from ..contracts.preprocessing import Floats
-from ..core import files
-from ..core.errors import PipelineError
-from . import cuda
-from . import tensorrt_api as api
-from .contract import PARTS, Session
+from ...contracts import codec
+from ...contracts.preprocessing import Floats
+from ...contracts.timing import Parts
+from ...core.errors import PipelineError
+from ..contract import Array, Session
+from . import api, cuda
+from .options import Options
 
-# Beside the engines: what they were built on, and which batch sizes each takes.
+# Beside the engines.
 RECORD = "engines.json"
 # Largest difference of a probability between a CUDA graph and the plain calls that it was recorded from.
 TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What an engine is tied to: a TensorRT and a model of GPU (TensorRT's guide, "Engine portability").
+
+    TensorRT-RTX's engines are compiled to the GPU that they run on, and so have none.
+    """
+
+    tensorrt: str
+    gpu: str | None = None
+    compute_capability: str | None = None
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """All that is known, in order."""
+        return tuple(filter(None, astuple(self)))
+
+    def __str__(self) -> str:
+        return " on ".join(filter(None, (self.tensorrt, self.gpu)))
+
+
+@dataclass(frozen=True)
+class Engines:
+    """engines.json: what they were built on, their tensors, and the file that takes each batch size."""
+
+    SCHEMA: ClassVar[int] = 1
+
+    built_by: Origin
+    form: str
+    input: str
+    output: str
+    input_shape: tuple[int, ...]  # of one image
+    engines: tuple[tuple[int, str], ...]  # smallest batch size first
 
 
 class Buffers(NamedTuple):
@@ -34,7 +70,7 @@ class Engine:
         self._engine = api.opened(plan)
         self._context = api.context(self._engine, cuda_graph)
         self._stream = stream
-        self._records = cuda_graph and not api.is_rtx()
+        self._records = cuda_graph and not api.is_rtx()  # which does so itself
         self._graph: cuda.Graph | None = None
         self._size = 0
         self.bytes = len(plan) + api.activation_bytes(self._engine)
@@ -48,7 +84,12 @@ class Engine:
             return
         self._size, self._graph = 0, None  # half-way through, it is ready for none
         if not self._context.set_input_shape(self._names[0], (size, *self.image_shape)):
-            raise PipelineError(f"TensorRT refuses a batch of {size}, which the engine was not built for")
+            raise PipelineError(
+                f"TensorRT refuses a batch of {size}, which the engine was not built for: run `make repro`, which "
+                "builds it anew",
+                code="tensorrt-batch",
+                batch_size=size,
+            )
         for name, address in zip(self._names, buffers, strict=True):
             self._context.set_tensor_address(name, address)
         self.execute()  # what TensorRT sets up in the first call of a shape may not be recorded
@@ -63,11 +104,16 @@ class Engine:
     def execute(self) -> None:
         """Start to run the layers, one call of the driver for each kernel."""
         if not self._context.execute_async_v3(self._stream.address):
-            raise PipelineError(f"TensorRT could not start the engine: {api.log().told()}")
+            reason = api.log().take()
+            raise PipelineError(
+                f"TensorRT could not start the engine ({reason}): `nvidia-smi` shows whether the GPU is well",
+                code="tensorrt-start",
+                reason=reason,
+            )
 
     @property
     def recorded(self) -> bool:
-        """Whether `launch` starts a CUDA graph of this session's own."""
+        """Whether `launch` starts a CUDA graph that this session recorded."""
         return self._graph is not None
 
 
@@ -97,9 +143,13 @@ class TensorRTSession(Session):
         if self._count > self._largest:
             raise PipelineError(
                 f"a batch of {self._count} is larger than any engine (the largest takes {self._largest}): add the size "
-                "to benchmark.batch_sizes and run `make repro`"
+                "to benchmark.batch_sizes and run `make repro`",
+                code="batch-too-large",
+                key="benchmark.batch_sizes",
+                batch_size=self._count,
+                largest=self._largest,
             )
-        size, self._engine = next(found for found in self._engines if found[0] >= self._count)
+        size, self._engine = next(pair for pair in self._engines if pair[0] >= self._count)
         self._engine.prepare(size, self._buffers)
         if self._staged is None:
             self._source = np.ascontiguousarray(images, np.float32)
@@ -121,31 +171,39 @@ class TensorRTSession(Session):
         self._stream.wait()
         return self._answers[: self._count]
 
-    def run(self) -> npt.NDArray[Any]:
+    def run(self) -> Array:
         """Run the engine and wait for its output, which the next call overwrites, and which ends with the session."""
         self._engine.launch()
         return self._fetch()
 
-    def probabilities(self, output: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    def probabilities(self, output: Array) -> npt.NDArray[np.float32]:
         """A copy that is the caller's."""
         return output.copy()
 
-    def verify(self) -> None:
+    def prove(self) -> None:
         """All answers are numbers, and those of a CUDA graph are the engine's when its kernels start one by one."""
         launched = self.run().copy()
         if not np.isfinite(launched).all():
             raise PipelineError(
                 f"the engine answers {launched[~np.isfinite(launched)][0]} on a batch of {self._count}: a layer leaves "
-                "the range of its precision; use tensorrt-fp32"
+                "the range of its precision; use tensorrt-fp32",
+                code="engine-not-finite",
+                batch_size=self._count,
             )
-        if not self._engine.recorded:
-            return
+        if self._engine.recorded:
+            self._compare_graph(launched)
+
+    def _compare_graph(self, launched: Floats) -> None:
         self._engine.execute()
-        plain = self._fetch()
-        if not np.allclose(launched, plain, rtol=0, atol=TOLERANCE):
+        difference = float(np.abs(launched - self._fetch()).max())
+        if not difference <= TOLERANCE:
             raise PipelineError(
-                f"the CUDA graph answers {np.abs(launched - plain).max():.2g} away from the engine on a batch of "
-                f"{self._count}: set tensorrt.cuda_graph to false"
+                f"the CUDA graph answers {difference:.2g} away from the engine on a batch of {self._count}: set "
+                "tensorrt.cuda_graph to false",
+                code="cuda-graph-differs",
+                key="tensorrt.cuda_graph",
+                batch_size=self._count,
+                difference=difference,
             )
 
     def gpu_peak_bytes(self) -> int | None:
@@ -154,36 +212,43 @@ class TensorRTSession(Session):
         ends = 4 * self._largest * (int(np.prod(engine.image_shape)) + engine.classes)
         return ends + sum(engine.bytes for engine in {engine for _, engine in self._engines})
 
-    def parts_ms(self) -> dict[str, float] | None:
+    def parts_ms(self) -> Parts:
         """By CUDA events around the copies and the engine."""
-        times = self._stream.timed(self._copy_in, self._engine.launch, self._copy_out)
-        return dict(zip(PARTS, times, strict=True))
+        return Parts(*self._stream.timed(self._copy_in, self._engine.launch, self._copy_out))
 
 
-def built_by() -> dict[str, str]:
-    """What an engine is tied to: this TensorRT and this model of GPU (TensorRT's guide, "Engine portability").
-
-    TensorRT-RTX's engines are compiled to the GPU that they run on.
-    """
+def built_by() -> Origin:
+    """What an engine that is built here and now is tied to."""
     gpu = cuda.gpu()
-    return {"tensorrt": api.version()} | ({} if api.is_rtx() else gpu)
+    return Origin(api.version(), *(() if api.is_rtx() else gpu))
 
 
-def read(folder: Path) -> tuple[list[tuple[int, str]], dict[str, bytes]]:
+def read(folder: Path) -> tuple[tuple[tuple[int, str], ...], dict[str, bytes]]:
     """Batch sizes with the plan that takes them, and the plans; PipelineError if they are damaged or of elsewhere."""
-    record = files.read_json(folder / RECORD)
+    record = codec.read(Engines, folder / RECORD)
+    _check_origin(record.built_by)
     try:
-        theirs, sizes = dict(record["built_by"]), [(int(size), str(name)) for size, name in record["engines"]]
-        plans = {name: (folder / name).read_bytes() for _, name in sizes}
-    except (LookupError, TypeError, ValueError, OSError) as error:
-        raise PipelineError(f"{folder} is damaged ({error!r}): run `make repro`, which builds it anew") from None
-    ours = built_by()
-    if theirs != ours:
-        there, here = (
-            " on ".join([one["tensorrt"], *([one["name"]] if "name" in one else [])]) for one in (theirs, ours)
-        )
+        return record.engines, {name: (folder / name).read_bytes() for _, name in record.engines}
+    except OSError as error:
+        raise PipelineError(
+            f"{folder} is damaged ({error}): run `make repro`, which builds it anew",
+            code="engines-damaged",
+            file=str(folder),
+        ) from None
+
+
+def _check_origin(there: Origin) -> None:
+    here = built_by()
+    if there != here:
         raise PipelineError(
             f"the engines were built by {there}, and this is {here}: an engine runs on no other GPU and in no other "
-            "version, so build it here with `make repro`"
+            "version, so build it here with `make repro`",
+            code="engines-from-elsewhere",
+            built_by=str(there),
+            here=str(here),
         )
-    return sizes, plans
+
+
+def open_session(folder: Path, precision: str, options: Options, threads: int | None) -> TensorRTSession:
+    """A session on the engines in `folder`."""
+    return TensorRTSession(folder, options.pinned, options.cuda_graph)
