@@ -30,7 +30,7 @@ def lite0(tf: Any, size: int = 224, classes: int = 1000) -> Any:
     """
     layers = tf.keras.layers
 
-    def normalised(x: Any, layer: Any, norm: str, active: bool = True) -> Any:
+    def normalized(x: Any, layer: Any, norm: str, active: bool = True) -> Any:
         x = layers.BatchNormalization(epsilon=1e-3, name=norm)(layer(x))
         return layers.ReLU(6.0, name=f"{norm}.relu6")(x) if active else x
 
@@ -40,20 +40,20 @@ def lite0(tf: Any, size: int = 224, classes: int = 1000) -> Any:
     def block(x: Any, index: int, kernel: int, stride: int, expansion: int, filters: int) -> Any:
         name, entry, channels = f"blocks.{index}.", x, x.shape[-1]
         if expansion > 1:
-            x = normalised(x, convolution(channels * expansion, 1, 1, f"{name}expand_conv"), f"{name}bn0")
+            x = normalized(x, convolution(channels * expansion, 1, 1, f"{name}expand_conv"), f"{name}bn0")
         depthwise = layers.DepthwiseConv2D(kernel, stride, "same", use_bias=False, name=f"{name}depthwise_conv")
-        x = normalised(x, depthwise, f"{name}bn1")
-        x = normalised(x, convolution(filters, 1, 1, f"{name}project_conv"), f"{name}bn2", active=False)
+        x = normalized(x, depthwise, f"{name}bn1")
+        x = normalized(x, convolution(filters, 1, 1, f"{name}project_conv"), f"{name}bn2", active=False)
         return layers.Add(name=f"{name}add")([x, entry]) if stride == 1 and channels == filters else x
 
     image = layers.Input((size, size, 3))
-    x = normalised(image, convolution(32, 3, 2, "conv_stem"), "bn0")
+    x = normalized(image, convolution(32, 3, 2, "conv_stem"), "bn0")
     index = 0
     for repeats, kernel, stride, expansion, filters in BLOCKS:
         for repeat in range(repeats):
             x = block(x, index, kernel, stride if repeat == 0 else 1, expansion, filters)
             index += 1
-    x = normalised(x, convolution(1280, 1, 1, "conv_head"), "bn1")
+    x = normalized(x, convolution(1280, 1, 1, "conv_head"), "bn1")
     x = layers.GlobalAveragePooling2D(name="pool")(x)
     return tf.keras.Model(image, layers.Dense(classes, activation="softmax", name="fc")(x))
 
@@ -65,17 +65,28 @@ def fill(model: Any, state: dict[str, Array]) -> None:
         names = [f"{_torch_name(layer.name)}.{part}" for part in _parts(layer)]
         missing = [name for name in names if name not in state]
         if missing:
-            raise PipelineError(f"the weights hold no {', '.join(missing)}: they are not EfficientNet-Lite0's")
+            raise _other_weights(
+                f"the weights hold no {', '.join(missing)}: they are not EfficientNet-Lite0's", missing
+            )
         values = [_transposed(state[name], layer) for name in names]
         for name, value, place in zip(names, values, layer.weights, strict=True):
             if value.shape != tuple(place.shape):
-                raise PipelineError(
-                    f"{name} has the shape {value.shape} where EfficientNet-Lite0 has {tuple(place.shape)}"
+                raise _other_weights(
+                    f"{name} has the shape {value.shape} where EfficientNet-Lite0 has {tuple(place.shape)}", [name]
                 )
         layer.set_weights(values)
         left -= set(names)
     if left:
-        raise PipelineError(f"the weights hold {', '.join(sorted(left))}, unknown to EfficientNet-Lite0")
+        raise _other_weights(f"the weights hold {', '.join(sorted(left))}, unknown to EfficientNet-Lite0", sorted(left))
+
+
+def _other_weights(reason: str, names: list[str]) -> PipelineError:
+    return PipelineError(
+        f"{reason}; take others in model.weights, or set imagenet",
+        code="weights-not-of-model",
+        key="model.weights",
+        names=names,
+    )
 
 
 def _torch_name(name: str) -> str:

@@ -1,6 +1,6 @@
 """Opens models of the user's: a SavedModel, a Keras or an ONNX file becomes a function of named tensors.
 
-Knows nothing of images; `classifiers` makes one of it that takes them.
+Knows nothing of images; `classifier` makes one of it that takes them.
 """
 
 import io
@@ -45,7 +45,12 @@ def open_model(tf: Any, path: Path) -> Model:
         return of_keras(tf, load_keras(tf, path))
     if path.suffix == ONNX and path.is_file():
         return _from_onnx(tf, path)
-    raise PipelineError(f"{path} (model.path in params.yaml) is no model: it should be {KINDS}")
+    raise PipelineError(
+        f"{path} (model.path in params.yaml) is no model: it should be {KINDS}",
+        code="model-kind",
+        file=str(path),
+        key="model.path",
+    )
 
 
 @contextmanager
@@ -55,28 +60,48 @@ def _readable(path: Path, hint: str) -> Iterator[None]:
         yield
     except Exception as error:
         # ONNX Runtime begins with the place, in its sources and on the disk.
-        told = re.sub(r"^\[ONNXRuntimeError\].* failed:(/\S*\.cc.*\) |/\S*\.h.*\) )?", "", " ".join(str(error).split()))
+        reason = re.sub(
+            r"^\[ONNXRuntimeError\].* failed:(/\S*\.cc.*\) |/\S*\.h.*\) )?", "", " ".join(str(error).split())
+        )
         raise PipelineError(
-            f"{path.name} (model.path) does not load ({told[:300] or describe(error)}): {hint}"
+            f"{path.name} (model.path) does not load ({reason[:300] or describe(error)}): {hint}",
+            code="model-does-not-load",
+            file=path.name,
+            key="model.path",
+            reason=reason,
         ) from None
 
 
 def _from_saved_model(tf: Any, path: Path) -> Model:
     with _readable(path, "save it again with the TensorFlow that it was made with"):
         loaded = tf.saved_model.load(str(path))
-    found = dict(loaded.signatures)
-    if not found:
-        raise PipelineError(f"{path.name} has no signature: save it with tf.saved_model.save(..., signatures=...)")
-    if "serving_default" not in found and len(found) > 1:
-        raise PipelineError(f"{path.name} has the signatures {', '.join(found)}, but none is called serving_default")
-    signature = found.get("serving_default") or next(iter(found.values()))
+    signature = _signature(path, dict(loaded.signatures))
     _, inputs = signature.structured_input_signature
     resources = [tensor for tensor in signature.graph.external_captures if tensor.dtype == tf.resource]
     # Variables alone load faster than all that Keras saves; a table, say, is no variable.
     tracked = loaded if len(resources) > len(signature.variables) else signature.variables
     # The signature itself is a part of what it belongs to.
-    call = lambda given: signature(**given)  # noqa: E731
+    call = lambda named: signature(**named)  # noqa: E731
     return Model(inputs, dict(signature.structured_outputs), call, [tracked], _count(signature.variables))
+
+
+def _signature(path: Path, signatures: dict[str, Any]) -> Any:
+    """The only one, or `serving_default`."""
+    if not signatures:
+        raise PipelineError(
+            f"{path.name} has no signature: save it with tf.saved_model.save(..., signatures=...)",
+            code="model-no-signature",
+            file=path.name,
+        )
+    if "serving_default" not in signatures and len(signatures) > 1:
+        raise PipelineError(
+            f"{path.name} has the signatures {', '.join(signatures)}, but none is called serving_default: save it with "
+            "that one",
+            code="model-signatures",
+            file=path.name,
+            signatures=[*signatures],
+        )
+    return signatures.get("serving_default") or next(iter(signatures.values()))
 
 
 def load_keras(tf: Any, path: Path) -> Any:
@@ -89,7 +114,10 @@ def load_keras(tf: Any, path: Path) -> Any:
         version = _keras_version(path)
     if version is None:
         raise PipelineError(
-            f"{path.name} (model.path) holds weights alone: save the whole model, by `model.save(FILE)`"
+            f"{path.name} (model.path) holds weights alone: save the whole model, by `model.save(FILE)`",
+            code="model-weights-alone",
+            file=path.name,
+            key="model.path",
         )
     with _readable(path, f"it is of Keras {version}; {hint}"):
         return tf.keras.models.load_model(path, compile=False)
@@ -102,10 +130,10 @@ def of_keras(tf: Any, model: Any, training: bool = False) -> Model:
         for names, tensors in ((model.input_names, model.inputs), (model.output_names, model.outputs))
     )
 
-    def call(given: dict[str, Any]) -> dict[str, Any]:
-        ordered = [given[name] for name in inputs]
-        found = model(ordered if len(ordered) > 1 else ordered[0], training=training)
-        return dict(zip(outputs, tf.nest.flatten(found), strict=True))
+    def call(named: dict[str, Any]) -> dict[str, Any]:
+        ordered = [named[name] for name in inputs]
+        answers = model(ordered if len(ordered) > 1 else ordered[0], training=training)
+        return dict(zip(outputs, tf.nest.flatten(answers), strict=True))
 
     return Model(inputs, outputs, call, model.variables, model.count_params())
 
@@ -143,7 +171,11 @@ def _from_onnx(tf: Any, path: Path) -> Model:
     if not gap <= allowed:
         raise PipelineError(
             f"{path.name}: the SavedModel that onnx2tf makes of it answers {gap:.2g} away from ONNX Runtime "
-            f"(allowed: {allowed}): export the model from its own framework as a SavedModel"
+            f"(allowed: {allowed}): export the model from its own framework as a SavedModel",
+            code="onnx-import-differs",
+            file=path.name,
+            key="model.path",
+            difference=gap,
         )
     weights = (math.prod(item.dims) for item in graph.initializer if item.data_type in (FLOAT, FLOAT16, DOUBLE))
     return model._replace(parameters=sum(weights))
@@ -155,7 +187,11 @@ def _refuse_other_files(path: Path, graph: Any) -> None:
     if names:
         raise PipelineError(
             f"{path.name} (model.path) keeps its weights in {', '.join(sorted(names))}: make it one file, by "
-            "`torch.onnx.export(..., external_data=False)` or `onnx.save(onnx.load(FILE), FILE)`"
+            "`torch.onnx.export(..., external_data=False)` or `onnx.save(onnx.load(FILE), FILE)`",
+            code="onnx-external-weights",
+            file=path.name,
+            key="model.path",
+            files=sorted(names),
         )
 
 
@@ -164,15 +200,18 @@ def refuse_fixed_batches(name: str, shape: Sequence[Any]) -> None:
     if len(shape) == 4 and isinstance(shape[0], int):
         raise PipelineError(
             f"the model's input {name} takes batches of {shape[0]} alone: export the model with a batch dimension "
-            "that is left open"
+            "that is left open",
+            code="input-fixed-batch",
+            input=name,
+            batch_size=shape[0],
         )
 
 
 def _onnx_to_saved_model(path: Path, inputs: list[str], folder: Path) -> None:
     """Save with inputs input_0, ... and outputs output_0, ...: a SavedModel does not take all of ONNX's names."""
-    told = io.StringIO()
+    log = io.StringIO()
     try:
-        with redirect_stdout(told):
+        with redirect_stdout(log):
             import onnx
             import onnx2tf
             import onnx_graphsurgeon
@@ -199,7 +238,7 @@ def _onnx_to_saved_model(path: Path, inputs: list[str], folder: Path) -> None:
     # It exits where it cannot go on. A TFLite file, which is made last and not needed, may well fail.
     except (Exception, SystemExit) as error:
         if not (folder / "saved_model.pb").is_file():
-            raise PipelineError(_last_words(told.getvalue()) or describe(error)) from None
+            raise PipelineError(_errors_of(log.getvalue()) or describe(error), code="onnx2tf") from None
 
 
 def _widen(graph: Any) -> None:
@@ -214,19 +253,19 @@ def _widen(graph: Any) -> None:
             node.attrs["to"] = FLOAT
 
 
-def _last_words(log: str) -> str:
+def _errors_of(log: str) -> str:
     """What onnx2tf says of an error: the exceptions and the node they are of, or else its own sentence."""
     plain = re.sub(r"\033\[\d+m", "", log)
-    found = re.findall(r"^(?:\w*(?:Error|Exception): |ERROR: onnx_op_name: ).*", plain, re.M)
-    return "; ".join(line.removeprefix("ERROR: ") for line in found or re.findall(r"^ERROR: .*", plain, re.M)[:1])
+    lines = re.findall(r"^(?:\w*(?:Error|Exception): |ERROR: onnx_op_name: ).*", plain, re.M)
+    return "; ".join(line.removeprefix("ERROR: ") for line in lines or re.findall(r"^ERROR: .*", plain, re.M)[:1])
 
 
 def _named(model: Model, inputs: list[str], outputs: list[str]) -> Model:
     """The model with ONNX's names in place of input_0 and output_0."""
 
-    def call(given: dict[str, Any]) -> dict[str, Any]:
-        found = model.call({f"input_{index}": given[name] for index, name in enumerate(inputs)})
-        return {name: found[f"output_{index}"] for index, name in enumerate(outputs)}
+    def call(named: dict[str, Any]) -> dict[str, Any]:
+        answers = model.call({f"input_{index}": named[name] for index, name in enumerate(inputs)})
+        return {name: answers[f"output_{index}"] for index, name in enumerate(outputs)}
 
     specs = {name: model.inputs[f"input_{index}"] for index, name in enumerate(inputs)}
     results = {name: model.outputs[f"output_{index}"] for index, name in enumerate(outputs)}
@@ -236,19 +275,19 @@ def _named(model: Model, inputs: list[str], outputs: list[str]) -> Model:
 def _difference(tf: Any, model: Model, session: Any) -> tuple[float, float]:
     """Largest difference of the SavedModel's answers from ONNX Runtime's, on seeded noise, and what is allowed."""
     rng = np.random.default_rng(0)
-    fed = {
+    inputs = {
         name: rng.uniform(0, 1, [side or 2 if i == 0 else side or 224 for i, side in enumerate(spec.shape)]).astype(
             spec.dtype.as_numpy_dtype
         )
         for name, spec in model.inputs.items()
     }
     half = {item.name for item in (*session.get_inputs(), *session.get_outputs()) if item.type == "tensor(float16)"}
-    given = {name: value.astype(np.float16) if name in half else value for name, value in fed.items()}
-    theirs = dict(zip(model.outputs, session.run([*model.outputs], given), strict=True))
-    ours = model.call({name: tf.constant(value) for name, value in fed.items()})
+    cast = {name: value.astype(np.float16) if name in half else value for name, value in inputs.items()}
+    expected = dict(zip(model.outputs, session.run([*model.outputs], cast), strict=True))
+    answers = model.call({name: tf.constant(value) for name, value in inputs.items()})
     gaps = [
-        float(np.abs(expected - ours[name].numpy()).max()) / max(1.0, float(np.abs(expected).max()))
-        for name, expected in theirs.items()
+        float(np.abs(value - answers[name].numpy()).max()) / max(1.0, float(np.abs(value).max()))
+        for name, value in expected.items()
     ]
     return float(np.max(gaps)), HALF_TOLERANCE if half else TOLERANCE
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from stages.contracts.labels import Labels
 from stages.core.errors import PipelineError
 from stages.model.classifier import Classifier
 
@@ -18,9 +19,27 @@ def write(tf: Any, model: Classifier, folder: Path, name: str, tolerance: float 
     gap = difference(tf, model, folder)
     if not gap <= tolerance:
         raise PipelineError(
-            f"the SavedModel of {name} answers {gap:.2g} away from the model itself (allowed: {tolerance})"
+            f"the SavedModel of {name} answers {gap:.2g} away from the model itself (allowed: {tolerance}): "
+            "report it, with the model if you can",
+            code="saved-model-differs",
+            model=name,
+            difference=gap,
         )
     return gap
+
+
+def refuse_other_classes(name: str, outputs: int, classes: Labels) -> None:
+    """PipelineError if there are more or fewer names of classes than outputs."""
+    if outputs != len(classes):
+        raise PipelineError(
+            f"{name} has {outputs} outputs, but its label set has {len(classes)} classes "
+            f"({', '.join(classes.names[:3])}, ...): correct custom.labels, or name another model",
+            code="classes-differ",
+            model=name,
+            key="custom.labels",
+            outputs=outputs,
+            classes=len(classes),
+        )
 
 
 def save(tf: Any, model: Classifier, folder: Path) -> None:

@@ -30,10 +30,10 @@ def flatten(tf: Any, model: Any) -> Any:
     ]
     flat = tf.keras.Model(inputs, outputs)
     # Variables that are named after layers, as those of every copy will be.
-    found = tf.keras.models.clone_model(flat)
-    found.set_weights(flat.get_weights())
-    found.output_names = model.output_names
-    return found
+    clone = tf.keras.models.clone_model(flat)
+    clone.set_weights(flat.get_weights())
+    clone.output_names = model.output_names
+    return clone
 
 
 def _name_apart(tf: Any, model: Any) -> None:
@@ -66,10 +66,10 @@ def _inline(tf: Any, model: Any, inputs: list[Any]) -> list[Any]:
     for node in nodes:
         if node.is_input:
             continue
-        given, options = tf.nest.map_structure(current, (node.call_args, node.call_kwargs))
+        arguments, options = tf.nest.map_structure(current, (node.call_args, node.call_kwargs))
         inner = isinstance(node.layer, tf.keras.Model)
-        found = _inline(tf, node.layer, tf.nest.flatten(given)) if inner else node.layer(*given, **options)
-        outputs = zip(tf.nest.flatten(node.outputs), tf.nest.flatten(found), strict=True)
+        results = _inline(tf, node.layer, tf.nest.flatten(arguments)) if inner else node.layer(*arguments, **options)
+        outputs = zip(tf.nest.flatten(node.outputs), tf.nest.flatten(results), strict=True)
         known.update((id(old), new) for old, new in outputs)
     return [current(tensor) for tensor in model.outputs]
 
@@ -85,7 +85,7 @@ def simulate(tf: Any, network: Any) -> tuple[Any, dict[str, int]]:
         # All learn, also what was frozen, but batch normalisation: folded into weights, it should not move while they
         # learn what becomes of them.
         layer.trainable = not isinstance(layer, tf.keras.layers.BatchNormalization)
-    left: Counter[str] = Counter()
+    not_simulated: Counter[str] = Counter()
     scheme, registry = _scheme(tf)
 
     def annotated(layer: Any) -> Any:
@@ -93,7 +93,7 @@ def simulate(tf: Any, network: Any) -> tuple[Any, dict[str, int]]:
             return layer
         if _is_known(tf, registry, layer):
             return quantize_annotate_layer(layer)
-        left[type(layer).__name__] += 1
+        not_simulated[type(layer).__name__] += 1
         return layer
 
     try:
@@ -101,10 +101,11 @@ def simulate(tf: Any, network: Any) -> tuple[Any, dict[str, int]]:
     except Exception as error:
         raise PipelineError(
             f"its INT8 cannot be simulated: tensorflow-model-optimization says {describe(error)}; leave the variants "
-            "out that end in -int8-qat, or change the layer"
+            "out that end in -int8-qat, or change the layer",
+            code="qat-not-simulated",
         ) from None
     simulated.output_names = network.output_names
-    return simulated, dict(sorted(left.items()))
+    return simulated, dict(sorted(not_simulated.items()))
 
 
 def _scheme(tf: Any) -> tuple[Any, Any]:
@@ -164,7 +165,7 @@ def _is_known(tf: Any, registry: Any, layer: Any) -> bool:
     """Whether the library has a rule for this layer; it fails at one that it has none for."""
     layers = tf.keras.layers
     if isinstance(layer, layers.BatchNormalization):  # right after what it is folded into, where nothing else is
-        before = [found for node in layer.inbound_nodes for found in tf.nest.flatten(node.inbound_layers)]
+        before = [source for node in layer.inbound_nodes for source in tf.nest.flatten(node.inbound_layers)]
         weighted = (layers.Conv2D, layers.DepthwiseConv2D, layers.Dense)
         alone = len(before) == 1 and isinstance(before[0], weighted) and len(before[0].outbound_nodes) == 1
         return alone and bool(before[0].activation is tf.keras.activations.linear)

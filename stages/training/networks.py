@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from stages.params.document import AugmentParams
+from stages.params.training import AugmentParams
 
 # The small network: two convolutions of so many filters, twice as many (at most LARGEST) after each halving of the
 # image, until its shorter side is this small.
