@@ -5,7 +5,6 @@ import socket
 import subprocess
 import sys
 from contextlib import suppress
-from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
@@ -33,6 +32,7 @@ class Client:
         """Start the process, and wait for nothing: several may start side by side."""
         self._runtime = runtime
         self._requests = 0
+        self._hello: Hello | PipelineError | None = None
         ours, theirs = socket.socketpair()
         self._socket = ours
         command = [interpreter, *PROGRAM, runtime, str(theirs.fileno())]
@@ -42,23 +42,18 @@ class Client:
             )
         self._lines = ours.makefile("rb")
 
-    @cached_property
+    @property
     def hello(self) -> Hello:
         """What the worker says of itself when it is up; PipelineError if it is none of this version."""
-        line = self._read()
-        try:
-            hello = msgspec.json.decode(line, type=Hello)
-        except msgspec.MsgspecError:
-            raise self._garbage(line) from None
-        if hello.protocol != PROTOCOL:
-            raise PipelineError(
-                f"the worker of {self._runtime} speaks protocol {hello.protocol}, and this version speaks {PROTOCOL}: "
-                "install the same version of this pipeline in its environment",
-                code="worker-protocol",
-                runtime=self._runtime,
-                protocol=hello.protocol,
-            )
-        return hello
+        self._hello = self._hello or self._greeting()
+        if isinstance(self._hello, PipelineError):
+            raise self._hello
+        return self._hello
+
+    def wait(self) -> None:
+        """Wait until the worker is up, or is gone; why, the first request tells."""
+        with suppress(PipelineError):
+            _ = self.hello
 
     def ask(self, verb: str, arguments: object, kind: type[Result]) -> Result:
         """The answer to one request, decoded as `kind`; PipelineError with the worker's reason, or how it ended."""
@@ -89,6 +84,25 @@ class Client:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close(process.GRACE_S if kind is None else 0)
+
+    def _greeting(self) -> Hello | PipelineError:
+        """The first line, which comes once."""
+        try:
+            line = self._read()
+            hello = msgspec.json.decode(line, type=Hello)
+        except PipelineError as error:
+            return error
+        except msgspec.MsgspecError:
+            return self._garbage(line)
+        if hello.protocol == PROTOCOL:
+            return hello
+        return PipelineError(
+            f"the worker of {self._runtime} speaks protocol {hello.protocol}, and this version speaks {PROTOCOL}: "
+            "install the same version of this pipeline in its environment",
+            code="worker-protocol",
+            runtime=self._runtime,
+            protocol=hello.protocol,
+        )
 
     def _read(self) -> bytes:
         """The next line; PipelineError tells how the process ended if there is none, or half of one."""

@@ -16,6 +16,11 @@ def options(runtime: str, block: dict[str, Scalar]) -> object:
     return msgspec.convert(block, registry.description(runtime).options)
 
 
+def defaults(runtime: str, block: dict[str, Scalar]) -> dict[str, Scalar]:
+    """The same as plain values."""
+    return cast(dict[str, Scalar], msgspec.to_builtins(options(runtime, block)))
+
+
 def load(folder: Path, threads: int | None = None) -> Session:
     """A session on the model in a variant's folder, as its manifest says, with so many CPU threads (None: all)."""
     manifest = codec.read(Manifest, folder / MANIFEST)
