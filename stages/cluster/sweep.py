@@ -36,13 +36,10 @@ def sweep(setting: Setting) -> tuple[Sweep, list[str]]:
         for name in models.others:
             swept[name].write_records(folder / name)
     adopted = swept[primary]
-    problems = adopted.problems + [
-        f"on {name}: {problem}" for name in models.others for problem in swept[name].problems
-    ]
+    theirs = [f"on {name}: {problem}" for name in models.others for problem in swept[name].problems]
     sources: dict[str, str | None] = {name: adopted.source(name) for name in setting.variants}
-    return Sweep(
-        "ray", primary, LOCAL.sources | sources, adopted.source(BENCHMARK), adopted.failed
-    ), adopted.problems + theirs
+    record = Sweep("ray", primary, LOCAL.sources | sources, adopted.source(BENCHMARK), adopted.failed)
+    return record, adopted.problems + theirs
 
 
 def _swept(setting: Setting, primary: str, machines: Mapping[str, Environment]) -> dict[str, Sweeping]:
