@@ -7,12 +7,13 @@ from typing import Any, ClassVar, Protocol, TypeVar
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from stages.contracts.conversion import Scalar
 from stages.core.errors import PipelineError
 
 from .mistakes import Mistake, ParamsError, collect
 
 PARAMS = Path("params.yaml")
+# As in contracts/conversion.py, on which not every reader of params.yaml is to depend.
+Scalar = bool | int | float | str | None
 # As JSON has them; what a block holds is known once it is checked.
 Values = dict[str, Any]
 Checked = TypeVar("Checked")
@@ -80,8 +81,9 @@ class _Loader(yaml.SafeLoader):
     """Refuses a key that stands twice, of which YAML would silently take the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        names = [key.value for key, _ in node.value]
+        names: list[object] = []
         for key, _ in node.value:
-            if names.count(key.value) > 1:
+            if key.value in names:
                 raise yaml.constructor.ConstructorError(None, None, f"`{key.value}` stands there twice", key.start_mark)
+            names.append(key.value)
         return super().construct_mapping(node, deep)

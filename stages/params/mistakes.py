@@ -4,7 +4,7 @@ import difflib
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +116,7 @@ def _allowed(error: ErrorDetails) -> str:
 
 def _siblings(kind: Any, place: Place) -> str:
     for part in place[:-1]:
-        kind = kind.__dataclass_fields__[part].type
-    names = list(kind.__dataclass_fields__)
+        kind = next(field.type for field in fields(kind) if field.name == part)
+    names = [field.name for field in fields(kind)]
     close = difflib.get_close_matches(str(place[-1]), names, n=1)
     return (f"did you mean `{close[0]}`? " if close else "") + f"known keys there: {', '.join(names)}"

@@ -34,8 +34,8 @@ class TrainParams:
     source: Source
     backbone: Annotated[str, one_of((SMALL, *zoo.NAMES))]
     epochs: Positive
-    frozen_epochs: Annotated[int, Field(ge=0, le=1_000_000)]
     patience: Positive
+    frozen_epochs: Annotated[int, Field(ge=0, le=1_000_000)]
     batch_size: Positive
     learning_rate: LearningRate
     validation: Part
