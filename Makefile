@@ -1,6 +1,6 @@
 # `make repro` and `make test` install what they need into .venv and run it; `make help` lists the rest.
 .DEFAULT_GOAL := help
-.PHONY: help repro check test test-gpu test-tutorial demo-custom ui predict export clean bench-pipeline bench-gpu deps lock
+.PHONY: help repro check test test-fast test-gpu test-tutorial demo-custom ui predict export clean bench-pipeline bench-gpu deps lock
 
 # TENSORRT=11 or rtx: environments of their own, since TF-TRT needs TensorRT 8.5, which is one package with 11.
 $(if $(findstring |$(TENSORRT)|,|| |11| |rtx|),,$(error TENSORRT is $(TENSORRT): leave it out for TensorRT 8.5, or set it to 11 or rtx))
@@ -37,7 +37,13 @@ test: $(VENV)/tests  ## lint, type-check and test
 	@$(BIN)/ruff check stages tests
 	@$(BIN)/ruff format --check stages tests
 	@$(BIN)/mypy
+	@$(BIN)/lint-imports
 	@$(BIN)/python -m pytest $(SIDE_BY_SIDE)
+
+# Rooms whose tests import no TensorFlow, and the rules of the house.
+FAST := tests/core tests/contracts tests/params tests/statistics tests/selection tests/reporting tests/docs tests/test_house.py
+test-fast: $(VENV)/tests  ## the tests that need no TensorFlow, in less than a minute
+	@$(BIN)/python -m pytest -q -m "not slow and not tutorial and not tensorflow" $(FAST)
 
 test-gpu: $(VENV)/tests  ## run the tests that need an NVIDIA GPU; without one they are skipped with the reason
 	@$(BIN)/python -m pytest -m gpu
@@ -74,13 +80,13 @@ export: $(VENV)/runs  ## write the chosen variant for TensorFlow Serving and Tri
 	@$(BIN)/python -m stages export --to "$${TO:-export}"
 
 bench-pipeline: $(VENV)/runs  ## measure the pipeline's own speed (minutes)
-	@$(BIN)/python -m tests.bench_pipeline
+	@$(BIN)/python -m tests.bench.bench_pipeline
 
 bench-gpu: $(VENV)/runs  ## measure both zoo models on this GPU (an hour) into docs/results/NAME: make bench-gpu NAME=h100 [SETTINGS='evaluation.source=~/photos']
 	@test -n "$(NAME)" || { echo 'error: say what to call the results: make bench-gpu NAME=h100' >&2; exit 2; }
 	@for model in mobilenet_v2 efficientnet_lite0; do \
-	printf '%s' "$$SETTINGS" | xargs $(BIN)/python -m tests.bench_gpu measure $$model docs/results/.$(NAME).$$model.part || exit 1; done
-	@$(BIN)/python -m tests.bench_gpu render $(NAME) docs/results/.$(NAME).*.part && rm docs/results/.$(NAME).*.part
+	printf '%s' "$$SETTINGS" | xargs $(BIN)/python -m tests.bench.bench_gpu measure $$model docs/results/.$(NAME).$$model.part || exit 1; done
+	@$(BIN)/python -m tests.bench.bench_gpu render $(NAME) docs/results/.$(NAME).*.part && rm docs/results/.$(NAME).*.part
 
 clean:  ## remove results and fetched data; the environment, DVC's cache and MLflow's runs stay
 	@git clean -fdXq data/model data/evaluation data/calibration models reports

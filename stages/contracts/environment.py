@@ -1,12 +1,13 @@
 """reports/environment.json: the machine, and what each runtime says of itself on it; nothing that changes by itself."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
 ENVIRONMENT = Path("reports/environment.json")
-# By variant and stage a digest of all that it depends on, which DVC compares.
 FINGERPRINTS = Path("reports/fingerprints.json")
+GPU_MODELS = Path("reports/gpu_models.json")
+SOURCES = Path("reports/sources.json")
 
 
 @dataclass(frozen=True)
@@ -67,3 +68,40 @@ class Environment:
     def runtime(self, name: str) -> RuntimeEnvironment:
         """What one runtime says of itself; KeyError for one that was not asked."""
         return {found.runtime: found for found in self.runtimes}[name]
+
+
+@dataclass(frozen=True)
+class Fingerprints:
+    """Digests of all that a runtime brings, which DVC compares key by key; those of the timings are one."""
+
+    SCHEMA: ClassVar[int] = 1
+
+    convert: dict[str, str]
+    predict: dict[str, str]
+    time: str
+
+
+@dataclass(frozen=True)
+class GpuModels:
+    """The GPU models of a cluster by Ray's names: that of environment.json, and what the nodes of the others are."""
+
+    SCHEMA: ClassVar[int] = 1
+
+    primary: str | None = None
+    others: dict[str, Environment] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Of each source in params.yaml a digest of names, sizes and modification times; None for one that is not used."""
+
+    SCHEMA: ClassVar[int] = 1
+
+    weights: str | None
+    path: str | None
+    labels: str | None
+    split: str | None
+    train: str | None
+    qat: str | None
+    evaluation: str | None
+    calibration: str | None

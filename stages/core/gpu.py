@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import pynvml
 
@@ -30,6 +30,14 @@ class State:
     throttled_by: tuple[str, ...]
 
 
+class Description(NamedTuple):
+    """Name, compute capability and memory, which the driver may keep to itself."""
+
+    name: str
+    compute_capability: str
+    memory_bytes: int | None
+
+
 class Gpu:
     """One GPU, asked through NVML while `session` is open."""
 
@@ -37,15 +45,11 @@ class Gpu:
         """Wrap a handle of NVML's."""
         self._handle = handle
 
-    def describe(self) -> dict[str, Any]:
-        """What never changes: name, compute capability and memory, which the driver may keep to itself."""
+    def describe(self) -> Description:
+        """What never changes."""
         memory = self._ask(pynvml.nvmlDeviceGetMemoryInfo)
         major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(self._handle)
-        return {
-            "name": pynvml.nvmlDeviceGetName(self._handle),
-            "compute_capability": f"{major}.{minor}",
-            "memory_bytes": memory and memory.total,
-        }
+        return Description(pynvml.nvmlDeviceGetName(self._handle), f"{major}.{minor}", memory and memory.total)
 
     def state(self) -> State:
         """Clocks, temperature, power and what holds the clocks down, now."""

@@ -2,6 +2,7 @@
 
 import importlib
 from functools import cache
+from pathlib import Path
 from types import ModuleType
 from typing import cast
 
@@ -20,6 +21,16 @@ RUNTIMES = {
 def module(runtime: str, part: str = "") -> ModuleType:
     """A module of that runtime's folder, or the folder's own, imported now."""
     return importlib.import_module(RUNTIMES[runtime] + (f".{part}" if part else ""), __package__)
+
+
+def package(runtime: str) -> str:
+    """The dotted name of the runtime's package."""
+    return module(runtime).__name__
+
+
+def folder(runtime: str) -> Path:
+    """Where its files lie."""
+    return Path(str(module(runtime).__file__)).parent
 
 
 @cache

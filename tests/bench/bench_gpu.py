@@ -118,7 +118,7 @@ def measure(model: str, settings: dict[str, Any], folder: Path, out: Path) -> No
 
 def overhead(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
     """The harness against bare loops at batch 1, by variant, each in a process of its own."""
-    code = "import sys; from tests import bench_gpu; bench_gpu.print_overhead(sys.argv[1])"
+    code = "import sys; from tests.bench import bench_gpu; bench_gpu.print_overhead(sys.argv[1])"
     search = os.environ | {"PYTHONPATH": str(folder)}
     found = {}
     for variant in [name for name in BARE if name in settings.get("variants", BARE)]:

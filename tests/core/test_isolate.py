@@ -141,7 +141,7 @@ def test_ctrl_c_is_left_to_the_parent_from_the_first_worker_on() -> None:
     """In a fresh process: with its first worker starts Python's resource tracker, which unblocks Ctrl-C."""
     code = """
 import signal
-from stages.common import isolate
+from stages.core import isolate
 if __name__ == "__main__":
     print([signal.SIGINT in isolate.call(signal.pthread_sigmask, signal.SIG_BLOCK, ()) for _ in range(2)])
 """
