@@ -14,7 +14,7 @@ def main() -> None:
     """Read params and the summary, choose, and write selection.json; no choice is an answer too, and no failure."""
     batch_sizes = load.read(BenchmarkParams).batch_sizes
     question = choice.ask(load.read(SelectParams), load.read(Budget), batch_sizes)
-    codec.write(record.select(codec.read(Summary, SUMMARY), question, record.params_digest()), SELECTION)
+    codec.write(record.select(codec.read(Summary, SUMMARY), question, load.digest()), SELECTION)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,6 @@
 """The whole of params.yaml, checked before anything runs: every block, and what they ask of each other."""
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -11,7 +9,6 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
-from stages.contracts.conversion import Scalar
 from stages.contracts.variant import BASELINE
 from stages.runtimes import registry
 
@@ -20,7 +17,7 @@ from .choice import Budget, SelectParams
 from .data import SPLIT, CalibrationParams, EvaluationParams, SplitParams, image_sources
 from .execution import ExecutionParams
 from .fields import STRICT, no_repeats
-from .load import PARAMS
+from .load import PARAMS, Scalar
 from .measurement import BenchmarkParams, ConvertParams, engine_batch_sizes
 from .mistakes import Mistake, ParamsError, refused
 from .model import CUSTOM, SMALL, CustomParams, ModelParams
@@ -97,12 +94,6 @@ def check(path: Path = PARAMS) -> Params:
     if mistakes:
         raise ParamsError(path, mistakes)
     return params
-
-
-def digest(params: Params) -> str:
-    """Of all parameters but where the results are logged, as 16 hex digits: a choice holds for no others."""
-    values = {name: value for name, value in dataclasses.asdict(params).items() if name != TrackingParams.KEY}
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _options_for_all_batch_sizes(params: Params) -> Iterator[Mistake]:

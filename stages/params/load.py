@@ -1,5 +1,6 @@
 """Reads params.yaml: one block of it strictly, so that a stage depends on the blocks it uses and on no other."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
@@ -45,6 +46,15 @@ def options(runtime: str, path: Path = PARAMS) -> dict[str, Scalar]:
     """A runtime's block as plain values, as it stands there; empty where it is left out."""
     found = values(path)
     return check(dict[str, Scalar], runtime, found[runtime], path) if runtime in found else {}
+
+
+def digest(path: Path = PARAMS) -> str:
+    """Of all parameters but where the results are logged, as 16 hex digits: a choice holds for no others.
+
+    Of what the file says, as DVC compares it: a default that a new version changes re-runs no choice.
+    """
+    stated = {name: value for name, value in values(path).items() if name != "tracking"}
+    return hashlib.sha256(json.dumps(stated, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def check(kind: type[Checked], key: str, value: object, path: Path) -> Checked:

@@ -1,24 +1,13 @@
 """selection.json: the facts of a choice with the sentences for them."""
 
-import hashlib
-import json
-from pathlib import Path
-
 from stages.contracts.row import Row, Summary
 from stages.contracts.selection import Judged, NearestMiss, Selection
-from stages.params import load
 from stages.selection import words
 from stages.selection.choice import Answers, Choice, Question, choose
 
 
-def params_digest(path: Path = load.PARAMS) -> str:
-    """Of all parameters but where the results are logged: a choice holds for no others."""
-    values = {name: value for name, value in load.values(path).items() if name != "tracking"}
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
-
-
 def select(summary: Summary, question: Question, params: str, answers: Answers | None = None) -> Selection:
-    """All of selection.json; `params` is `params_digest`."""
+    """All of selection.json; `params` is load.digest()."""
     choice = choose(summary, question, answers)
     return Selection(
         params=params,

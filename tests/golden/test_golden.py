@@ -39,7 +39,7 @@ def golden(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Summary, 
         patch.chdir(checkout)
         made = summary.build(measurement.variants())
         question = choice.ask(load.read(SelectParams), load.read(Budget), load.read(BenchmarkParams).batch_sizes)
-        yield made, record.select(made, question, record.params_digest())
+        yield made, record.select(made, question, load.digest())
 
 
 def figures(made: Summary, selection: Selection) -> Figures:

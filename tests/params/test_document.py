@@ -165,17 +165,6 @@ def test_train_is_not_asked_of_a_model_that_is_there(edit: Edit) -> None:
     assert document.check().custom.size == (9, 9)
 
 
-def test_a_choice_holds_for_all_parameters_but_where_results_are_logged(edit: Edit) -> None:
-    before = document.digest(document.check())
-    edit(("tracking.experiment", "another"))
-    assert document.digest(document.check()) == before
-    for change in (("budget.max_size_bytes", 10**9), ("tflite.xnnpack", False), ("variants", ["savedmodel-fp32"])):
-        edit(change)
-        after = document.digest(document.check())
-        assert after != before
-        before = after
-
-
 def test_sources_are_those_that_are_used(edit: Edit) -> None:
     unused = dict.fromkeys(("path", "labels", "split", "train", "qat"))
     assert document.check().sources == unused | {

@@ -137,6 +137,18 @@ def test_a_number_that_yaml_takes_for_text_is_refused(checkout: Path) -> None:
     assert mistakes(lambda: load.read(Budget)) == {"budget.max_size_bytes": "int-type"}
 
 
+def test_a_choice_holds_for_all_parameters_but_where_results_are_logged(edit: Edit) -> None:
+    before = load.digest()
+    load.PARAMS.write_text("# a comment\n" + load.PARAMS.read_text())
+    edit(("tracking.experiment", "another"))
+    assert load.digest() == before
+    digests = {before}
+    for change in (("budget.max_size_bytes", 10**9), ("tflite.xnnpack", False), ("variants", ["savedmodel-fp32"])):
+        edit(change)
+        digests.add(load.digest())
+    assert len(digests) == 4
+
+
 def test_a_block_depends_on_no_runtime_and_not_on_the_whole_file() -> None:
     imports = Imports()
     for block in ("model", "data", "training", "measurement", "choice", "execution", "tracking"):
