@@ -40,11 +40,3 @@ class CalibrationParams:
     source: Source
     images: Positive
     seed: Seed
-
-
-def image_sources(
-    evaluation: EvaluationParams, calibration: CalibrationParams, training: str | None = None
-) -> dict[str, str]:
-    """Where the images of each set come from, by its block; `training` as training.source() says."""
-    sources = {"evaluation": evaluation.source, "calibration": calibration.source}
-    return sources | ({"train": training} if training is not None else {})

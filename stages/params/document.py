@@ -14,7 +14,7 @@ from stages.runtimes import registry
 
 from . import load, training
 from .choice import Budget, SelectParams
-from .data import SPLIT, CalibrationParams, EvaluationParams, SplitParams, image_sources
+from .data import SPLIT, CalibrationParams, EvaluationParams, SplitParams
 from .execution import ExecutionParams
 from .fields import STRICT, no_repeats
 from .load import PARAMS, Scalar
@@ -132,16 +132,15 @@ def _a_baseline_to_drop_from(params: Params) -> Iterator[Mistake]:
 
 
 def _a_split_of_something(params: Params) -> Iterator[Mistake]:
-    training_source = training.source(params.model, params.train, params.variants)
-    sources = image_sources(params.evaluation, params.calibration, training_source)
-    parts = [f"`{key}.source`" for key, source in sources.items() if source == SPLIT]
+    sources = params.sources
+    parts = [f"`{key}.source`" for key in ("evaluation", "calibration", "train") if sources[key] == SPLIT]
     if parts and params.split.source is None:
         yield Mistake(
             "split.source",
             "nothing-to-split",
             f"{' and '.join(parts)} is split, but `split.source` is null; set it to labelled images",
         )
-    if training_source == SPLIT and params.evaluation.source != SPLIT:
+    if sources["train"] == SPLIT and sources["evaluation"] != SPLIT:
         yield Mistake(
             "train.source",
             "split-half-used",

@@ -16,7 +16,7 @@ PARAMS = Path("params.yaml")
 # As in contracts/conversion.py, on which not every reader of params.yaml is to depend.
 Scalar = bool | int | float | str | None
 # As JSON has them; what a block holds is known once it is checked.
-Values = dict[str, Any]
+Values = dict[str, object]
 Checked = TypeVar("Checked")
 
 

@@ -1,14 +1,8 @@
 import pytest
 
 from stages.params import load
-from stages.params.data import CalibrationParams, EvaluationParams, SplitParams, image_sources
+from stages.params.data import CalibrationParams, SplitParams
 from tests.fixtures.params import Edit, mistakes
-
-
-def test_training_has_images_only_where_something_trains() -> None:
-    blocks = EvaluationParams("photos", 8), CalibrationParams("sample", 10, 0)
-    assert image_sources(*blocks) == {"evaluation": "photos", "calibration": "sample"}
-    assert image_sources(*blocks, "split") == {"evaluation": "photos", "calibration": "sample", "train": "split"}
 
 
 @pytest.mark.parametrize(("seed", "code"), [(-1, "greater-than-equal"), (2**32, "less-than")])
