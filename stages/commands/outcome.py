@@ -12,7 +12,7 @@ from stages.contracts.selection import SELECTION, Selection
 from stages.contracts.timing import TIMING
 from stages.contracts.training import QAT_RECORD, TRAIN
 from stages.core.errors import PipelineError
-from stages.params import document
+from stages.params import load
 from stages.params.document import Params
 from stages.reporting.report_data import PAGE
 from stages.reporting.table import TABLE
@@ -42,7 +42,7 @@ def problems(setting: Params) -> list[str]:
         return [f"the stage `{missing[0]}` failed, so there is no table"]
     print("\n" + TABLE.read_text(encoding="utf-8"))
     chosen = codec.read(Selection, SELECTION)
-    if chosen.params != document.digest(setting):
+    if chosen.params != load.digest():
         return ["the stage `select` failed, so the choice is an earlier one"]
     print(chosen.sentence + "\n")
     return _of_rows(codec.read(Summary, SUMMARY)) + _of_mlflow(setting)
@@ -66,7 +66,7 @@ def current_choice(setting: Params) -> Selection:
     if not (SELECTION.exists() and SUMMARY.exists()):
         raise PipelineError("there are no results to check yet: run `make repro` first", code="no-results")
     chosen = codec.read(Selection, SELECTION)
-    if chosen.params != document.digest(setting):
+    if chosen.params != load.digest():
         raise PipelineError(
             f"params.yaml has changed since {SELECTION} was made: run `make repro` first",
             code="params-changed",
