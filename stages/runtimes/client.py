@@ -98,7 +98,7 @@ class Client:
             return hello
         return PipelineError(
             f"the worker of {self._runtime} speaks protocol {hello.protocol}, and this version speaks {PROTOCOL}: "
-            "install the same version of this pipeline in its environment",
+            "put the same version of this pipeline into its environment",
             code="worker-protocol",
             runtime=self._runtime,
             protocol=hello.protocol,
@@ -128,7 +128,7 @@ class Client:
     def _garbage(self, line: bytes) -> PipelineError:
         return PipelineError(
             f"the worker of {self._runtime} sent a line that is no message of this version ({line[:SHOWN_BYTES]!r}): "
-            "install the same version of this pipeline in its environment",
+            "put the same version of this pipeline into its environment",
             code="worker-garbage",
             runtime=self._runtime,
         )
