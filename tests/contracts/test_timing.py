@@ -36,7 +36,7 @@ def test_calls_are_read_by_series_repeat_and_block(tmp_path: Path) -> None:
         "a,1,latency,0,0,inf",
         "a,1,latency,0,0,0",
         "a,1,latency,0",
-    ],  # fmt: skip
+    ],
 )
 def test_a_damaged_table_is_named(tmp_path: Path, line: str) -> None:
     path = tmp_path / "samples.csv"
