@@ -7,6 +7,7 @@ first calls) or the largest of all (memory), every repeat here has it.
 import csv
 import lzma
 import math
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, fields
@@ -21,6 +22,7 @@ from stages.contracts.timing import SAMPLES
 from stages.params import load, measurement
 from stages.params.choice import Budget, SelectParams
 from stages.params.measurement import BenchmarkParams
+from stages.reporting import table
 from stages.selection import choice, record
 from stages.statistics import summary
 
@@ -119,3 +121,27 @@ def test_every_figure_is_the_same_to_six_digits(golden: tuple[Summary, Selection
     assert len(made) == 968
     different = {name: (value, written[name]) for name, value in made.items() if not same(value, written[name])}
     assert different == {}
+
+
+def table_cells(markdown: str) -> list[list[str]]:
+    """The cells of each line of each table, but for its header and rule."""
+    body: list[list[str]] = []
+    for line in markdown.splitlines():
+        if set(line) == set("|-:"):
+            body.pop()
+        elif line.startswith("|"):
+            body.append([cell.strip() for cell in line.strip("|").split("|")])
+    return body
+
+
+def numbers(markdown: str) -> list[list[str]]:
+    """Those in each sentence below the tables, in their order; units and all words aside."""
+    sentences = [line for line in markdown.splitlines() if line.startswith("- ")]
+    return [re.findall(r"[-+]?\d+(?:\.\d+)?", sentence) for sentence in sentences]
+
+
+def test_the_table_is_the_same_but_for_words(golden: tuple[Summary, Selection]) -> None:
+    written, made = (GOLDEN / "summary.md").read_text(encoding="utf-8"), table.markdown(golden[0])
+    assert table_cells(made) == table_cells(written)
+    assert len(table_cells(made)) == 15 + 9
+    assert numbers(made) == numbers(written)
