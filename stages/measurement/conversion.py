@@ -41,10 +41,9 @@ class Setting:
 
 def run(name: str, setting: Setting) -> Status:
     """Convert, and write the model's folder, convert.json and convert_system.csv; how it ended."""
-    options = loading.defaults(Variant.parse(name).runtime, setting.options)
-    return _write(
-        name, lambda folder: _outcome(Variant.parse(name), replace(setting, options=options), folder), options
-    )
+    variant = Variant.parse(name)
+    whole = replace(setting, options=loading.defaults(variant.runtime, setting.options))
+    return _write(name, lambda folder: _outcome(variant, whole, folder), whole.options)
 
 
 def record_failure(name: str, reason: str) -> Status:

@@ -1,7 +1,9 @@
 """A converted variant's folder as a session, in the process that asks: a worker's, or a served model's."""
 
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import msgspec
 
@@ -11,14 +13,14 @@ from . import registry
 from .contract import Open, Session
 
 
-def options(runtime: str, block: dict[str, Scalar]) -> object:
+def options(runtime: str, block: Mapping[str, Scalar]) -> Any:
     """The runtime's own Options, with its defaults for what the block leaves out."""
     return msgspec.convert(block, registry.description(runtime).options)
 
 
-def defaults(runtime: str, block: dict[str, Scalar]) -> dict[str, Scalar]:
+def defaults(runtime: str, block: Mapping[str, Scalar]) -> dict[str, Scalar]:
     """The same as plain values."""
-    return cast(dict[str, Scalar], msgspec.to_builtins(options(runtime, block)))
+    return asdict(options(runtime, block))  # not msgspec.to_builtins, which leaves out the defaults it has filled in
 
 
 def load(folder: Path, threads: int | None = None) -> Session:
