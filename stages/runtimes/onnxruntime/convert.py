@@ -29,7 +29,8 @@ def convert(job: ConvertJob, options: Options) -> Proof:
     done = proof(path, asdict(options))
     if not done.layers["int8"]:
         raise PipelineError(
-            "ONNX Runtime computes no layer of the quantized graph in INT8: its FP32 row says as much",
+            "ONNX Runtime computes no layer of the quantized graph in INT8, so that its FP32 row says as much: take "
+            "onnxruntime-int8 off variants",
             code="onnxruntime-no-int8",
             operations=done.under("operations"),
         )

@@ -15,7 +15,8 @@ def batches(job: ConvertJob, size: int) -> Iterator[Floats]:
     full = paths[: len(paths) - len(paths) % size]
     if not full:
         raise PipelineError(
-            f"calibration needs at least one batch of {size} images, but calibration.images is {len(paths)}",
+            f"calibration needs at least one batch of {size} images, but calibration.images is {len(paths)}: raise it, "
+            "or give its source more",
             code="calibration-too-few",
             key="calibration.images",
             images=len(paths),

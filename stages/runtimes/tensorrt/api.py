@@ -105,7 +105,8 @@ def build(typed: Path, precision: str, sizes: Sizes, options: Options, timing_ca
     parser = trt.OnnxParser(network, log().listener)
     if not parser.parse(typed.read_bytes()):
         raise PipelineError(
-            f"TensorRT cannot read the ONNX graph {typed.name}: {parser.get_error(0).desc()}",
+            f"TensorRT cannot read the ONNX graph {typed.name} ({parser.get_error(0).desc()}): try another TensorRT "
+            "(docs/how-to/tensorrt-versions.md)",
             code="tensorrt-graph",
             file=typed.name,
             reason=parser.get_error(0).desc(),
@@ -120,7 +121,8 @@ def build(typed: Path, precision: str, sizes: Sizes, options: Options, timing_ca
     if engine is None:
         reason = log().take()
         raise PipelineError(
-            f"TensorRT built no engine for a batch of {sizes.largest}: {reason}",
+            f"TensorRT built no engine for a batch of {sizes.largest} ({reason}): free GPU memory, or try another "
+            "TensorRT (docs/how-to/tensorrt-versions.md)",
             code="tensorrt-build",
             batch_size=sizes.largest,
             reason=reason,
@@ -186,7 +188,7 @@ def context(engine: Any, cuda_graph: bool = False) -> Any:
     if ready is None:
         reason = log().take()
         raise PipelineError(
-            f"TensorRT cannot run the engine ({reason}): `nvidia-smi` shows who holds the GPU's memory",
+            f"TensorRT cannot run the engine ({reason}): see with `nvidia-smi` who holds the GPU's memory",
             code="tensorrt-context",
             reason=reason,
         )

@@ -33,7 +33,8 @@ def cudart() -> Any:
 
 def _no_start(reason: str) -> PipelineError:
     return PipelineError(
-        f"CUDA does not start, which TensorRT's engines need ({reason}): `nvidia-smi` shows whether the driver answers",
+        f"CUDA does not start, which TensorRT's engines need ({reason}): see with `nvidia-smi` whether the driver "
+        "answers",
         code="cuda-start",
         reason=reason,
     )
@@ -44,8 +45,10 @@ def ask(answer: tuple[Any, ...]) -> Any:
     error, *values = answer
     if error.value:
         full = error.name == "cudaErrorMemoryAllocation"
-        shown = "who holds the GPU's memory" if full else "whether the GPU is well"
-        raise PipelineError(f"CUDA answered {error.name}: `nvidia-smi` shows {shown}", code="cuda", error=error.name)
+        question = "who holds the GPU's memory" if full else "whether the GPU is well"
+        raise PipelineError(
+            f"CUDA answered {error.name}: see with `nvidia-smi` {question}", code="cuda", error=error.name
+        )
     return values[0] if len(values) == 1 else values
 
 

@@ -88,7 +88,8 @@ def check(precision: str, engines: Built) -> None:
         if precision not in engine.layers.weights | engine.layers.computing:
             counts = ", ".join(f"{count} {name}" for name, count in engine.layers.counted.items())
             raise PipelineError(
-                f"TensorRT computes no layer of the engine for batch {name} in {precision.upper()}: {counts}",
+                f"TensorRT computes no layer of the engine for batch {name} in {precision.upper()} ({counts}): take "
+                "it off variants, or try another TensorRT (docs/how-to/tensorrt-versions.md)",
                 code="tensorrt-no-layer",
                 batch=name,
                 precision=precision,

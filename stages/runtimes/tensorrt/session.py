@@ -106,7 +106,7 @@ class Engine:
         if not self._context.execute_async_v3(self._stream.address):
             reason = api.log().take()
             raise PipelineError(
-                f"TensorRT could not start the engine ({reason}): `nvidia-smi` shows whether the GPU is well",
+                f"TensorRT could not start the engine ({reason}): see with `nvidia-smi` whether the GPU is well",
                 code="tensorrt-start",
                 reason=reason,
             )
@@ -241,8 +241,8 @@ def _check_origin(there: Origin) -> None:
     here = built_by()
     if there != here:
         raise PipelineError(
-            f"the engines were built by {there}, and this is {here}: an engine runs on no other GPU and in no other "
-            "version, so build it here with `make repro`",
+            f"the engines were built by {there}, and this is {here}, and an engine runs on no other GPU and in no "
+            "other version: build it here with `make repro`",
             code="engines-from-elsewhere",
             built_by=str(there),
             here=str(here),

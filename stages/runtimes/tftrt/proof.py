@@ -92,7 +92,7 @@ def check_engines(ops: Sequence[Any], engines: Engines, job: ConvertJob, options
     if len(whole) < len(ops):
         raise PipelineError(
             f"TensorRT built an engine for {len(whole)} of the {len(ops)} parts of the graph that it took over, so "
-            "TensorFlow would run the others: the log above says why (an operation, or too little GPU memory)",
+            "TensorFlow would run the others: see the log above for why (an operation, or too little GPU memory)",
             code="tftrt-engines-missing",
             built=len(whole),
             parts=len(ops),

@@ -43,7 +43,7 @@ class TFTRTSession(SavedModelSession):
         except self._tf.errors.AbortedError as error:
             raise PipelineError(
                 f"TensorFlow ran in an engine's place on a batch of {self._count} (engines were built for "
-                f"{self._built}): {str(error).strip().splitlines()[0]}",
+                f"{self._built}; {str(error).strip().splitlines()[0]}): run `make repro`, which builds them anew",
                 code="tftrt-no-engine",
                 batch_size=self._count,
                 engines=self._batch_sizes,
@@ -60,7 +60,8 @@ class TFTRTSession(SavedModelSession):
         if wrong or profile.ENGINE not in steps:
             raise PipelineError(
                 f"TensorRT did not answer alone on a batch of {self._count}: the profile shows "
-                f"{' and '.join(wrong) or f'no {profile.ENGINE}'} (engines: {self._built})",
+                f"{' and '.join(wrong) or f'no {profile.ENGINE}'} (engines: {self._built}); run `make repro`, which "
+                "builds them anew",
                 code="tftrt-fallback",
                 batch_size=self._count,
                 engines=self._batch_sizes,

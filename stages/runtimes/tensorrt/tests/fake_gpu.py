@@ -73,7 +73,11 @@ class Cudart:
         return Error.cudaSuccess, 7
 
     def cudaMemcpyAsync(self, target: int, source: int, size: int, kind: int, stream: int) -> tuple[Any, ...]:  # noqa: N802
-        self.do(lambda: ctypes.memmove(target, source, size) and None)
+
+        def copy() -> None:
+            ctypes.memmove(target, source, size)
+
+        self.do(copy)
         return (Error.cudaSuccess,)
 
     def cudaStreamBeginCapture(self, stream: int, mode: int) -> tuple[Any, ...]:  # noqa: N802
@@ -120,7 +124,8 @@ class Context:
     """Runs the graph of an engine, whose layers wait in the stream."""
 
     def __init__(self, engine: "Engine") -> None:
-        self.engine, self.addresses, self.shape = engine, dict[str, int](), (0,)
+        self.engine, self.addresses = engine, dict[str, int]()
+        self.shape: tuple[int, ...] = (0,)
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
         low, _, high = self.engine.sizes
@@ -185,12 +190,12 @@ class Engine:
 
     def get_engine_information(self, form: str) -> str:
         constants = {constant.name: constant.data_type for constant in self.model.graph.initializer}
-        quantised = {node.output[0] for node in self.model.graph.node if node.op_type == "DequantizeLinear"}
+        quantized = {node.output[0] for node in self.model.graph.node if node.op_type == "DequantizeLinear"}
         words = {onnx.TensorProto.FLOAT: ("Float", "Row major linear FP32"), onnx.TensorProto.FLOAT16: ("Half", "FP16")}
         layers: list[Any] = ["a name alone"]
         for node in self.model.graph.node:
             if node.op_type in ("Conv", "MatMul"):
-                kind, form = ("Int8", "Int8") if node.input[1] in quantised else words[constants[node.input[1]]]
+                kind, form = ("Int8", "Int8") if node.input[1] in quantized else words[constants[node.input[1]]]
                 known = self.sizes[0] == self.sizes[2] or (self.execution_context and any(self.execution_context.shape))
                 inputs = [{"Name": node.input[0], "Format/Datatype": form if known else "N/A due to dynamic shapes"}]
                 layers.append({"Name": node.name, "Inputs": inputs, "Weights": {"Type": kind, "Count": 9}})
@@ -303,3 +308,11 @@ class Runtime:
             self.logger.log(1, "Serialization assertion magicTagRead == kMAGIC_TAG failed")
             return None
         return Engine(self.trt, found, self.logger)
+
+
+class FakeGpu:
+    """Both halves, as the tests change them."""
+
+    def __init__(self) -> None:
+        self.cudart = Cudart()
+        self.trt = TensorRT(self.cudart)
