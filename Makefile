@@ -1,6 +1,6 @@
 # `make repro` and `make test` install what they need into .venv and run it; `make help` lists the rest.
 .DEFAULT_GOAL := help
-.PHONY: help repro check test test-fast test-gpu test-tutorial demo-custom ui predict export clean bench-pipeline bench-gpu deps lock
+.PHONY: help repro check test test-fast test-gpu test-tutorial demo-custom ui predict export clean bench-pipeline bench-gpu deps records lock
 
 # TENSORRT=11 or rtx: environments of their own, since TF-TRT needs TensorRT 8.5, which is one package with 11.
 $(if $(findstring |$(TENSORRT)|,|| |11| |rtx|),,$(error TENSORRT is $(TENSORRT): leave it out for TensorRT 8.5, or set it to 11 or rtx))
@@ -94,6 +94,9 @@ clean:  ## remove results and fetched data; the environment, DVC's cache and MLf
 
 deps: $(VENV)/runs  ## write the code dependencies of every stage into dvc.yaml, from the imports
 	@$(BIN)/python -m stages deps
+
+records: $(VENV)/runs  ## write docs/reference/records.md from the dataclasses of the records
+	@$(BIN)/python -m tests.docs.records
 
 lock:  ## compile the pinned requirements anew (needs uv)
 	@$(COMPILE) --universal --extra cpu -o requirements/base.txt pyproject.toml

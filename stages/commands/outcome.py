@@ -15,8 +15,8 @@ from stages.core.errors import PipelineError
 from stages.params import load
 from stages.params.document import Params
 from stages.reporting.report_data import PAGE
-from stages.reporting.table import TABLE
-from stages.tracking import champion, runs
+from stages.reporting.table import SUMMARY_TABLE
+from stages.tracking import receipts, runs
 
 # What each stage that all variants share leaves behind, in the order they run.
 SHARED = {
@@ -40,7 +40,7 @@ def problems(setting: Params) -> list[str]:
     missing = [stage for stage, record in SHARED.items() if not record.exists()]
     if missing:
         return [f"the stage `{missing[0]}` failed, so there is no table"]
-    print("\n" + TABLE.read_text(encoding="utf-8"))
+    print("\n" + SUMMARY_TABLE.read_text(encoding="utf-8"))
     chosen = codec.read(Selection, SELECTION)
     if chosen.params != load.digest():
         return ["the stage `select` failed, so the choice is an earlier one"]
@@ -55,7 +55,7 @@ def _of_rows(summary: Summary) -> list[str]:
 
 def _of_mlflow(setting: Params) -> list[str]:
     untracked = not runs.already_logged(setting, Path())
-    unregistered = not champion.RECEIPT.exists()
+    unregistered = not receipts.REGISTER.exists()
     return ["the stage `track` failed, so MLflow lacks this run"] * untracked + [
         "the stage `register` failed, so the champion is what it was"
     ] * unregistered

@@ -9,8 +9,12 @@ from stages.data.sources import resolve
 
 
 def digests(sources: Mapping[str, str | None], checkout: Path) -> Sources:
-    """Of each source of params.yaml, by the field's name."""
-    return Sources(**{name: source and stat_digest(resolve(source, checkout)) for name, source in sources.items()})
+    """Of each source of params.yaml, by the field's name; what is no local file is pinned by its own text."""
+    return Sources(**{name: source and _digest(source, resolve(source, checkout)) for name, source in sources.items()})
+
+
+def _digest(source: str, path: Path) -> str:
+    return stat_digest(path) if path.exists() else f"not a local file: {hashlib.sha256(source.encode()).hexdigest()}"
 
 
 def stat_digest(path: Path) -> str:
@@ -18,8 +22,6 @@ def stat_digest(path: Path) -> str:
 
     As `make` does, it trusts the clock of the file system: reading 50,000 images at every start would take minutes.
     """
-    if not path.exists():
-        return "not a local file"
     inside = sorted(item for item in path.rglob("*") if item.is_file()) if path.is_dir() else [path]
     digest = hashlib.sha256()
     for item in inside:

@@ -4,7 +4,6 @@ A runtime is imported by name in another process, so that no import of a stage r
 edit of one runtime would convert the variants of all.
 """
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -16,7 +15,7 @@ from ..contracts.environment import Environment, Fingerprints, Machine
 from ..contracts.variant import Variant
 from ..core import files
 from ..core.closure import PACKAGE, ROOT, Imports
-from . import registry
+from . import loading, registry
 
 
 class Digests:
@@ -40,18 +39,17 @@ class Digests:
     def _digest(self, variant: Variant, part: str, runner: str | None = None) -> str:
         runtime = variant.runtime
         found = self._environment.runtime(runtime)
-        parts = [
-            self._code(runtime, part, runner),
-            json.dumps(options_of(runtime, self._options.get(runtime, {})), sort_keys=True),
-            json.dumps([found.python, found.versions, found.unavailable[variant.precision]], sort_keys=True),
-            _json(self._machine(runtime)),
-        ]
-        return files.combine(parts)
+        values = (
+            loading.defaults(runtime, self._options.get(runtime, {})),
+            (found.python, found.versions, found.unavailable[variant.precision]),
+            self._machine(runtime),
+        )
+        return files.combine([self._code(runtime, part, runner), msgspec.json.encode(values, order="sorted").decode()])
 
     def _machine(self, runtime: str) -> Machine:
         """What the runtime depends on: a new GPU driver leaves those of CPUs alone."""
         machine = self._environment.machine
-        return machine if registry.description(runtime).uses_gpu else replace(machine, driver=None, gpus=())
+        return machine if registry.description(runtime).uses_gpu else replace(machine, driver=None, gpus=(), gpu_missing=None)
 
     def _code(self, runtime: str, part: str, runner: str | None) -> str:
         rooms = [f"{PACKAGE}.runtimes.{name}" for name in filter(None, ["contract", runner])]
@@ -68,13 +66,3 @@ class Digests:
     @cached_property
     def _imports(self) -> Imports:
         return Imports()
-
-
-def options_of(runtime: str, block: Mapping[str, Scalar]) -> dict[str, Scalar]:
-    """All options of a runtime: those of params.yaml, and the defaults of what is left out."""
-    plain: dict[str, Scalar] = msgspec.to_builtins(msgspec.convert(block, registry.description(runtime).options))
-    return plain
-
-
-def _json(record: object) -> str:
-    return msgspec.json.encode(record).decode()

@@ -15,14 +15,20 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import filelock
 import psutil
 import pytest
 import yaml
 from PIL import Image
 
+from stages.contracts import codec
+from stages.contracts.environment import ENVIRONMENT, FINGERPRINTS
+from stages.contracts.row import HERE, SUMMARY, Row, Speed, Summary
+from stages.contracts.selection import SELECTION, Selection
 from tests.fixtures.models import free_port, wait_for
 
 pytestmark = pytest.mark.slow
@@ -76,11 +82,11 @@ class Project:
         change(values)
         path.write_text(yaml.safe_dump(values, sort_keys=False))
 
-    def summary(self) -> dict[str, Any]:
-        return json.loads((self.folder / "reports/summary.json").read_text())
+    def summary(self) -> Summary:
+        return codec.read(Summary, self.folder / SUMMARY)
 
-    def rows(self) -> dict[str, dict[str, Any]]:
-        return {row["variant"]: row for row in self.summary()["rows"]}
+    def rows(self) -> dict[str, Row]:
+        return {row.name: row for row in self.summary().here}
 
     def runs(self, level: str, experiment: str = "trt-pipeline") -> list[Any]:
         import mlflow
@@ -92,6 +98,8 @@ class Project:
         return list(client.search_runs([found.experiment_id], query, order_by=["attributes.start_time ASC"]))
 
 
+# The module that converts, evaluates and times in a process of its own.
+WORKER = "stages.runtimes.worker"
 # What follows every new measurement.
 AFTER = ["summarize", "select", "report", "track", "register"]
 
@@ -178,42 +186,35 @@ def test_first_run_writes_the_table_and_the_summary(project: Project) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     for variant in VARIANTS:
         assert f"| {variant} " in done.stdout
-    summary = project.summary()
-    assert set(summary) == {"model", "environment", "evaluation", "calibration", "qat", "rows", "other_gpus"}
-    assert summary["evaluation"]["images"] == 6
+    assert project.summary().evaluation.images == 6
     rows = project.rows()
     assert list(rows) == VARIANTS
-    contract = {
-        "variant", "runtime", "precision", "status", "reason", "top1", "top1_ci95", "top5", "agreement", "latency",
-        "latency_host", "first_inference_ms", "load_ms", "convert_s", "size_bytes", "peak_memory_bytes", "details",
-    }  # fmt: skip
-    for row in rows.values():
-        assert contract <= set(row)
     for name in ("savedmodel-fp32", "tflite-fp32", "tflite-int8"):
         row = rows[name]
-        assert row["status"] == "ok"
-        assert set(row["latency"]) == set(row["latency_host"]) == {"1", "2"}
-        timing = {"p50_ms", "p90_ms", "p99_ms", "p50_ci95_ms", "mean_ms", "throughput_ips", "samples", "repeat_p50_ms"}
-        assert timing <= set(row["latency"]["1"])
-        assert row["latency"]["1"]["samples"] >= 3
-        assert row["peak_memory_bytes"] > 50e6
-        assert row["size_bytes"] == sum(row["details"]["files"].values())
-    assert rows["tflite-int8"]["size_bytes"] < rows["tflite-fp32"]["size_bytes"] / 3
-    assert rows["tflite-fp32"]["agreement"] == 1.0
+        assert row.status.ok and row.accuracy and row.conversion and row.conversion.files and row.footprint
+        assert [speed.batch_size for speed in row.speeds] == [1, 2]
+        assert all(speed.latency.samples >= 3 and speed.latency_host.samples >= 3 for speed in row.speeds)
+        assert row.footprint.peak_memory_bytes > 50e6
+        assert row.size_bytes == sum(row.conversion.files.values())
+    sizes = [rows[name].size_bytes or 0 for name in ("tflite-int8", "tflite-fp32")]
+    assert 0 < sizes[0] < sizes[1] / 3
+    accuracy = rows["tflite-fp32"].accuracy
+    assert accuracy and accuracy.agreement == 1.0
 
 
 def test_gpu_rows_are_skipped_with_the_reason_where_there_is_no_gpu(project: Project) -> None:
-    if project.summary()["environment"]["gpus"]:
+    if project.summary().environments[HERE].machine.gpus:
         pytest.skip("this machine has an NVIDIA GPU")
     row = project.rows()["tftrt-fp16"]
-    assert row["status"] == "skipped"
-    assert "no NVIDIA GPU" in row["reason"]
-    assert row["top1"] is row["latency"] is row["size_bytes"] is None
+    assert row.status.state == "skipped"
+    assert "no NVIDIA GPU" in str(row.status.reason)
+    assert (row.accuracy, row.speeds, row.size_bytes) == (None, (), None)
 
 
 @pytest.mark.skipif(not WEIGHTS.exists(), reason="the MobileNetV2 weights and photographs of ../shared are not here")
 def test_real_weights_classify_real_photographs(project: Project) -> None:
-    assert project.rows()["savedmodel-fp32"]["top1"] >= 4 / 6
+    accuracy = project.rows()["savedmodel-fp32"].accuracy
+    assert accuracy and accuracy.top1.value >= 4 / 6
 
 
 def test_tensorflow_is_imported_only_where_it_is_needed(project: Project) -> None:
@@ -248,13 +249,13 @@ def test_mlflow_holds_the_results(project: Project) -> None:
     runs = {run.data.tags["variant"]: run for run in project.runs("variant")}
     row = project.rows()["tflite-int8"]
     run = runs["tflite-int8"]
-    assert run.data.metrics["top1"] == pytest.approx(row["top1"])
+    assert row.accuracy and run.data.metrics["top1"] == pytest.approx(row.accuracy.top1.value)
     assert run.data.params["precision"] == "int8"
     assert run.data.params["benchmark.batch_sizes"] == "1,2"
     assert run.data.tags["cached"] == "false"
     client = mlflow.MlflowClient(f"sqlite:///{project.folder}/mlflow.db")
     steps = {point.step: point.value for point in client.get_metric_history(run.info.run_id, "p50_ms")}
-    assert steps == pytest.approx({int(size): value["p50_ms"] for size, value in row["latency"].items()})
+    assert steps == pytest.approx({speed.batch_size: speed.latency.p50_ms for speed in row.speeds})
     assert {file.path for file in client.list_artifacts(run.info.run_id)} >= {"predictions.csv", "convert.json"}
     (parent,) = project.runs("pipeline")
     assert {file.path for file in client.list_artifacts(parent.info.run_id)} >= {"plots", "summary.json", "summary.md"}
@@ -262,11 +263,14 @@ def test_mlflow_holds_the_results(project: Project) -> None:
 
 
 def test_another_machine_runs_what_depends_on_the_machine_again_and_nothing_else(project: Project) -> None:
-    path = project.folder / "reports/environment.json"
-    here = path.read_text()
-    path.write_text(json.dumps(json.loads(here) | {"cpu": "another CPU"}))
+    """What `environment` writes on a machine with another CPU."""
+    (digests,) = [project.folder / FINGERPRINTS]
+    here = {path: path.read_text() for path in (digests, project.folder / ENVIRONMENT)}
+    digests.write_text(re.sub(r'"[0-9a-f]{64}"', f'"{"0" * 64}"', here[digests]))
+    (project.folder / ENVIRONMENT).write_text(here[project.folder / ENVIRONMENT] + " ")
     changed = json.loads(project.ok("dvc", "status", "--json"))
-    path.write_text(here)
+    for path, text in here.items():
+        path.write_text(text)
     dependent = {f"{stage}@{variant}" for stage in ("convert", "evaluate") for variant in VARIANTS}
     assert set(changed) == dependent | {"environment", "sweep", "benchmark", "summarize", "track", "register"}
 
@@ -317,9 +321,10 @@ def test_a_changed_budget_chooses_again_and_measures_nothing(project: Project) -
 
 def test_the_report_is_one_file_about_the_choice(project: Project) -> None:
     page = (project.folder / "reports/report.html").read_text()
-    winner = json.loads((project.folder / "reports/selection.json").read_text())["winner"]
+    winner = codec.read(Selection, project.folder / SELECTION).winner
     assert f"Ship {winner}" in page
-    changed = sum(bool(row["change"] and row["change"]["changed"]) for row in project.rows().values())
+    changes = [row.accuracy.change for row in project.rows().values() if row.accuracy and row.accuracy.change]
+    changed = sum(change.changed > 0 for change in changes)
     # Five charts of the variants, the reliability diagrams, the baseline's matrix, and two for each other that differs.
     assert page.count("<svg") == 5 + 1 + 1 + 2 * changed
     assert "Confusion matrix savedmodel-fp32" in page
@@ -345,16 +350,22 @@ def test_results_are_compared_with_those_of_a_commit_image_by_image(project: Pro
     assert "compared by counts" not in same.stdout  # DVC's cache has the predictions of that commit
     path = project.folder / "reports/summary.json"
     summary = path.read_text()
-    slower = json.loads(summary)
-    for row in slower["rows"][1:]:
-        for latency in (row["latency"] or {}).values():
-            latency["p50_ms"] *= 100
-            latency["p50_ci95_ms"] = [latency["p50_ms"]] * 2
-    path.write_text(json.dumps(slower))
+    codec.write(slower(project.summary()), path)
     worse = project.run("python", "-m", "stages", "check", "--against", "HEAD")
     path.write_text(summary)
     assert worse.returncode == 5
     assert "Worse than HEAD: tflite-" in worse.stdout
+
+
+def slower(summary: Summary) -> Summary:
+    """All variants but the baseline take a hundred times as long."""
+
+    def slow(speed: Speed) -> Speed:
+        p50 = speed.latency.p50_ms * 100
+        return replace(speed, latency=replace(speed.latency, p50_ms=p50, p50_ci95_ms=(p50, p50)))
+
+    first, *others = summary.rows
+    return replace(summary, rows=(first, *(replace(row, speeds=tuple(map(slow, row.speeds))) for row in others)))
 
 
 def test_a_removed_variant_loses_its_row(project: Project) -> None:
@@ -385,7 +396,7 @@ def kill_child(project: Project, stage: str) -> threading.Thread:
             for process in psutil.process_iter(["cmdline", "cwd"]):
                 line = " ".join(process.info["cmdline"] or ())
                 if stage in line and "python" in line and process.info["cwd"] == str(project.folder):
-                    children = [child for child in process.children() if "spawn_main" in " ".join(child.cmdline())]
+                    children = [child for child in process.children() if WORKER in " ".join(child.cmdline())]
                     if children:
                         children[0].send_signal(signal.SIGKILL)
                         return
@@ -403,10 +414,11 @@ def test_a_killed_conversion_costs_one_row(project: Project) -> None:
     killer.join()
     assert done.returncode == 1
     rows = project.rows()
-    assert rows["tflite-int8"]["status"] == "failed"
-    assert "convert: its process was ended by SIGKILL, probably for lack of memory" in rows["tflite-int8"]["reason"]
-    assert rows["tflite-int8"]["top1"] is rows["tflite-int8"]["latency"] is None
-    assert rows["tflite-fp32"]["status"] == "ok" and rows["tflite-fp32"]["latency"]
+    failed = rows["tflite-int8"]
+    assert (failed.status.state, failed.status.stage) == ("failed", "convert")
+    assert "SIGKILL, probably for lack of memory" in str(failed.status.reason)
+    assert (failed.accuracy, failed.speeds) == (None, ())
+    assert rows["tflite-fp32"].status.ok and rows["tflite-fp32"].speeds
     assert "| tflite-int8      | failed" in done.stdout
     assert done.stderr.splitlines()[-1].startswith("  tflite-int8 could not be converted: its process was ended by")
 
@@ -414,7 +426,7 @@ def test_a_killed_conversion_costs_one_row(project: Project) -> None:
 def test_the_next_run_retries_only_what_failed(project: Project) -> None:
     ran = project.repro_ok()
     assert sorted(ran) == sorted(["environment", "convert@tflite-int8", "evaluate@tflite-int8", "benchmark", *AFTER])
-    assert project.rows()["tflite-int8"]["status"] == "ok"
+    assert project.rows()["tflite-int8"].status.ok
 
 
 def test_a_killed_evaluation_and_benchmark_worker_cost_one_row_each(project: Project) -> None:
@@ -423,18 +435,18 @@ def test_a_killed_evaluation_and_benchmark_worker_cost_one_row_each(project: Pro
     done = project.repro()
     killer.join()
     assert done.returncode == 1
-    assert project.rows()["tflite-fp32"]["reason"].startswith("evaluate: its process was ended by SIGKILL")
-    assert project.rows()["tflite-int8"]["status"] == "ok"
+    assert project.rows()["tflite-fp32"].status.stage == "evaluate"
+    assert "SIGKILL" in str(project.rows()["tflite-fp32"].status.reason)
+    assert project.rows()["tflite-int8"].status.ok
     project.edit(lambda values: values["benchmark"].update(min_samples=4))
     killer = kill_child(project, "-m stages.benchmark")
     done = project.repro()
     killer.join()
     assert done.returncode == 1
-    failed = [row for row in project.rows().values() if row["status"] == "failed"]
-    assert len(failed) == 1
-    assert failed[0]["reason"].startswith("benchmark: its process was ended by SIGKILL")
+    (failed,) = [row for row in project.rows().values() if row.status.state == "failed"]
+    assert failed.status.stage == "benchmark" and "SIGKILL" in str(failed.status.reason)
     project.repro_ok()
-    assert {row["status"] for row in project.rows().values()} <= {"ok", "skipped"}
+    assert {row.status.state for row in project.rows().values()} <= {"ok", "skipped"}
 
 
 @pytest.mark.parametrize("stage", ["-m stages.convert tflite-int8", "-m stages.benchmark"])
@@ -459,7 +471,7 @@ def test_ctrl_c_ends_every_process_with_one_sentence(project: Project, heeded: N
     assert "Traceback" not in errors
     assert command_lines(project) == []
     project.repro_ok()
-    assert project.rows()["tflite-int8"]["status"] == "ok"
+    assert project.rows()["tflite-int8"].status.ok
 
 
 def command_lines(project: Project) -> list[str]:
@@ -491,7 +503,7 @@ def test_an_added_photograph_is_noticed(project: Project) -> None:
     ran = project.repro_ok()
     assert "images" in ran and "evaluate@tflite-fp32" in ran
     assert "download" not in ran and "convert@tflite-fp32" not in ran and "benchmark" not in ran
-    assert project.summary()["evaluation"]["images"] == 7
+    assert project.summary().evaluation.images == 7
 
 
 def test_an_unreachable_server_loses_nothing(project: Project) -> None:
@@ -517,10 +529,7 @@ def test_a_wrong_parameter_stops_before_anything_runs(project: Project) -> None:
 
 
 def test_two_runs_at_once_are_refused(project: Project) -> None:
-    import fcntl
-
-    with (project.folder / ".make-repro.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with filelock.FileLock(project.folder / ".make-repro.lock"):
         done = project.repro()
     assert done.returncode == 1
     assert "another `make repro` is running in this checkout" in done.stderr
@@ -541,6 +550,29 @@ def test_a_queued_experiment_logs_to_the_same_store(project: Project) -> None:
 def test_an_experiment_replaces_the_list_of_variants(project: Project) -> None:
     project.ok("dvc", "exp", "run", "-S", "variants=[savedmodel-fp32,tflite-int8]")
     assert list(project.rows()) == ["savedmodel-fp32", "tflite-int8"]
+
+
+def test_a_runtime_from_a_folder_elsewhere_is_one_entry(project: Project, tmp_path: Path) -> None:
+    """Its row stands in the table, and nothing of the others is converted or evaluated again."""
+    shutil.copytree(ROOT / "tests/fixtures/toy", tmp_path / "toy")
+    registry = project.folder / "stages/runtimes/registry.py"
+    before = registry.read_text()
+    registry.write_text(before.replace("RUNTIMES = {\n", 'RUNTIMES = {\n    "toy": "toy",\n'))
+    project.edit(lambda values: values["variants"].append("toy-fp32"))
+    path = os.pathsep.join([project.environment["PYTHONPATH"], str(tmp_path)])
+    done = project.repro(PYTHONPATH=path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    ran = stages_run(done.stdout)
+    assert [stage for stage in ran if "@" in stage] == ["convert@toy-fp32", "evaluate@toy-fp32"]
+    row = project.rows()["toy-fp32"]
+    assert row.status.ok and row.accuracy and row.accuracy.top1.images == 7 and len(row.speeds) == 2
+    assert row.conversion and row.conversion.proof and row.conversion.proof.facts == {"confidence": 0.9}
+    assert re.search(r"^\| toy-fp32 +\| ok ", done.stdout, re.MULTILINE)
+    (tmp_path / "toy/options.py").write_text((tmp_path / "toy/options.py").read_text().replace("0.9", "0.8"))
+    again = stages_run(project.repro(PYTHONPATH=path).stdout)
+    assert [stage for stage in again if "@" in stage] == ["convert@toy-fp32", "evaluate@toy-fp32"]
+    registry.write_text(before)
+    project.edit(lambda values: values["variants"].remove("toy-fp32"))
 
 
 def test_results_travel_by_a_dvc_remote(project: Project, tmp_path: Path) -> None:
