@@ -110,7 +110,8 @@ def _unpack(archive: Path, target: Path) -> Path:
         _unpack_zip(archive, target) if zipfile.is_zipfile(archive) else _unpack_tar(archive, target)
     except UNREADABLE as error:
         raise PipelineError(
-            f"{archive.name} is not a readable zip or tar archive ({error}): fetch or pack it again",
+            f"{archive.name} is not a readable zip or tar archive ({' '.join(str(error).split())}): fetch or "
+            "pack it again",
             code="archive-unreadable",
             file=archive.name,
         ) from None

@@ -50,7 +50,8 @@ def _reason(stderr: str) -> tuple[str, str]:
     if "No space left" in stderr:
         return "wheel-disk", "no space left on the disk; free some and run the same command again"
     errors = [line.removeprefix("ERROR: ") for line in stderr.splitlines() if line.startswith("ERROR")]
-    return "wheel-missing", (errors or stderr.strip().splitlines() or ["pip gave no reason"])[-1]
+    reason = (errors or stderr.strip().splitlines() or ["pip gave no reason"])[-1]
+    return "wheel-missing", f"{reason}; check its name and version"
 
 
 def extract(wheel: Path, members: Iterable[str], into: Path) -> list[Path]:
