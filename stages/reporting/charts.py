@@ -60,14 +60,14 @@ def looks(rows: Sequence[Row]) -> dict[str, Look]:
 
 def points(rows: Sequence[Row], batch_size: int) -> list[Point]:
     """The variants that have both figures."""
-    look, found = looks(rows), []
+    look, shown = looks(rows), []
     for row in rows:
         timed = figures.latency(row, batch_size)
         if row.status.ok and timed and row.accuracy:
             top1, (low, high) = row.accuracy.top1.value, row.accuracy.top1.ci95
             ends = (100 * low, 100 * high)
-            found.append(Point(row.name, look[row.name], timed.p50_ms, timed.p50_ci95_ms, 100 * top1, ends))
-    return found
+            shown.append(Point(row.name, look[row.name], timed.p50_ms, timed.p50_ci95_ms, 100 * top1, ends))
+    return shown
 
 
 def accuracy(rows: Sequence[Row], batch_size: int, pareto: Sequence[str], words: Mapping[str, str]) -> str | None:
@@ -109,10 +109,10 @@ def accuracy(rows: Sequence[Row], batch_size: int, pareto: Sequence[str], words:
     return svg.draw("accuracy", title, [point.words for point in shown], height, plot)
 
 
-def pareto_line(found: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+def pareto_line(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     """Of (latency, accuracy) those that no faster one equals, from the fastest on."""
     front: list[tuple[float, float]] = []
-    for point in sorted(found, key=lambda point: (point[0], -point[1])):
+    for point in sorted(points, key=lambda point: (point[0], -point[1])):
         if not front or point[1] > front[-1][1]:
             front.append(point)
     return front

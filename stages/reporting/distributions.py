@@ -44,13 +44,13 @@ class Spread:
 
 def spreads(rows: Sequence[Row], timed: Mapping[Series, Repeats], batch_size: int) -> list[Spread]:
     """Those of the variants that ran, by the calls of `run` alone."""
-    found = []
+    shown = []
     for name, look in charts.looks(rows).items():
         repeats = timed.get(Series(name, batch_size, "latency"))
         if repeats:
             calls = np.concatenate([block for repeat in repeats for block in repeat])
-            found.append(Spread(name, look.colour, calls, *np.percentile(calls, (1, 25, 50, 75, 99)).tolist()))
-    return found
+            shown.append(Spread(name, look.colour, calls, *np.percentile(calls, (1, 25, 50, 75, 99)).tolist()))
+    return shown
 
 
 def distributions(shown: Sequence[Spread], batch_size: int) -> str | None:

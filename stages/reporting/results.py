@@ -159,13 +159,13 @@ class TimeLine:
 
 def times_by_part(rows: Sequence[Row]) -> list[TimeLine]:
     """From host to host, by variant and batch size, where the GPU's own clock tells the parts."""
-    found = []
+    shown = []
     for row in rows:
         for speed in row.speeds:
             if speed.parts_ms:
                 cells = _milliseconds(astuple(speed.parts_ms), speed.latency_host)
-                found.append(TimeLine(row.name, _options(row), speed.batch_size, cells))
-    return found
+                shown.append(TimeLine(row.name, _options(row), speed.batch_size, cells))
+    return shown
 
 
 def _milliseconds(parts: Sequence[float], host: Latency) -> list[str]:

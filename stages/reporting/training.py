@@ -45,31 +45,31 @@ class TrainingSection:
 def read_curves(summary: Summary) -> dict[str, Curve]:
     """Every epoch of each training that the model went through, by the training's name."""
     runs = summary.model.training.runs if summary.model.training else ()
-    found: dict[str, Curve] = {f"seed {run.seed}": read_curve(CURVES, run.seed) for run in runs}
+    trainings: dict[str, Curve] = {f"seed {run.seed}": read_curve(CURVES, run.seed) for run in runs}
     if summary.qat and summary.qat.training:
-        found[QAT] = read_curve(QAT_CURVE, summary.qat.training.run.seed)
-    return found
+        trainings[QAT] = read_curve(QAT_CURVE, summary.qat.training.run.seed)
+    return trainings
 
 
-def section(summary: Summary, found: Mapping[str, Curve], batch_size: int) -> TrainingSection | None:
+def section(summary: Summary, trainings: Mapping[str, Curve], batch_size: int) -> TrainingSection | None:
     """What the page shows of training; None where nothing was trained or should have been."""
-    if not found and not summary.qat:
+    if not trainings and not summary.qat:
         return None
-    notes = qat_notes(summary.qat, found) if summary.qat else []
-    return TrainingSection(curves.chart(found), lines(summary.here, batch_size), notes)
+    notes = qat_notes(summary.qat, trainings) if summary.qat else []
+    return TrainingSection(curves.chart(trainings), lines(summary.here, batch_size), notes)
 
 
 def lines(rows: Sequence[Row], batch_size: int) -> list[Line]:
     """FP32 and both INT8 side by side: a line for each runtime that has a variant with quantisation-aware training."""
     by_name = {row.name: row for row in rows}
-    found = []
+    shown = []
     for row in (row for row in rows if row.variant.qat):
         runtime = row.variant.runtime
         candidates = [by_name.get(name) for name in (f"{runtime}-fp32", BASELINE.name)]
         fp32 = next((one for one in candidates if one and one.accuracy), None)
         before = by_name.get(row.variant.post_training.name)
-        found.append(Line(runtime, fp32.name if fp32 else None, _cells(fp32, before, row, batch_size)))
-    return found
+        shown.append(Line(runtime, fp32.name if fp32 else None, _cells(fp32, before, row, batch_size)))
+    return shown
 
 
 def top1(row: Row | None) -> Figure:
@@ -101,7 +101,7 @@ def _won(change: Change | None) -> list[Figure]:
     return [points, Figure(p_value(change.mcnemar_p))]
 
 
-def qat_notes(qat: QatRecord, found: Mapping[str, Curve]) -> list[str]:
+def qat_notes(qat: QatRecord, trainings: Mapping[str, Curve]) -> list[str]:
     """What a reader must know of the table: its terms, and how the training went."""
     terms = (
         "Won back: top-1 with quantisation-aware training (QAT) minus that of the post-training INT8 on the same "
@@ -110,7 +110,7 @@ def qat_notes(qat: QatRecord, found: Mapping[str, Curve]) -> list[str]:
     )
     if not qat.training:
         return [terms, f"QAT {qat.status.state}: {(qat.status.reason or '').removeprefix('qat: ')}."]
-    return [terms, *_course(qat.training, found[QAT])]
+    return [terms, *_course(qat.training, trainings[QAT])]
 
 
 def _course(training: QatTraining, curve: Curve) -> list[str]:
