@@ -3,7 +3,6 @@
 import difflib
 import io
 from pathlib import Path
-from typing import Any
 
 from stages.core import files
 from stages.core.closure import PACKAGE, Imports
@@ -29,10 +28,10 @@ def written(text: str) -> str:
     return out.getvalue()
 
 
-def _replace(deps: Any, code: list[str]) -> None:
+def _replace(deps: list[str], code: list[str]) -> None:
     """Put these at the start, in place of those that begin with stages/."""
     for index in reversed(range(len(deps))):
-        if str(deps[index]).startswith(f"{PACKAGE}/"):
+        if deps[index].startswith(f"{PACKAGE}/"):
             del deps[index]
     for index, path in enumerate(code):
         deps.insert(index, path)

@@ -88,7 +88,7 @@ def decode(kind: type[Kind], content: bytes, name: str) -> Kind:
         ) from None
 
 
-def _numbers(value: Any, place: str) -> Iterator[tuple[str, float]]:
+def _numbers(value: object, place: str) -> Iterator[tuple[str, float]]:
     """Every float inside, with the path of its field."""
     if isinstance(value, float):
         yield place, value
