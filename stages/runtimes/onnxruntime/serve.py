@@ -1,10 +1,13 @@
 """What a server must know of an ONNX file."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..contract import Interface, Tensor
 from .session import FILE
+
+if TYPE_CHECKING:
+    from onnx import ValueInfoProto
 
 
 def describe(folder: Path) -> Interface:
@@ -16,7 +19,7 @@ def describe(folder: Path) -> Interface:
     return Interface(_tensor(source), _tensor(result))
 
 
-def _tensor(value: Any) -> Tensor:
+def _tensor(value: "ValueInfoProto") -> Tensor:
     import onnx
 
     kind = value.type.tensor_type

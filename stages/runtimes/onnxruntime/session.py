@@ -1,7 +1,7 @@
 """Runs ONNX files, on CUDA's provider where there is one and a GPU, else on the CPU's."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,9 @@ from ...core.cores import cores
 from ...core.errors import PipelineError
 from ..contract import Array, Session
 from .options import Options
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession, SessionOptions
 
 FILE = "model.onnx"
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
@@ -28,7 +31,7 @@ def provider() -> str:
         return CUDA if gpu else CPU
 
 
-def inference_session(path: Path, options: Any) -> Any:
+def inference_session(path: Path, options: "SessionOptions") -> "InferenceSession":
     """ONNX Runtime's own; PipelineError if it would run on another device, to which it falls back without a word."""
     import onnxruntime
 

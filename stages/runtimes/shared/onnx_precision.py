@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,6 +17,13 @@ from ...contracts.conversion import ConvertJob
 from ...contracts.preprocessing import Floats
 from . import calibration
 
+if TYPE_CHECKING:
+    from onnx import GraphProto, ModelProto
+    from onnxruntime.quantization import QuantType
+    from onnxruntime.quantization.calibrate import TensorData, TensorsData
+
+# By the tensor that they are for.
+Ranges = dict[str, "TensorData"]
 CALIBRATORS = {"minmax": "MinMax", "percentile": "Percentile", "entropy": "Entropy"}
 # Layers with weights: TensorRT fuses what is between them into their INT8 kernels, or computes it in FP16.
 WEIGHTED = ["Conv", "MatMul", "Gemm"]
@@ -56,7 +63,7 @@ def quantize_for_tensorrt(job: ConvertJob, source: Path, path: Path, calibrator:
     _write(model, path, QuantType.QInt8, ranges, WEIGHTED, options)
 
 
-def _calibrated(job: ConvertJob, source: Path, layers: list[str], calibrator: str) -> tuple[Any, Any]:
+def _calibrated(job: ConvertJob, source: Path, layers: list[str], calibrator: str) -> "tuple[ModelProto, TensorsData]":
     """The model without Q/DQ pairs, and the ranges that these had learned, or else of the calibration set.
 
     By the parts of `quantize_static`, which by itself would keep the activations of all images in memory.
@@ -82,10 +89,10 @@ def _images(job: ConvertJob) -> Iterable[Floats]:
 
 
 def _write(
-    model: Any,
+    model: "ModelProto",
     path: Path,
-    activations: Any,
-    ranges: Any,
+    activations: "QuantType",
+    ranges: "TensorsData",
     layers: list[str],
     options: dict[str, bool | list[str]],
     reduce_range: bool = False,
@@ -99,7 +106,7 @@ def _write(
     quantizer.model.save_model_to_file(path, False)
 
 
-def lift_ranges(graph: Any) -> dict[str, Any]:
+def lift_ranges(graph: "GraphProto") -> Ranges:
     """Take the graph's own Q/DQ pairs out; the range that each had, by the tensors that it is for."""
     import onnx
     from onnxruntime.quantization.calibrate import TensorData
@@ -123,7 +130,7 @@ def lift_ranges(graph: Any) -> dict[str, Any]:
     return _spread(graph, ranges)
 
 
-def _spread(graph: Any, ranges: dict[str, Any]) -> dict[str, Any]:
+def _spread(graph: "GraphProto", ranges: Ranges) -> Ranges:
     """The same before and behind layers that only move values: there the quantizer writes pairs too."""
     spread, readers = dict(ranges), Counter(name for node in graph.node for name in node.input)
     moving = [node for node in graph.node if node.op_type in MOVING]

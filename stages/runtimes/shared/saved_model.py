@@ -38,16 +38,9 @@ def interface(folder: Path) -> Interface:
     signature = saved.meta_graphs[0].signature_def["serving_default"]
     ((source, images),) = signature.inputs.items()
     ((result, answers),) = signature.outputs.items()
-    # TF-TRT forgets the shape of its output.
-    return Interface(Tensor(source, _type(tf, images), _shape(images)), Tensor(result, _type(tf, answers), None))
-
-
-def _type(tf: Any, tensor: Any) -> str:
-    return str(tf.as_dtype(tensor.dtype).name)
-
-
-def _shape(tensor: Any) -> tuple[int, ...]:
-    return tuple(dim.size for dim in tensor.tensor_shape.dim)
+    types = [str(tf.as_dtype(tensor.dtype).name) for tensor in (images, answers)]
+    shape = tuple(dim.size for dim in images.tensor_shape.dim)
+    return Interface(Tensor(source, types[0], shape), Tensor(result, types[1], None))  # TF-TRT forgets its shape
 
 
 class SavedModelSession(Session):

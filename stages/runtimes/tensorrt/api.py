@@ -5,10 +5,14 @@ import importlib.util
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...core.errors import PipelineError
 from .options import Options
+
+if TYPE_CHECKING:
+    import tensorrt as trt
 
 # Under which names TensorRT and TensorRT-RTX may be installed; the wheels' bindings do without the package around them.
 MODULES = ("tensorrt", "tensorrt_bindings", "tensorrt_rtx", "tensorrt_rtx_bindings")
@@ -34,7 +38,7 @@ class Plan:
     timing_cache: bytes
 
 
-def module() -> Any:
+def module() -> ModuleType:
     """TensorRT's Python module; PipelineError if none is installed or its libraries do not load."""
     name = next((name for name in MODULES if importlib.util.find_spec(name)), None)
     if name is None:
@@ -97,27 +101,17 @@ def log() -> Log:
 
 def build(typed: Path, precision: str, sizes: Sizes, options: Options, timing_cache: bytes) -> Plan:
     """Build an engine from an ONNX graph that has its precision in it; PipelineError says why there is none."""
-    trt = module()
     log().take()  # earlier errors are not about this
-    builder = trt.Builder(log().listener)
-    mode = "STRONGLY_TYPED" if strongly_typed() else "EXPLICIT_BATCH"
-    network = builder.create_network(1 << int(getattr(trt.NetworkDefinitionCreationFlag, mode)))
-    parser = trt.OnnxParser(network, log().listener)
-    if not parser.parse(typed.read_bytes()):
-        raise PipelineError(
-            f"TensorRT cannot read the ONNX graph {typed.name} ({parser.get_error(0).desc()}): try another TensorRT "
-            "(docs/how-to/tensorrt-versions.md)",
-            code="tensorrt-graph",
-            file=typed.name,
-            reason=parser.get_error(0).desc(),
-        )
-    config = _config(trt, builder, options)
+    builder = module().Builder(log().listener)
+    network, parser = _network(builder, typed)
+    config = _config(builder, options)
     if not strongly_typed():
-        _allow(trt, config, network, precision)
+        _allow(config, network, precision)
     config.add_optimization_profile(_profile(builder, network, sizes))
     if not is_rtx():  # which chooses kernels where it runs
         _start_from(config, timing_cache)
     engine = builder.build_serialized_network(network, config)
+    del parser  # until here it holds the weights
     if engine is None:
         reason = log().take()
         raise PipelineError(
@@ -130,7 +124,26 @@ def build(typed: Path, precision: str, sizes: Sizes, options: Options, timing_ca
     return Plan(bytes(engine), b"" if is_rtx() else bytes(config.get_timing_cache().serialize()))
 
 
-def _config(trt: Any, builder: Any, options: Options) -> Any:
+def _network(builder: "trt.Builder", typed: Path) -> "tuple[trt.INetworkDefinition, trt.OnnxParser]":
+    """The graph as TensorRT reads it, and what holds its weights."""
+    trt = module()
+    mode = "STRONGLY_TYPED" if strongly_typed() else "EXPLICIT_BATCH"
+    network = builder.create_network(1 << int(getattr(trt.NetworkDefinitionCreationFlag, mode)))
+    parser = trt.OnnxParser(network, log().listener)
+    if not parser.parse(typed.read_bytes()):
+        reason = parser.get_error(0).desc()
+        raise PipelineError(
+            f"TensorRT cannot read the ONNX graph {typed.name} ({reason}): try another TensorRT "
+            "(docs/how-to/tensorrt-versions.md)",
+            code="tensorrt-graph",
+            file=typed.name,
+            reason=reason,
+        )
+    return network, parser
+
+
+def _config(builder: "trt.Builder", options: Options) -> "trt.IBuilderConfig":
+    trt = module()
     config = builder.create_builder_config()
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # the inspector tells types and weights of such alone
     (config.set_flag if options.tf32 else config.clear_flag)(trt.BuilderFlag.TF32)
@@ -139,17 +152,18 @@ def _config(trt: Any, builder: Any, options: Options) -> Any:
     return config
 
 
-def _start_from(config: Any, content: bytes) -> None:
+def _start_from(config: "trt.IBuilderConfig", content: bytes) -> None:
     """Use what earlier builds learned, or nothing if TensorRT refuses it, as it does a damaged file."""
     cache = config.create_timing_cache(content)
     if cache is None or not config.set_timing_cache(cache, False):
         config.set_timing_cache(config.create_timing_cache(b""), False)
 
 
-def _allow(trt: Any, config: Any, network: Any, precision: str) -> None:
+def _allow(config: "trt.IBuilderConfig", network: "trt.INetworkDefinition", precision: str) -> None:
     """TensorRT 8.5 computes in FP32 whatever the graph says, unless flags allow less, and layers ask for it."""
     if precision == "fp32":
         return
+    trt = module()
     config.set_flag(trt.BuilderFlag.FP16)  # also for what Q/DQ pairs leave in float
     if precision == "int8":
         config.set_flag(trt.BuilderFlag.INT8)
@@ -161,13 +175,13 @@ def _allow(trt: Any, config: Any, network: Any, precision: str) -> None:
             layer.precision = trt.float16
 
 
-def _profile(builder: Any, network: Any, sizes: Sizes) -> Any:
+def _profile(builder: "trt.Builder", network: "trt.INetworkDefinition", sizes: Sizes) -> "trt.IOptimizationProfile":
     profile, images = builder.create_optimization_profile(), network.get_input(0)
     profile.set_shape(images.name, *((size, *tuple(images.shape)[1:]) for size in sizes))
     return profile
 
 
-def opened(plan: bytes) -> Any:
+def opened(plan: bytes) -> "trt.ICudaEngine":
     """The engine; PipelineError if this TensorRT on this GPU refuses the plan."""
     log().take()  # earlier errors are not about this
     engine = module().Runtime(log().listener).deserialize_cuda_engine(plan)
@@ -182,7 +196,7 @@ def opened(plan: bytes) -> Any:
     return engine
 
 
-def context(engine: Any, cuda_graph: bool = False) -> Any:
+def context(engine: "trt.ICudaEngine", cuda_graph: bool = False) -> "trt.IExecutionContext":
     """What runs the engine; PipelineError if there is no room for it."""
     ready = _context_of_rtx(engine, cuda_graph) if is_rtx() else engine.create_execution_context()
     if ready is None:
@@ -195,7 +209,7 @@ def context(engine: Any, cuda_graph: bool = False) -> Any:
     return ready
 
 
-def _context_of_rtx(engine: Any, cuda_graph: bool) -> Any:
+def _context_of_rtx(engine: "trt.ICudaEngine", cuda_graph: bool) -> "trt.IExecutionContext":
     """TensorRT-RTX records CUDA graphs itself, and here compiles its kernels before it runs.
 
     A graph recorded earlier would keep the slow ones that stand in for them.
@@ -207,7 +221,7 @@ def _context_of_rtx(engine: Any, cuda_graph: bool) -> Any:
     return engine.create_execution_context(config)
 
 
-def names(engine: Any) -> tuple[str, str]:
+def names(engine: "trt.ICudaEngine") -> tuple[str, str]:
     """Names of the only input and the only output."""
     both = [engine.get_tensor_name(place) for place in range(engine.num_io_tensors)]
     (source,) = (name for name in both if engine.get_tensor_mode(name) == module().TensorIOMode.INPUT)
@@ -215,12 +229,12 @@ def names(engine: Any) -> tuple[str, str]:
     return source, result
 
 
-def activation_bytes(engine: Any) -> int:
+def activation_bytes(engine: "trt.ICudaEngine") -> int:
     """GPU memory that one execution of the engine needs between its layers."""
     return int(engine.device_memory_size_v2 if hasattr(engine, "device_memory_size_v2") else engine.device_memory_size)
 
 
-def information(engine: Any, batch_size: int) -> str:
+def information(engine: "trt.ICudaEngine", batch_size: int) -> str:
     """What the engine inspector knows, as JSON; of an engine for several sizes it knows the formats at one."""
     source, _ = names(engine)
     inspected, inspector = context(engine), engine.create_engine_inspector()

@@ -7,15 +7,23 @@ import weakref
 from collections.abc import Callable
 from contextlib import ExitStack
 from itertools import pairwise
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from ...contracts.preprocessing import Floats
 from ...core.errors import PipelineError
 
+if TYPE_CHECKING:
+    from cuda.bindings.runtime import cudaGraphExec_t, cudaStream_t
 
-def cudart() -> Any:
+
+# An error code of CUDA and what the call gave.
+Answer = tuple[Any, ...]
+
+
+def cudart() -> ModuleType:
     """The bindings of CUDA's runtime, imported late: only GPU hosts have them."""
     # As in TensorFlow: devices in the order of NVML and of the records, and only the kernels that are used.
     os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
@@ -28,7 +36,7 @@ def cudart() -> Any:
         raise _no_start(str(cause)) from None
     if error.value:
         raise _no_start(error.name)
-    return runtime
+    return cast(ModuleType, runtime)
 
 
 def _no_start(reason: str) -> PipelineError:
@@ -40,7 +48,7 @@ def _no_start(reason: str) -> PipelineError:
     )
 
 
-def ask(answer: tuple[Any, ...]) -> Any:
+def ask(answer: Answer) -> Any:
     """What a call gave, without its error code; PipelineError names an error."""
     error, *values = answer
     if error.value:
@@ -62,7 +70,7 @@ def gpu() -> tuple[str, str]:
 class Graph:
     """Work that was recorded in a stream; calling it starts it there."""
 
-    def __init__(self, rt: Any, ready: Any, stream: Any) -> None:
+    def __init__(self, rt: ModuleType, ready: "cudaGraphExec_t", stream: "cudaStream_t") -> None:
         """Hold the executable graph for as long as this lives."""
         self._rt, self._ready, self._stream = rt, ready, stream
         weakref.finalize(self, rt.cudaGraphExecDestroy, ready)
@@ -89,7 +97,7 @@ class Stream:
         # TensorRT takes the bare address.
         self.address = int(self.stream)
 
-    def _until_end(self, answer: tuple[Any, ...], end: Callable[[Any], Any]) -> Any:
+    def _until_end(self, answer: Answer, end: Callable[[Any], object]) -> Any:
         value = ask(answer)
         self._ends.callback(end, value)
         return value

@@ -4,7 +4,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ...contracts.conversion import Scalar
 from ...core.errors import PipelineError
@@ -52,7 +52,8 @@ def layers(text: str) -> Layers:
     try:
         listed = [layer for layer in json.loads(text)["Layers"] if isinstance(layer, dict)]
         working = [layer for layer in listed if layer.get("LayerType") not in MOVING]
-        weighted = [(layer["Name"], _precision(layer["Weights"]["Type"])) for layer in listed if _has_weights(layer)]
+        whole = [layer for layer in listed if (layer.get("Weights") or {}).get("Count")]
+        weighted = [(layer["Name"], _precision(layer["Weights"]["Type"])) for layer in whole]
         computed = [_precision(inputs[0]["Format/Datatype"]) for layer in working if (inputs := layer.get("Inputs"))]
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise PipelineError(
@@ -68,10 +69,6 @@ def layers(text: str) -> Layers:
         )
     fp32 = sorted(name for name, precision in weighted if precision == "fp32")
     return Layers(_count(computed), _count([precision for _, precision in weighted]), tuple(fp32))
-
-
-def _has_weights(layer: dict[str, Any]) -> bool:
-    return bool((layer.get("Weights") or {}).get("Count"))
 
 
 def _precision(words: str) -> str:

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,7 +12,10 @@ from ...contracts.preprocessing import Floats
 from ...core.tensorflow import tensorflow
 from ..shared import calibration
 from .options import Options
-from .session import FILE, interpreter
+from .session import FILE, Details, interpreter
+
+if TYPE_CHECKING:
+    from tensorflow.lite.python.lite import TFLiteConverterV2
 
 
 def convert(job: ConvertJob, options: Options) -> Proof:
@@ -22,7 +25,7 @@ def convert(job: ConvertJob, options: Options) -> Proof:
     return Proof("tensor_types", {}, {"xnnpack": options.xnnpack, **tensor_types(path)})
 
 
-def _converter(job: ConvertJob) -> Any:
+def _converter(job: ConvertJob) -> "TFLiteConverterV2":
     tf = tensorflow()
     converter = tf.lite.TFLiteConverter.from_saved_model(job.saved_model, signature_keys=["serving_default"])
     if job.precision != "fp32":
@@ -50,5 +53,5 @@ def tensor_types(path: Path) -> dict[str, Scalar]:
     return {**ends, **{f"tensors.{name}": count for name, count in sorted(counts.items())}}
 
 
-def _type(tensor: dict[str, Any]) -> str:
+def _type(tensor: Details) -> str:
     return np.dtype(tensor["dtype"]).name

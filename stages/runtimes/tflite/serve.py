@@ -1,12 +1,11 @@
 """What a server must know of a TFLite file."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ..contract import Interface, Tensor
-from .session import FILE, interpreter
+from .session import FILE, Details, interpreter
 
 
 def describe(folder: Path) -> Interface:
@@ -16,8 +15,8 @@ def describe(folder: Path) -> Interface:
     return Interface(_tensor(source), _tensor(result))
 
 
-def _tensor(details: dict[str, Any]) -> Tensor:
+def _tensor(details: Details) -> Tensor:
     scale, zero_point = details["quantization"]
     quantization = (float(scale), int(zero_point)) if scale else (None, None)
     shape = tuple(details["shape_signature"].tolist())
-    return Tensor(str(details["name"]), np.dtype(details["dtype"]).name, shape, *quantization)
+    return Tensor(details["name"], np.dtype(details["dtype"]).name, shape, *quantization)

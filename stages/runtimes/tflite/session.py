@@ -1,7 +1,7 @@
 """Runs TFLite files by LiteRT, without TensorFlow."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -11,15 +11,29 @@ from ...core.cores import cores
 from ..contract import Array, Session
 from .options import Options
 
+if TYPE_CHECKING:
+    from ai_edge_litert.interpreter import Interpreter
+
 FILE = "model.tflite"
 
 
-def interpreter(path: Path, xnnpack: bool, threads: int | None) -> Any:
+def interpreter(path: Path, xnnpack: bool, threads: int | None) -> "Interpreter":
     """LiteRT's interpreter, before it has allocated any tensor."""
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     resolver = OpResolverType.AUTO if xnnpack else OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
     return Interpreter(str(path), num_threads=threads, experimental_op_resolver_type=resolver)
+
+
+class Details(TypedDict):
+    """What the interpreter tells of a tensor, as far as it is used here; of floats the scale is 0."""
+
+    index: int
+    name: str
+    dtype: npt.DTypeLike
+    quantization: tuple[float, int]
+    shape: npt.NDArray[np.int32]
+    shape_signature: npt.NDArray[np.int32]
 
 
 class TFLiteSession(Session):
@@ -31,8 +45,8 @@ class TFLiteSession(Session):
         """Load the file; LiteRT's own default is a single thread, so the number is always given."""
         self._interpreter = interpreter(path, xnnpack, threads)
         self._interpreter.allocate_tensors()
-        self._input = self._interpreter.get_input_details()[0]
-        self._output = self._interpreter.get_output_details()[0]
+        self._input: Details = self._interpreter.get_input_details()[0]
+        self._output: Details = self._interpreter.get_output_details()[0]
         self._batch_size = int(self._input["shape"][0])
 
     def put(self, images: Floats) -> None:
@@ -58,14 +72,14 @@ class TFLiteSession(Session):
         return real
 
 
-def quantize(images: Floats, tensor: dict[str, Any]) -> Array:
+def quantize(images: Floats, tensor: Details) -> Array:
     """Images as the tensor that the interpreter so describes takes them."""
     if tensor["dtype"] == np.float32:
         return images
     scale, zero = tensor["quantization"]
     scaled = images * np.float32(1 / scale)
     scaled += np.float32(zero)
-    limits = np.iinfo(tensor["dtype"])
+    limits = np.iinfo(np.dtype(tensor["dtype"]))
     np.clip(np.rint(scaled, out=scaled), limits.min, limits.max, out=scaled)
     integers: Array = scaled.astype(tensor["dtype"])
     return integers

@@ -5,7 +5,8 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from ...contracts.conversion import ConvertJob, Proof, Scalar
 from ...core import files
@@ -15,6 +16,11 @@ from ..shared.saved_model import part_sizes
 from . import proof
 from .options import Options
 from .session import BATCH_SIZES
+
+if TYPE_CHECKING:
+    from tensorflow import Tensor
+    from tensorflow.core.framework.node_def_pb2 import NodeDef
+    from tensorflow.python.compiler.tensorrt.trt_convert import TrtGraphConverterV2
 
 
 def convert(job: ConvertJob, options: Options) -> Proof:
@@ -29,7 +35,7 @@ def convert(job: ConvertJob, options: Options) -> Proof:
     return Proof("trt_ops", {}, {"tf32": options.tf32, **versions, **seconds, **built, **part_sizes(target)})
 
 
-def _converter(job: ConvertJob, options: Options) -> Any:
+def _converter(job: ConvertJob, options: Options) -> "TrtGraphConverterV2":
     from tensorflow.python.compiler.tensorrt import trt_convert
 
     workspace = options.max_workspace_mib
@@ -45,13 +51,13 @@ def _converter(job: ConvertJob, options: Options) -> Any:
     )
 
 
-def _build(tf: Any, converter: Any, job: ConvertJob, options: Options) -> dict[str, Scalar]:
+def _build(tf: ModuleType, converter: "TrtGraphConverterV2", job: ConvertJob, options: Options) -> dict[str, Scalar]:
     """Convert the graph and build its engines; seconds of both, the latter by batch size."""
     start = time.perf_counter()
     _convert_graph(tf, converter, job)
     times = [time.perf_counter()]
 
-    def blank_batches() -> Iterator[list[Any]]:
+    def blank_batches() -> Iterator[list["Tensor"]]:
         # Sorted, smallest first: an engine also serves smaller batches, which then would have none of their own.
         for size in job.batch_sizes:
             yield [tf.zeros((size, *job.preprocessing.shape))]
@@ -65,7 +71,7 @@ def _build(tf: Any, converter: Any, job: ConvertJob, options: Options) -> dict[s
     return {"graph_convert_s": times[0] - start, **{f"engine_build_s.batch{key}": s for key, s in built.items()}}
 
 
-def _convert_graph(tf: Any, converter: Any, job: ConvertJob) -> None:
+def _convert_graph(tf: ModuleType, converter: "TrtGraphConverterV2", job: ConvertJob) -> None:
     if job.precision != "int8":
         converter.convert()
         return
@@ -75,12 +81,12 @@ def _convert_graph(tf: Any, converter: Any, job: ConvertJob) -> None:
     _forget_calibration_engines(converter)
 
 
-def _forget_calibration_engines(converter: Any) -> None:
+def _forget_calibration_engines(converter: "TrtGraphConverterV2") -> None:
     """Drop the engine that calibration left in the cache, since it would serve all smaller batches."""
     import tensorflow as tf
     from tensorflow.python.compiler.tensorrt import trt_convert
 
-    def forget(node: Any) -> None:
+    def forget(node: "NodeDef") -> None:
         # Where the build failed there is nothing to forget, which the proof will tell.
         with tempfile.NamedTemporaryFile() as unused, suppress(tf.errors.NotFoundError):
             trt_convert.gen_trt_ops.serialize_trt_resource(

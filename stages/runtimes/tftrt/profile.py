@@ -3,14 +3,14 @@
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 # What TF-TRT's op calls its steps: its engine answers, or TensorFlow does, or somebody waits for a build.
 ENGINE = "TRTEngineOp::ExecuteTrtEngine"
 FALLBACKS = {"TRTEngineOp::ExecuteNativeSegment", "TRTEngineOp::BuildEngine"}
 
 
-def steps(tf: Any, call: Callable[[], object]) -> set[str]:
+def steps(tf: ModuleType, call: Callable[[], object]) -> set[str]:
     """Names of the steps that the profiler sees on the host during one call."""
     from tensorflow.tsl.profiler.protobuf import xplane_pb2
 

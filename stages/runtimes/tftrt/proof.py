@@ -3,12 +3,18 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ...contracts.conversion import ConvertJob, Scalar
 from ...core.errors import PipelineError
 from ..shared.saved_model import ENGINES
 from .options import Options
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+    from tensorflow.core.framework.graph_pb2 import GraphDef
+    from tensorflow.core.framework.node_def_pb2 import NodeDef
+    from tensorflow.python.compiler.tensorrt.trt_convert import TrtGraphConverterV2
 
 
 class Engine(NamedTuple):
@@ -46,7 +52,7 @@ def tensorrt_versions() -> dict[str, str]:
     return names
 
 
-def of(converter: Any, job: ConvertJob, options: Options) -> dict[str, Scalar]:
+def of(converter: "TrtGraphConverterV2", job: ConvertJob, options: Options) -> dict[str, Scalar]:
     """What TensorRT took over, from the converted graph and the saved engines."""
     graph = converter._converted_func.graph.as_graph_def()
     ops = [node for node in graph.node if node.op == "TRTEngineOp"]
@@ -56,7 +62,7 @@ def of(converter: Any, job: ConvertJob, options: Options) -> dict[str, Scalar]:
     return shares(graph, ops) | sizes(engines)
 
 
-def shares(graph: Any, ops: Sequence[Any]) -> dict[str, Scalar]:
+def shares(graph: "GraphDef", ops: "Sequence[NodeDef]") -> dict[str, Scalar]:
     """How many nodes of the graph are in engines, and which are not."""
     segments = {f"{node.name}_native_segment" for node in ops}
     inside = sum(len(part.node_def) for part in graph.library.function if part.signature.name in segments)
@@ -80,7 +86,7 @@ def sizes(engines: Engines) -> dict[str, Scalar]:
     return facts
 
 
-def check_engines(ops: Sequence[Any], engines: Engines, job: ConvertJob, options: Options) -> None:
+def check_engines(ops: "Sequence[NodeDef]", engines: Engines, job: ConvertJob, options: Options) -> None:
     """PipelineError unless each TRTEngineOp has its engines on file, one for each batch size, calibrated if INT8."""
     if not ops:
         raise PipelineError(
@@ -134,7 +140,7 @@ def saved_engines(path: Path) -> list[Engine]:
     ]
 
 
-def _instance_class() -> Any:
+def _instance_class() -> "type[Message]":
     """The message, which TensorFlow ships without its Python module (tf2tensorrt/utils/trt_engine_instance.proto)."""
     from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
     from tensorflow.core.framework import tensor_shape_pb2
@@ -149,4 +155,5 @@ def _instance_class() -> Any:
     pool = descriptor_pool.DescriptorPool()
     pool.AddSerializedFile(tensor_shape_pb2.DESCRIPTOR.serialized_pb)
     pool.Add(file)
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName("trt.TRTEngineInstance"))
+    instance: type[Message] = message_factory.GetMessageClass(pool.FindMessageTypeByName("trt.TRTEngineInstance"))
+    return instance
