@@ -50,4 +50,4 @@ def test_the_stage_runs_without_importing_a_framework(checkout: Path) -> None:
     assert done.stdout == "set()\n"
     assert codec.read(Environment, ENVIRONMENT).runtime("tflite").unavailable["int8"] is None
     assert codec.read(GpuModels, GPU_MODELS) == GpuModels()
-    assert codec.read(Sources, SOURCES).evaluation == "not a local file"
+    assert str(codec.read(Sources, SOURCES).evaluation).startswith("not a local file")
