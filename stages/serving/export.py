@@ -34,7 +34,7 @@ class ExportRecord:
     files: dict[str, int]
 
 
-def winner() -> Winner:
+def exportable() -> Winner:
     """Read the records; PipelineError if no variant was chosen beyond doubt, or no server takes the one that was."""
     chosen = codec.read(Selection, SELECTION)
     if chosen.outcome != "selected":
@@ -44,16 +44,16 @@ def winner() -> Winner:
             code="no-choice",
             outcome=chosen.outcome,
         )
-    found = Winner.of(chosen, codec.read(Summary, SUMMARY))
-    if not tf_serving.takes(found) and not triton.takes(found):
+    winner = Winner.of(chosen, codec.read(Summary, SUMMARY))
+    if not tf_serving.takes(winner) and not triton.takes(winner):
         raise PipelineError(
-            f"{found.name} was built by {found.tensorrt}, which no server takes: build it with TensorRT (`make repro` "
+            f"{winner.name} was built by {winner.tensorrt}, which no server takes: build it with TensorRT (`make repro` "
             "or `make repro TENSORRT=11`) to serve it",
             code="no-server",
-            variant=found.name,
-            tensorrt=found.tensorrt,
+            variant=winner.name,
+            tensorrt=winner.tensorrt,
         )
-    return found
+    return winner
 
 
 def write(target: Path, champion: str | None = None) -> list[str]:
@@ -61,11 +61,11 @@ def write(target: Path, champion: str | None = None) -> list[str]:
 
     `champion` is the variant that the registry has, which may be one that measurements cannot tell from the choice.
     """
-    chosen, target = winner(), target.resolve()
+    winner, target = exportable(), target.resolve()
     _refuse_foreign(target)
     try:
         with files.new_directory(target) as folder:
-            _fill(folder, chosen)
+            _fill(folder, winner)
     except OSError as error:
         raise PipelineError(
             f"the export could not be written to {target} ({error.strerror or error}): make room there, or name a "
@@ -73,7 +73,7 @@ def write(target: Path, champion: str | None = None) -> list[str]:
             code="export-not-written",
             file=str(target),
         ) from None
-    return readme.messages(chosen, target, champion)
+    return readme.messages(winner, target, champion)
 
 
 def _refuse_foreign(target: Path) -> None:
@@ -98,28 +98,28 @@ def _contents(folder: Path) -> dict[str, int]:
     return {name: size for name, size in files.sizes(folder).items() if name != RECORD}
 
 
-def _fill(folder: Path, chosen: Winner) -> None:
+def _fill(folder: Path, winner: Winner) -> None:
     """Everything in an export; its record comes last."""
     staged = folder / "model"
-    _copy(chosen, staged)
-    served = Served(chosen, labels.read().names, describe(chosen.runtime, staged))
+    _copy(winner, staged)
+    served = Served(winner, labels.read().names, describe(winner.runtime, staged))
     files.write_text(folder / "labels.txt", served.class_lines)
-    if tf_serving.takes(chosen):
+    if tf_serving.takes(winner):
         tf_serving.fill(folder / tf_serving.FOLDER, served, staged)
-    if triton.takes(chosen):
+    if triton.takes(winner):
         triton.fill(folder / triton.FOLDER, served, staged)
     shutil.rmtree(staged)
-    files.write_json(folder / "preprocessing.json", asdict(chosen.model.preprocessing) | served.tensors)
+    files.write_json(folder / "preprocessing.json", asdict(winner.model.preprocessing) | served.tensors)
     files.write_text(folder / "README.txt", readme.text(served))
-    record = ExportRecord(served.name, chosen.name, chosen.chosen.sentence, _contents(folder))
+    record = ExportRecord(served.name, winner.name, winner.chosen.sentence, _contents(folder))
     codec.write(record, folder / RECORD)
 
 
-def _copy(chosen: Winner, target: Path) -> None:
+def _copy(winner: Winner, target: Path) -> None:
     """Copy the variant's files; PipelineError if they are not those that were measured."""
-    source = conversion.folder(chosen.name)
+    source = conversion.folder(winner.name)
     copy_files(source, target, files.sizes(source).keys() - {MANIFEST})
-    if files.tree_digest(target) != chosen.conversion.sha256:
+    if files.tree_digest(target) != winner.conversion.sha256:
         raise PipelineError(
             f"{source} is not what was measured: run `make repro`, which converts it anew",
             code="not-measured",

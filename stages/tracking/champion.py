@@ -70,8 +70,8 @@ def _promoted(candidate: Candidate, name: str, key: str, uri: str, checkout: Pat
         raise
     except Exception as error:
         raise PipelineError(
-            f"could not register {candidate.name} in MLflow at {uri} ({cause(error)}): the {CHAMPION} is what it was, "
-            "`make repro` registers it once the store answers",
+            f"could not register {candidate.name} in MLflow at {uri} ({cause(error)}): the {CHAMPION} is what it was; "
+            "run `make repro` once the store answers, which registers it",
             code="not-registered",
             variant=candidate.name,
             uri=uri,

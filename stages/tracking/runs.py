@@ -114,8 +114,8 @@ def _log(results: Results, uri: str, checkout: Path) -> TrackReceipt:
         raise
     except Exception as error:
         raise PipelineError(
-            f"could not log to MLflow at {uri} ({cause(error)}): nothing is lost, "
-            "`make repro` logs what is missing once the store answers",
+            f"could not log to MLflow at {uri} ({cause(error)}): nothing is lost; "
+            "run `make repro` once the store answers, which logs what is missing",
             code="not-logged",
             uri=uri,
         ) from None

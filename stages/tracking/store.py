@@ -27,7 +27,8 @@ def tracking_uri(setting: TrackingParams, checkout: Path) -> str:
     place = checkout.resolve()
     if not named and set("?%") & set(str(place)):
         raise PipelineError(
-            f"{place} has a ? or % in its name, which no database address can hold: rename it",
+            f"{place} has a ? or % in its name, which no database address can hold: set tracking.uri, or rename the "
+            "folder",
             code="store-address",
             file=str(place),
         )

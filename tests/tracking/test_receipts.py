@@ -11,10 +11,13 @@ import pytest
 
 from stages import track as stage
 from stages.contracts import codec
+from stages.core import errors
+from stages.core.errors import PipelineError
 from stages.params import document
 from stages.tracking import receipts, runs
 from stages.tracking.receipts import REGISTER, TRACK, RegisterReceipt, TrackReceipt
 from stages.tracking.store import stamp
+from tests.fixtures.errors import assert_helps
 from tests.fixtures.records import Results
 from tests.tracking.logged import NAMES, Logged, Track
 
@@ -173,3 +176,25 @@ def test_two_processes_at_once_log_everything_once(finished: Results, main_check
     assert len(store.runs) == ALL
     assert {run.info.status for run in store.runs} == {"FINISHED"}
     assert receipt().run == store.parent.info.run_id
+
+
+def test_a_store_that_does_not_answer_is_one_sentence_and_leaves_no_receipt(
+    track: Track, edit: Callable[..., None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    edit(("tracking.uri", "http://127.0.0.1:9"))
+    codec.write(TrackReceipt("old", "old", "old", None), TRACK)
+    with pytest.raises(SystemExit) as end:
+        errors.run(track)
+    assert end.value.code == 1
+    message = capsys.readouterr().err
+    assert (message.count("\n"), "http://127.0.0.1:9" in message) == (1, True)
+    assert not TRACK.exists()
+
+
+def test_a_database_that_is_none_is_refused(track: Track, main_checkout: Path) -> None:
+    (main_checkout / "mlflow.db").write_text("no database")
+    with pytest.raises(PipelineError) as caught:
+        track()
+    assert caught.value.code == "not-logged"
+    assert_helps(caught.value, f"{main_checkout}/mlflow.db")
