@@ -21,6 +21,7 @@ from stages.contracts.environment import ENVIRONMENT, GPU_MODELS, Environment, G
 from stages.contracts.row import OTHER_GPUS
 from stages.core import errors, files
 from stages.core.errors import PipelineError
+from stages.runtimes.fingerprints import Digests
 
 
 def sweep(setting: Setting) -> tuple[Sweep, list[str]]:
@@ -28,7 +29,7 @@ def sweep(setting: Setting) -> tuple[Sweep, list[str]]:
     models = codec.read(GpuModels, GPU_MODELS)
     worker.place_of(setting.images)  # before hours of conversions
     primary = str(models.primary)
-    swept = _swept(setting, primary, {primary: codec.read(Environment, ENVIRONMENT)} | models.others)
+    swept = _swept(setting, {primary: codec.read(Environment, ENVIRONMENT)} | models.others)
     clean(SWEEP, list(swept))
     for name in swept:
         clean(Kept(name).place, [*setting.variants, BENCHMARK])
@@ -42,7 +43,7 @@ def sweep(setting: Setting) -> tuple[Sweep, list[str]]:
     return record, adopted.problems + theirs
 
 
-def _swept(setting: Setting, primary: str, machines: Mapping[str, Environment]) -> dict[str, Sweeping]:
+def _swept(setting: Setting, machines: Mapping[str, Environment]) -> dict[str, Sweeping]:
     """The sweeps of all these GPU models, done."""
     units = len(machines) * (2 * len(setting.variants) + 1)
     with ray.joined(setting.execution) as parts, tqdm(desc="sweep", total=units, disable=None) as bar:
@@ -53,7 +54,7 @@ def _swept(setting: Setting, primary: str, machines: Mapping[str, Environment]) 
                 gpu_model=gone[0],
             )
         swept = {
-            name: Sweeping(setting, Kept(name), parts[name], machine, Keys(None if name == primary else machine), bar)
+            name: Sweeping(setting, Kept(name), parts[name], machine, _keys(setting, machine), bar)
             for name, machine in machines.items()
         }
         with _ended_at_once():
@@ -61,6 +62,11 @@ def _swept(setting: Setting, primary: str, machines: Mapping[str, Environment]) 
             # Only now, since any node decodes images, one that times too.
             _side_by_side([sweeping.time for sweeping in swept.values()])
     return swept
+
+
+def _keys(setting: Setting, machine: Environment) -> Keys:
+    """Made as `environment` makes reports/fingerprints.json, which has them of the primary GPU model."""
+    return Keys(Digests(machine, setting.options).of(setting.variants))
 
 
 @contextmanager

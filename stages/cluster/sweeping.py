@@ -103,7 +103,7 @@ class Sweeping:
     def _first(self) -> Any:
         """Have a node decode the first images."""
         first = next(batches.of_evaluation(labels.read_table(TABLE), self._size))
-        return self._nodes.beside(self._decode, first)
+        return self._nodes.beside(worker.decode_batch, self._setting.images, self._preprocessing, first)
 
     def _start(self, names: Sequence[str]) -> dict[Any, str]:
         """Begin these conversions."""
