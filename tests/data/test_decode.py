@@ -1,12 +1,11 @@
-import json
 import struct
 import subprocess
 import sys
 import zlib
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from PIL import Image, ImageChops
@@ -316,7 +315,7 @@ def test_scale_and_offset_are_per_channel_and_in_the_order_of_the_output() -> No
 
 def test_preprocessing_survives_json() -> None:
     before = Preprocessing(3, 4, "crop", 0.875, (1 / 127.5, 0.1, 0.2), (-1.0, 0.0, 1.0), "bgr")
-    assert Preprocessing.from_json(json.loads(json.dumps(asdict(before)))) == before
+    assert msgspec.json.decode(msgspec.json.encode(before), type=Preprocessing) == before
 
 
 def test_batches_keep_the_order_and_the_last_one_is_ragged(photo: Photos, tmp_path: Path) -> None:
