@@ -47,8 +47,8 @@ def exportable() -> Winner:
     winner = Winner.of(chosen, codec.read(Summary, SUMMARY))
     if not tf_serving.takes(winner) and not triton.takes(winner):
         raise PipelineError(
-            f"{winner.name} was built by {winner.tensorrt}, which no server takes: build it with TensorRT (`make repro` "
-            "or `make repro TENSORRT=11`) to serve it",
+            f"{winner.name} was built by {winner.tensorrt}, which no server takes: build it with TensorRT by "
+            "`make repro` or `make repro TENSORRT=11` to serve it",
             code="no-server",
             variant=winner.name,
             tensorrt=winner.tensorrt,

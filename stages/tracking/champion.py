@@ -11,14 +11,12 @@ from stages.core.errors import PipelineError
 from stages.serving.winner import Winner
 from stages.tracking import logged_model, receipts
 from stages.tracking.candidate import Candidate, identity
-from stages.tracking.receipts import TRACK, RegisterReceipt, TrackReceipt
+from stages.tracking.receipts import REGISTER, TRACK, RegisterReceipt, TrackReceipt
 from stages.tracking.registry import CHAMPION, PREVIOUS, Registry
 from stages.tracking.store import cause, connect, digest, one_at_a_time, stamp
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-
-RECEIPT = receipts.REGISTER
 
 
 def registered_name(model: str) -> str:
@@ -29,7 +27,7 @@ def registered_name(model: str) -> str:
 def leave(chosen: Selection, uri: str, reason: str) -> None:
     """Without a choice to ship the champion is what it was; the receipt says so."""
     print(f"{reason}: the model registry stays as it is")
-    codec.write(RegisterReceipt(chosen.outcome, uri), RECEIPT)
+    codec.write(RegisterReceipt(chosen.outcome, uri), REGISTER)
 
 
 def register(winner: Winner, model: str, batch_size: int, uri: str, checkout: Path) -> None:
@@ -42,10 +40,10 @@ def register(winner: Winner, model: str, batch_size: int, uri: str, checkout: Pa
     key = digest([name, candidate.identity, winner.chosen.rivals])
     receipt = receipts.registered(key, uri, candidate.run)
     if receipt is None:
-        RECEIPT.unlink(missing_ok=True)
+        REGISTER.unlink(missing_ok=True)
         receipt = _promoted(candidate, name, key, uri, checkout)
-    if receipt != receipts.read(RegisterReceipt, RECEIPT):
-        codec.write(receipt, RECEIPT)
+    if receipt != receipts.read(RegisterReceipt, REGISTER):
+        codec.write(receipt, REGISTER)
 
 
 def tracked_run(uri: str) -> str:

@@ -50,7 +50,7 @@ def connect(uri: str) -> "MlflowClient":
 
 @dataclass(frozen=True)
 class Stamp:
-    """Size and modification time of a database: whoever logs something changes them."""
+    """Size and modification time of a database, its write-ahead log included: whoever logs something changes them."""
 
     size: int
     mtime_ns: int
@@ -66,8 +66,9 @@ def stamp(uri: str) -> Stamp | None:
     file = database(uri)
     if file is None or not file.is_file():
         return None
-    state = file.stat()
-    return Stamp(state.st_size, state.st_mtime_ns)
+    places = (file, file.with_name(f"{file.name}-wal"))
+    states = [place.stat() for place in places if place.exists()]
+    return Stamp(sum(state.st_size for state in states), max(state.st_mtime_ns for state in states))
 
 
 def gone(uri: str) -> bool:

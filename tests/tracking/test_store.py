@@ -1,3 +1,5 @@
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -42,6 +44,19 @@ def test_the_stamp_is_that_of_the_database(tmp_path: Path, options: str) -> None
     database.write_bytes(b"1234")
     assert store.stamp(uri) == Stamp(4, database.stat().st_mtime_ns)
     assert not store.gone(uri)
+
+
+def test_a_write_that_is_still_in_the_log_of_the_database_is_seen(tmp_path: Path) -> None:
+    """MLflow makes such a database of a folder of runs (`mlflow migrate-filestore`)."""
+    place = tmp_path / "mlflow.db"
+    with closing(sqlite3.connect(place)) as database:
+        database.execute("PRAGMA journal_mode=WAL")
+        database.execute("CREATE TABLE runs (id)")
+        database.commit()
+        before = store.stamp(f"sqlite:///{place}")
+        database.execute("INSERT INTO runs VALUES (1)")
+        database.commit()
+        assert store.stamp(f"sqlite:///{place}") != before
 
 
 @pytest.mark.parametrize("uri", ["http://127.0.0.1:9", "postgresql://host/mlflow", "databricks"])
