@@ -131,7 +131,7 @@ def _read(folder: str, name: str, digest: str) -> bytes:
         raise _unreadable(folder, f"{folder} cannot be read on a node ({describe(error)})") from None
     if not hashlib.sha256(content).hexdigest().startswith(digest):
         raise PipelineError(
-            f"{folder} has another {name} than {EVALUATION}: copy these files there again",
+            f"{folder} has another {name} than {EVALUATION}: put these files there again",
             code="another-image",
             file=name,
         )

@@ -112,7 +112,7 @@ class Worker:
 
     def _loaded(self) -> tuple[Session, messages.LoadOrder]:
         if self._session is None or self._order is None:
-            raise PipelineError("no model is loaded: ask `load` first", code="not-loaded")
+            raise PipelineError("no model is loaded: call `load` first", code="not-loaded")
         return self._session, self._order
 
     def _module(self, part: str) -> Any:
@@ -121,7 +121,7 @@ class Worker:
     def _verb(self, name: str) -> tuple[Callable[..., Any], Any]:
         if name not in VERBS:
             raise PipelineError(
-                f"a worker knows no verb {name!r}; those it knows are {', '.join(VERBS)}",
+                f"a worker knows no verb {name!r}: use one of {', '.join(VERBS)}",
                 code="unknown-verb",
                 verb=name,
             )

@@ -25,7 +25,7 @@ from stages.contracts.variant import Variant
 from stages.core import process
 from stages.runtimes import client, worker
 from stages.runtimes.client import Client
-from tests.fixtures.errors import assert_helps, refused
+from tests.fixtures.errors import refused
 
 MACHINE = Machine("a CPU", 2, 2, "Linux x86_64", None, (), "no GPU")
 PREPROCESSING = Preprocessing(4, 6, "crop", 1.0, (1.0,) * 3, (0.0,) * 3, "rgb")
@@ -241,14 +241,6 @@ def test_what_is_no_worker_of_this_version_is_told_again_and_again(monkeypatch: 
     for _ in range(2):
         error = refused(found.ask, "memory", None, Memory)
         assert (error.code, error.values["runtime"]) == (code, "tflite")
-    found.close()
-
-
-@pytest.mark.parametrize("code", ["worker-protocol", "worker-garbage"])
-def test_sentences_name_the_runtime_and_a_remedy(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
-    monkeypatch.setattr(client, "PROGRAM", says(FIRST_LINES[code]))
-    found = Client("tflite")
-    assert_helps(refused(found.ask, "memory", None, Memory), "tflite")
     found.close()
 
 
