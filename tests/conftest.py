@@ -17,9 +17,9 @@ from stages.contracts.row import OTHER_GPUS
 from stages.contracts.status import Status
 from stages.core.tensorflow import tensorflow
 from stages.data import sources
-from stages.params import document, load
+from stages.params import load
 from tests.fixtures.images import photo as photo
-from tests.fixtures.models import COLOURED, COLOURS, Named, Setting, paint
+from tests.fixtures.models import Named
 from tests.fixtures.records import GPU_MACHINE, Results
 from tests.fixtures.servers import closed_port as closed_port
 from tests.fixtures.servers import server as server
@@ -55,18 +55,6 @@ def edit(checkout: Path) -> Callable[..., None]:
     return change
 
 
-@pytest.fixture
-def setting(checkout: Path, edit: Callable[..., None]) -> Setting:
-    """Three classes of 20 images in data/train, and params.yaml for a short training on them with further changes."""
-    paint(dict.fromkeys(COLOURS, 20))
-
-    def change(*changes: tuple[str, Any]) -> document.Params:
-        edit(*COLOURED, *changes)
-        return document.check()
-
-    return change
-
-
 @pytest.fixture(scope="module")
 def tf() -> Any:
     """TensorFlow, which takes seconds to import: only for tests that ask for it."""
@@ -97,7 +85,7 @@ def named(checkout: Path, work: Path, tiny_labels: Labels) -> Named:
     """Names and classes of a labelled source."""
 
     def read(source: str) -> list[tuple[str, int | None]]:
-        return [(photo.name, photo.label) for photo in sources.labelled(source, tiny_labels, checkout, work)]
+        return [(image.name, image.label) for image in sources.labelled(source, tiny_labels, checkout, work)]
 
     return read
 
