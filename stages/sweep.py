@@ -21,16 +21,9 @@ def main() -> None:
             kept.write(kept.LOCAL)
         return
     benchmark, batch_size = load.read(BenchmarkParams), load.read(EvaluationParams).batch_size
-    setting = Setting(
-        variants(),
-        engine_batch_sizes(benchmark, batch_size),
-        load.read(ConvertParams).repeats,
-        batch_size,
-        benchmark,
-        execution,
-        {runtime: load.options(runtime) for runtime in registry.RUNTIMES},
-    )
-    record, problems = sweep(setting)
+    options = {runtime: load.options(runtime) for runtime in registry.RUNTIMES}
+    sizes, builds = engine_batch_sizes(benchmark, batch_size), load.read(ConvertParams).repeats
+    record, problems = sweep(Setting(variants(), sizes, builds, batch_size, benchmark, execution, options))
     kept.write(record)
     if problems:
         # DVC takes the stage for unfinished, and the next run tries again what failed, and that alone.

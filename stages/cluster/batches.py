@@ -66,10 +66,10 @@ def in_order(rows: Iterable[Answered], table: Sequence[tuple[str, int]], size: i
 
 
 def _predictions(batch: int, answers: str, images: Sequence[tuple[str, int]]) -> Iterator[Prediction]:
-    found = json.loads(answers)
-    if len(found) != len(images):
-        raise _wrong(batch, f"has {len(found)} of {len(images)} answers")
-    for image, (classes, scores) in zip(images, found, strict=True):
+    parsed = json.loads(answers)
+    if len(parsed) != len(images):
+        raise _wrong(batch, f"has {len(parsed)} of {len(images)} answers")
+    for image, (classes, scores) in zip(images, parsed, strict=True):
         yield Prediction(*image, classes, scores)
 
 

@@ -60,7 +60,7 @@ def same_gpu(environment: Environment) -> None:
     """PipelineError if this is another GPU than the one described: its results would not compare."""
     try:
         with gpu.session() as gpus:
-            here = [found.describe().name for found in gpus][:1]
+            here = [one.describe().name for one in gpus][:1]
     except pynvml.NVMLError:
         here = []
     there = [described.name for described in environment.machine.gpus][:1]
