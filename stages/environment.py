@@ -11,6 +11,8 @@ from stages.data import changes
 from stages.params import document
 from stages.runtimes import host
 from stages.runtimes.fingerprints import Digests
+from stages.tracking import receipts
+from stages.tracking.store import tracking_uri
 
 
 def main() -> None:
@@ -26,6 +28,7 @@ def main() -> None:
     codec.write(sources, SOURCES)
     codec.write(environment, ENVIRONMENT)
     codec.write(GpuModels(primary, machines), GPU_MODELS)
+    codec.write(receipts.state(tracking_uri(setting.tracking, checkout)), receipts.STORE)
     codec.write(Digests(environment, setting.runtimes).of(setting.variants), FINGERPRINTS)
 
 

@@ -5,9 +5,10 @@ from pathlib import Path
 from stages.commands.outcome import current_choice
 from stages.params import document
 from stages.serving import export as serving
+from stages.tracking import receipts
 
 
 def export(target: Path) -> None:
     """Write the winner into the folder and print what is where; PipelineError without a current choice."""
     current_choice(document.check())
-    print("\n".join(serving.write(target)))
+    print("\n".join(serving.write(target, receipts.champion())))

@@ -27,7 +27,8 @@ class Imports:
     def files(self, *modules: str) -> list[Path]:
         """Paths, relative to the checkout, of these modules and of all that they reach, with the files those name.
 
-        A package's own `__init__` runs whenever something in it is imported, so that it counts too.
+        A package's own `__init__` runs whenever something in it is imported, so that it counts too, if it does more
+        than to say what the package is for.
         """
         reached: set[str] = set()
         waiting = list(modules)
@@ -67,8 +68,10 @@ def _of(module: str) -> tuple[Path, ...]:
     """The file of a module, and those below its folder that it names in a string."""
     place = ROOT / module.replace(".", "/")
     path = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
-    names = named(ast.parse(path.read_text(encoding="utf-8")))
-    beside = (path.parent / name for name in names)
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    if place.is_dir() and len(tree.body) <= 1:
+        return ()
+    beside = (path.parent / name for name in named(tree))
     return path, *(other for other in beside if other.suffix != ".py" and other.is_file())
 
 

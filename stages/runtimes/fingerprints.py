@@ -44,7 +44,8 @@ class Digests:
             (found.python, found.versions, found.unavailable[variant.precision]),
             self._machine(runtime),
         )
-        return files.combine([self._code(runtime, part, runner), msgspec.json.encode(values, order="sorted").decode()])
+        plain = msgspec.json.encode(values, order="sorted").decode()
+        return files.combine([self._code(runtime, part, runner), plain])
 
     def _machine(self, runtime: str) -> Machine:
         """What the runtime depends on: a new GPU driver leaves those of CPUs alone."""

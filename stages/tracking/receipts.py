@@ -6,17 +6,18 @@ and looks for its run, so that its receipt speaks for both.
 """
 
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
 from stages.contracts import codec
 from stages.core.errors import PipelineError
 from stages.tracking.registry import Registry
-from stages.tracking.store import Stamp, connect, gone, stamp
+from stages.tracking.store import Stamp, connect, database, digest, gone, stamp
 
 TRACK = Path("reports/track.json")
 REGISTER = Path("reports/register.json")
+STORE = Path("reports/store.json")
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,16 @@ class RegisterReceipt:
     database: Stamp | None = None
 
 
+@dataclass(frozen=True)
+class StoreState:
+    """By stage, None while the store is as that stage left it, or the stage has never run: DVC runs it again if not."""
+
+    SCHEMA: ClassVar[int] = 1
+
+    track: str | None = None
+    register: str | None = None
+
+
 Receipt = TypeVar("Receipt", TrackReceipt, RegisterReceipt)
 
 
@@ -63,6 +74,26 @@ def champion() -> str | None:
     return receipt.variant if receipt else None
 
 
+def state(uri: str) -> StoreState:
+    """What DVC is to know of the store at `uri`, which no file of the checkout tells."""
+    run, champion = read(TrackReceipt, TRACK), read(RegisterReceipt, REGISTER)
+    now = stamp(uri)
+    return StoreState(
+        track=_changed(uri, run, run is not None and _seen_by_register(run, now)),
+        register=_changed(uri, champion if champion and champion.key else None, False),
+    )
+
+
+def _changed(uri: str, receipt: TrackReceipt | RegisterReceipt | None, seen: bool) -> str | None:
+    """A digest of what the store is now, where it is not what the receipt has seen."""
+    now = stamp(uri)
+    if receipt is None or (receipt.uri == uri and now is not None and (seen or receipt.database == now)):
+        return None
+    if receipt.uri == uri and database(uri) is None and receipt.run and holds_run(uri, receipt.run):
+        return None  # a server tells nothing else without MLflow's client
+    return digest([uri, asdict(now) if now else None])
+
+
 def tracked(key: str, uri: str) -> TrackReceipt | None:
     """The receipt of these results in this store, as of now; None if the store does not have the run."""
     receipt = read(TrackReceipt, TRACK)
@@ -74,9 +105,10 @@ def tracked(key: str, uri: str) -> TrackReceipt | None:
     return replace(receipt, database=now) if holds_run(uri, receipt.run) else None
 
 
-def _seen_by_register(receipt: TrackReceipt, now: Stamp) -> bool:
+def _seen_by_register(receipt: TrackReceipt, now: Stamp | None) -> bool:
     last = read(RegisterReceipt, REGISTER)
-    return last is not None and (last.uri, last.run, last.database) == (receipt.uri, receipt.run, now)
+    seen = last and (last.uri, last.run, last.database)
+    return now is not None and seen == (receipt.uri, receipt.run, now)
 
 
 def registered(key: str, uri: str, run: str) -> RegisterReceipt | None:

@@ -226,8 +226,20 @@ def test_tensorflow_is_imported_only_where_it_is_needed(project: Project) -> Non
 def test_second_run_does_nothing(project: Project) -> None:
     before = len(project.runs("pipeline")), len(project.runs("variant"))
     assert before == (1, len(VARIANTS))
-    assert project.repro_ok() == ["environment", "track", "register"]
+    assert project.repro_ok() == ["environment"]
     assert (len(project.runs("pipeline")), len(project.runs("variant"))) == before
+
+
+def test_a_run_that_somebody_deleted_is_logged_again(project: Project) -> None:
+    import mlflow
+
+    (run,) = project.runs("pipeline")
+    mlflow.MlflowClient(f"sqlite:///{project.folder}/mlflow.db").delete_run(run.info.run_id)
+    assert project.repro_ok() == ["environment", "track", "register"]
+    (again,) = project.runs("pipeline")
+    assert again.info.run_id != run.info.run_id
+    project.repro_ok()
+    assert project.repro_ok() == ["environment"]
 
 
 def test_git_sees_only_the_lock_and_the_summary(project: Project) -> None:
@@ -272,7 +284,7 @@ def test_another_machine_runs_what_depends_on_the_machine_again_and_nothing_else
     for path, text in here.items():
         path.write_text(text)
     dependent = {f"{stage}@{variant}" for stage in ("convert", "evaluate") for variant in VARIANTS}
-    assert set(changed) == dependent | {"environment", "sweep", "benchmark", "summarize", "track", "register"}
+    assert set(changed) == dependent | {"environment", "sweep", "benchmark", "summarize", "track"}
 
 
 def test_predict_prints_five_classes_with_their_probabilities(project: Project) -> None:
@@ -582,7 +594,7 @@ def test_results_travel_by_a_dvc_remote(project: Project, tmp_path: Path) -> Non
     shutil.rmtree(project.folder / "models/tflite-int8")
     project.ok("dvc", "pull", "--force")
     assert (project.folder / "models/tflite-int8/model.tflite").exists()
-    assert project.repro_ok() == ["environment", "track", "register"]
+    assert project.repro_ok() == ["environment"]
 
 
 def test_the_mlflow_ui_compares_the_variants(project: Project, tmp_path: Path) -> None:
