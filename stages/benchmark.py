@@ -1,6 +1,6 @@
 """Time all variants in one run; adopts what a cluster timed."""
 
-from stages.cluster import kept
+from stages.cluster import adopt
 from stages.contracts import codec
 from stages.contracts.timing import TIMING, Timing
 from stages.core import errors
@@ -13,10 +13,10 @@ from stages.params.measurement import BenchmarkParams, variants
 def main() -> None:
     """Read params, time every variant that has a model, and write benchmark.json and samples.csv."""
     names, setting = variants(), load.read(BenchmarkParams)
-    sweep = kept.read()
-    reason = sweep.failed.get(kept.BENCHMARK)
+    sweep = adopt.read()
+    reason = sweep.failed.get(adopt.BENCHMARK)
     if sweep.benchmark and not reason:
-        sweep.adopt(kept.BENCHMARK)
+        sweep.adopt(adopt.BENCHMARK)
     elif reason:
         interleave.record_failure(interleave.ready(names), reason)
     else:

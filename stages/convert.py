@@ -2,7 +2,7 @@
 
 import argparse
 
-from stages.cluster import kept
+from stages.cluster import adopt
 from stages.contracts.variant import Variant
 from stages.core import errors
 from stages.core.errors import PipelineError
@@ -10,19 +10,18 @@ from stages.measurement import conversion
 from stages.params import load
 from stages.params.data import EvaluationParams
 from stages.params.measurement import BenchmarkParams, ConvertParams, engine_batch_sizes
-from stages.runtimes import registry
 
 
 def main() -> None:
     """Read params, convert one variant, and write its model folder, convert.json and convert_system.csv."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("variant", choices=registry.valid())
-    name = parser.parse_args().variant
+    parser.add_argument("variant", type=Variant.parse)
+    variant = parser.parse_args().variant
     batch_sizes = engine_batch_sizes(load.read(BenchmarkParams), load.read(EvaluationParams).batch_size)
-    options = load.options(Variant.parse(name).runtime)
+    name, options = variant.name, load.options(variant.runtime)
     setting = conversion.Setting(batch_sizes, load.read(ConvertParams).repeats, options)
-    sweep, unit = kept.read(), f"convert@{name}"
-    if not sweep.sources[name]:
+    sweep, unit = adopt.read(), f"convert@{name}"
+    if not sweep.sources.get(name):
         status = conversion.run(name, setting)
     elif unit in sweep.failed:
         status = conversion.record_failure(name, sweep.failed[unit])

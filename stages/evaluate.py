@@ -2,23 +2,23 @@
 
 import argparse
 
-from stages.cluster import kept
+from stages.cluster import adopt
+from stages.contracts.variant import Variant
 from stages.core import errors
 from stages.core.errors import PipelineError
 from stages.measurement import evaluation
 from stages.params import load
 from stages.params.data import EvaluationParams
-from stages.runtimes import registry
 
 
 def main() -> None:
     """Read params, evaluate one variant, and write evaluate.json, predictions.csv and evaluate_system.csv."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("variant", choices=registry.valid())
-    name = parser.parse_args().variant
+    parser.add_argument("variant", type=Variant.parse)
+    name = parser.parse_args().variant.name
     batch_size = load.read(EvaluationParams).batch_size
-    sweep, unit = kept.read(), f"evaluate@{name}"
-    if not sweep.sources[name] or not evaluation.has_model(name):
+    sweep, unit = adopt.read(), f"evaluate@{name}"
+    if not sweep.sources.get(name) or not evaluation.has_model(name):
         status = evaluation.run(name, batch_size)
     elif unit in sweep.failed:
         status = evaluation.record_failure(name, sweep.failed[unit])

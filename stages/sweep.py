@@ -1,6 +1,6 @@
 """Convert, evaluate and time all variants on a Ray cluster, if `execution.engine` is ray."""
 
-from stages.cluster import kept
+from stages.cluster import adopt
 from stages.cluster.sweep import sweep
 from stages.cluster.sweeping import Setting
 from stages.contracts.row import OTHER_GPUS
@@ -17,14 +17,14 @@ def main() -> None:
     """Read params, sweep, and write models/sweep, reports/other_gpus and the record of it."""
     execution = load.read(ExecutionParams)
     if execution.engine == "local":
-        with files.new_directory(kept.SWEEP), files.new_directory(OTHER_GPUS):
-            kept.write(kept.LOCAL)
+        with files.new_directory(adopt.SWEEP), files.new_directory(OTHER_GPUS):
+            adopt.write(adopt.local(variants()))
         return
     benchmark, batch_size = load.read(BenchmarkParams), load.read(EvaluationParams).batch_size
     options = {runtime: load.options(runtime) for runtime in registry.RUNTIMES}
     sizes, builds = engine_batch_sizes(benchmark, batch_size), load.read(ConvertParams).repeats
     record, problems = sweep(Setting(variants(), sizes, builds, batch_size, benchmark, execution, options))
-    kept.write(record)
+    adopt.write(record)
     if problems:
         # DVC takes the stage for unfinished, and the next run tries again what failed, and that alone.
         raise PipelineError("; ".join(problems), code="sweep-failed")

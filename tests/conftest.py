@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 import yaml
 
-from stages.cluster import kept
+from stages.cluster import adopt
 from stages.contracts.labels import Labels
 from stages.contracts.row import OTHER_GPUS
 from stages.contracts.status import Status
 from stages.core.tensorflow import tensorflow
 from stages.data import sources
 from stages.params import load
+from stages.params.measurement import variants
 from tests.fixtures.images import photo as photo
 from tests.fixtures.models import Named
 from tests.fixtures.records import GPU_MACHINE, Results
@@ -34,7 +35,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     shutil.copy(REPOSITORY / "params.yaml", folder)
     monkeypatch.chdir(folder)
-    kept.write(kept.LOCAL)
+    adopt.write(adopt.local(variants()))
     return folder
 
 

@@ -13,7 +13,8 @@ import psutil
 from tqdm import tqdm
 
 from stages.cluster import ray, worker
-from stages.cluster.kept import BENCHMARK, LOCAL, SWEEP, Kept, Sweep, clean
+from stages.cluster.adopt import BENCHMARK, SWEEP, Sweep
+from stages.cluster.kept import Kept, clean
 from stages.cluster.keys import Keys
 from stages.cluster.sweeping import Setting, Sweeping
 from stages.contracts import codec
@@ -39,7 +40,7 @@ def sweep(setting: Setting) -> tuple[Sweep, list[str]]:
     adopted = swept[primary]
     theirs = [f"on {name}: {problem}" for name in models.others for problem in swept[name].problems]
     sources: dict[str, str | None] = {name: adopted.source(name) for name in setting.variants}
-    record = Sweep("ray", primary, LOCAL.sources | sources, adopted.source(BENCHMARK), adopted.failed)
+    record = Sweep("ray", primary, sources, adopted.source(BENCHMARK), adopted.failed)
     return record, adopted.problems + theirs
 
 

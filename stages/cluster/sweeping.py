@@ -10,8 +10,9 @@ from typing import Any
 from tqdm import tqdm
 
 from stages.cluster import batches, worker
+from stages.cluster.adopt import BENCHMARK, pack, unpack
 from stages.cluster.batches import TABLE
-from stages.cluster.kept import BENCHMARK, Kept, pack, unpack
+from stages.cluster.kept import Kept
 from stages.cluster.keys import Keys
 from stages.cluster.ray import Cluster
 from stages.contracts import codec, labels, system, timing

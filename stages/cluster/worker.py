@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pynvml
 
-from stages.cluster import kept, ray
+from stages.cluster import adopt, ray
 from stages.cluster.batches import Answered, Batch, Decoded
 from stages.contracts import codec
 from stages.contracts.conversion import folder as model_folder
@@ -50,7 +50,7 @@ def workplace(environment: Environment, *contents: Mapping[str, bytes]) -> Itera
             same_gpu(environment)
             codec.write(environment, ENVIRONMENT)
             for content in contents:
-                kept.unpack(content, Path())
+                adopt.unpack(content, Path())
             yield
         finally:
             os.chdir(before)
@@ -83,7 +83,7 @@ def convert(
     """Why the conversion failed, if it did, and all that the stage `convert` writes."""
     with workplace(environment, inputs):
         status = conversion.run(name, setting)
-        written = kept.pack(Path(), str(model_folder(name)), str(record(name, "")))
+        written = adopt.pack(Path(), str(model_folder(name)), str(record(name, "")))
         return status.reason if status.state == "failed" else None, written
 
 
@@ -93,7 +93,7 @@ def benchmark(
     """Which variants could not be timed, and all that the stage `benchmark` writes."""
     with workplace(environment, *map(ray.fetch, models)):
         failed = interleave.failures(interleave.run(names, setting))
-        return failed, kept.pack(Path(), str(TIMING), str(SAMPLES))
+        return failed, adopt.pack(Path(), str(TIMING), str(SAMPLES))
 
 
 def decode_batch(folder: str, preprocessing: Preprocessing, batch: Batch) -> Decoded:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from stages.cluster.kept import SWEEP_RECORD
+from stages.cluster.adopt import SWEEP_RECORD
 from stages.contracts import codec
 from stages.contracts.environment import ENVIRONMENT
 from stages.contracts.images import IMAGES

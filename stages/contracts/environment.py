@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
+from ..core.errors import PipelineError
+
 ENVIRONMENT = Path("reports/environment.json")
 FINGERPRINTS = Path("reports/fingerprints.json")
 GPU_MODELS = Path("reports/gpu_models.json")
@@ -64,6 +66,16 @@ class Environment:
     machine: Machine
     base: dict[str, str]
     runtimes: tuple[RuntimeEnvironment, ...]
+
+    def unavailable(self, runtime: str, precision: str) -> str | None:
+        """Why a variant cannot run here; PipelineError for one that no runtime makes."""
+        reasons = {f"{one.runtime}-{name}": why for one in self.runtimes for name, why in one.unavailable.items()}
+        name = f"{runtime}-{precision}"
+        if name not in reasons:
+            raise PipelineError(
+                f"no runtime makes {name}: name one of {', '.join(reasons)}", code="unknown-variant", variant=name
+            )
+        return reasons[name]
 
     def runtime(self, name: str) -> RuntimeEnvironment:
         """What one runtime says of itself; KeyError for one that was not asked."""

@@ -6,7 +6,7 @@ from typing import Literal
 import msgspec
 
 from . import codec
-from .conversion import Proof
+from .conversion import Proof, Scalar
 from .preprocessing import Preprocessing
 
 PROTOCOL = 1
@@ -51,10 +51,11 @@ class Answer(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Converted:
-    """Seconds that a conversion took in its process, imports included, and its proof."""
+    """Seconds that a conversion took in its process, imports included, its proof, and all options it had."""
 
     seconds: float
     proof: Proof
+    options: dict[str, Scalar]
 
 
 @dataclass(frozen=True)

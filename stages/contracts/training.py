@@ -30,7 +30,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Training:
-    """Trainings of the user's model with each seed; `seed` is that of the model that was kept."""
+    """Trainings of the user's model with each seed; `seed` is that of the best model, which stays."""
 
     backbone: str
     seed: int

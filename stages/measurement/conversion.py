@@ -14,7 +14,6 @@ from stages.contracts.environment import ENVIRONMENT, Environment
 from stages.contracts.images import CALIBRATION
 from stages.contracts.messages import BatchOrder, Block, BlockOrder, Converted, Loaded, LoadOrder
 from stages.contracts.model import MODEL, ONNX, SAVED_MODEL, ModelRecord
-from stages.contracts.preprocessing import Preprocessing
 from stages.contracts.status import OK, Status
 from stages.contracts.system import system_path
 from stages.contracts.timing import TERMS, WarmUp
@@ -23,7 +22,6 @@ from stages.contracts.variant import Variant
 from stages.core import files
 from stages.core.errors import PipelineError
 from stages.measurement.system import watched
-from stages.runtimes import loading
 from stages.runtimes.client import Client
 
 # Of each build, where builds are compared.
@@ -42,13 +40,12 @@ class Setting:
 def run(name: str, setting: Setting) -> Status:
     """Convert, and write the model's folder, convert.json and convert_system.csv; how it ended."""
     variant = Variant.parse(name)
-    whole = replace(setting, options=loading.defaults(variant.runtime, setting.options))
-    return _write(name, lambda folder: _outcome(variant, whole, folder), whole.options)
+    return _write(name, lambda folder: _outcome(variant, setting, folder))
 
 
 def record_failure(name: str, reason: str) -> Status:
     """Write the same where all that is known is why there is no model."""
-    return _write(name, lambda folder: Conversion(Variant.parse(name), Status("failed", reason)), {})
+    return _write(name, lambda folder: Conversion(Variant.parse(name), Status("failed", reason)))
 
 
 def job_for(variant: Variant, setting: Setting, target: Path) -> ConvertJob:
@@ -65,26 +62,21 @@ def job_for(variant: Variant, setting: Setting, target: Path) -> ConvertJob:
     )
 
 
-def _write(name: str, convert: Callable[[Path], Conversion], options: dict[str, Scalar]) -> Status:
+def _write(name: str, convert: Callable[[Path], Conversion]) -> Status:
     system.write([], system_path(name, "convert"))
     with files.new_directory(model_folder(name)) as folder:
         conversion = convert(folder)
-        _write_manifest(folder, conversion, options)
+        if not conversion.status.ok:
+            codec.write(Manifest(conversion.variant, conversion.status, {}), folder / MANIFEST)
     codec.write(conversion, conversion_path(name))
     return conversion.status
 
 
-def _write_manifest(folder: Path, conversion: Conversion, options: dict[str, Scalar]) -> None:
-    status = conversion.status
-    codec.write(Manifest(conversion.variant, status, options if status.ok else {}), folder / MANIFEST)
-
-
 def _outcome(variant: Variant, setting: Setting, target: Path) -> Conversion:
     """Convert into `target`, whatever happens to the worker."""
-    impossible = _impossible(variant)
-    if impossible:
-        return Conversion(variant, impossible)
     try:
+        if impossible := _impossible(variant):
+            return Conversion(variant, impossible)
         return _convert(variant, setting, target)
     except PipelineError as error:
         shutil.rmtree(target)
@@ -94,7 +86,7 @@ def _outcome(variant: Variant, setting: Setting, target: Path) -> Conversion:
 
 def _impossible(variant: Variant) -> Status | None:
     """Why nothing is tried: what this machine lacks, or a training that did not happen."""
-    reason = codec.read(Environment, ENVIRONMENT).runtime(variant.runtime).unavailable[variant.precision]
+    reason = codec.read(Environment, ENVIRONMENT).unavailable(variant.runtime, variant.precision)
     if reason:
         return Status("skipped", reason)
     trained = codec.read(QatRecord, QAT_RECORD).status if variant.qat else OK
@@ -106,11 +98,13 @@ def _convert(variant: Variant, setting: Setting, target: Path) -> Conversion:
     with watched(system_path(variant.name, "convert")):
         converted = _ask(variant, job)
     sizes, digest = files.sizes(target), files.tree_digest(target)
+    codec.write(Manifest(variant, OK, converted.options), target / MANIFEST)
     conversion = Conversion(variant, OK, converted.seconds, sizes, digest, converted.proof)
     if setting.repeats == 1:
         return conversion
-    first = _build(conversion, job, converted)
-    return replace(conversion, builds=(first, *(_build_again(conversion, job) for _ in range(setting.repeats - 1))))
+    first = Build(converted.seconds, sum(sizes.values()), digest, _p50_ms(variant, job))
+    again = replace(job, options=converted.options)
+    return replace(conversion, builds=(first, *(_build_again(variant, again) for _ in range(setting.repeats - 1))))
 
 
 def _ask(variant: Variant, job: ConvertJob) -> Converted:
@@ -118,28 +112,22 @@ def _ask(variant: Variant, job: ConvertJob) -> Converted:
         return client.ask("convert", job, Converted)
 
 
-def _build_again(conversion: Conversion, job: ConvertJob) -> Build:
+def _build_again(variant: Variant, job: ConvertJob) -> Build:
     """The same once more, in a folder that is not kept."""
     # From what the first one learned of kernels, TensorRT would build the same again.
     anew: dict[str, Scalar] = {"timing_cache": False} if "timing_cache" in job.options else {}
-    with tempfile.TemporaryDirectory() as folder:
-        again = replace(job, target=folder, options=job.options | anew)
-        return _build(conversion, again, _ask(conversion.variant, again))
+    with tempfile.TemporaryDirectory() as place:
+        again, folder = replace(job, target=place, options=job.options | anew), Path(place)
+        converted = _ask(variant, again)
+        size, digest = sum(files.sizes(folder).values()), files.tree_digest(folder)
+        codec.write(Manifest(variant, OK, converted.options), folder / MANIFEST)
+        return Build(converted.seconds, size, digest, _p50_ms(variant, again))
 
 
-def _build(conversion: Conversion, job: ConvertJob, converted: Converted) -> Build:
-    """Time, size, digest and speed of the build in the job's folder."""
-    folder = Path(job.target)
-    size, digest = sum(files.sizes(folder).values()), files.tree_digest(folder)
-    _write_manifest(folder, conversion, job.options)
-    p50_ms = _p50_ms(conversion.variant, folder, job.preprocessing, job.batch_sizes[0])
-    return Build(converted.seconds, size, digest, p50_ms)
-
-
-def _p50_ms(variant: Variant, folder: Path, preprocessing: Preprocessing, batch_size: int) -> float:
+def _p50_ms(variant: Variant, job: ConvertJob) -> float:
     """Median latency of a build by itself: enough to compare builds, not to compare variants."""
     with Client(variant.runtime) as client:
-        client.ask("load", LoadOrder(str(folder), None, preprocessing), Loaded)
-        client.ask("warm_up", BatchOrder(batch_size), WarmUp)
-        block = client.ask("block", BlockOrder(batch_size, dict.fromkeys(TERMS, CALLS)), Block)
+        client.ask("load", LoadOrder(job.target, None, job.preprocessing), Loaded)
+        client.ask("warm_up", BatchOrder(job.batch_sizes[0]), WarmUp)
+        block = client.ask("block", BlockOrder(job.batch_sizes[0], dict.fromkeys(TERMS, CALLS)), Block)
     return statistics.median(block.ms["latency"])

@@ -50,7 +50,8 @@ class Digests:
     def _machine(self, runtime: str) -> Machine:
         """What the runtime depends on: a new GPU driver leaves those of CPUs alone."""
         machine = self._environment.machine
-        return machine if registry.description(runtime).uses_gpu else replace(machine, driver=None, gpus=(), gpu_missing=None)
+        without = replace(machine, driver=None, gpus=(), gpu_missing=None)
+        return machine if registry.description(runtime).uses_gpu else without
 
     def _code(self, runtime: str, part: str, runner: str | None) -> str:
         rooms = [f"{PACKAGE}.runtimes.{name}" for name in filter(None, ["contract", runner])]

@@ -65,7 +65,7 @@ class Worker:
         start = time.perf_counter()
         module = cast(Convert, self._module("convert"))
         proof = module.convert(job, loading.options(self._runtime, job.options))
-        return messages.Converted(time.perf_counter() - start, proof)
+        return messages.Converted(time.perf_counter() - start, proof, loading.defaults(self._runtime, job.options))
 
     def describe(self, folder: str) -> Interface:
         """The tensors of a converted model."""

@@ -27,8 +27,7 @@ import yaml
 from PIL import Image
 from tqdm import tqdm
 
-from stages.cluster import kept as kept_results
-from stages.cluster import ray
+from stages.cluster import adopt, ray
 from stages.cluster.batches import TABLE
 from stages.cluster.kept import KEY, Kept
 from stages.cluster.keys import Keys
@@ -260,7 +259,7 @@ def evaluated_there(variant: str, actors: int) -> dict[str, float]:
         ((gpu_model, joined),) = parts.items()
         kept = Kept(gpu_model)
         model = model_folder(variant)
-        shutil.copytree(model, kept.folder(f"convert@{variant}") / model, dirs_exist_ok=True)
+        shutil.copytree(model, adopt.folder(f"convert@{variant}") / model, dirs_exist_ok=True)
         keys = Keys(Fingerprints({}, {}, ""))  # nothing is looked up
         sweeping = Sweeping(setting, kept, joined, codec.read(Environment, MACHINE), keys, bar)
         # While variants are converted, in a sweep.
@@ -304,12 +303,12 @@ def swept_here(folder: Path, layout: Layout) -> dict[str, float]:
 def swept_there(folder: Path, layout: Layout) -> dict[str, float]:
     """Seconds until all are converted, evaluated and timed, joining included."""
     write_params(folder, "ray", layout)
-    shutil.rmtree(folder / kept_results.SWEEP, ignore_errors=True)
+    shutil.rmtree(folder / adopt.SWEEP, ignore_errors=True)
     run(folder, "stages.environment")
     start = time.time()
     run(folder, "stages.sweep")
     end = time.time()
-    place = folder / Kept(str(codec.read(kept_results.Sweep, folder / kept_results.SWEEP_RECORD).gpu_model)).place
+    place = folder / Kept(str(codec.read(adopt.Sweep, folder / adopt.SWEEP_RECORD).gpu_model)).place
     ends = {
         f"{unit}_until_s": max((place / name / unit / KEY).stat().st_mtime for name in layout.variants) - start
         for unit in UNITS

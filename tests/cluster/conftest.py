@@ -16,9 +16,9 @@ import pytest
 import yaml
 from PIL import Image
 
-from stages.cluster import kept, ray
+from stages.cluster import adopt, ray
+from stages.cluster.adopt import Sweep, pack
 from stages.cluster.batches import TABLE
-from stages.cluster.kept import Sweep, pack
 from stages.contracts import codec
 from stages.contracts.environment import ENVIRONMENT, GPU_MODELS, GpuModels
 from stages.contracts.images import CALIBRATION, EVALUATION, IMAGES, ImageSet, ImagesRecord
@@ -198,10 +198,10 @@ class Checkout:
         self.run("benchmark")
 
     def kept(self) -> dict[str, bytes]:
-        return pack(self.folder, str(kept.SWEEP))
+        return pack(self.folder, str(adopt.SWEEP))
 
     def record(self) -> Sweep:
-        return codec.read(Sweep, self.folder / kept.SWEEP_RECORD)
+        return codec.read(Sweep, self.folder / adopt.SWEEP_RECORD)
 
 
 @pytest.fixture(scope="session")

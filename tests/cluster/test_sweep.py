@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from stages.cluster import batches, kept, ray
+from stages.cluster import adopt, batches, ray
+from stages.cluster.adopt import pack
 from stages.cluster.batches import TABLE, Batch
-from stages.cluster.kept import Kept, pack
+from stages.cluster.kept import Kept
 from stages.cluster.worker import Classifier, decode_batch
 from stages.contracts import codec, labels
 from stages.contracts.conversion import Conversion, conversion_path
@@ -31,6 +32,7 @@ from stages.core import files
 from stages.measurement import interleave
 from stages.params import load
 from stages.params.execution import ExecutionParams
+from stages.params.measurement import variants
 from stages.runtimes import predict
 from stages.statistics import summary
 from tests.cluster.conftest import Checkout, Nodes, environment
@@ -40,12 +42,12 @@ ONNX = ["onnxruntime-fp32", "onnxruntime-int8"]
 
 
 def test_the_local_engine_leaves_nothing_to_adopt_and_does_not_need_ray(checkout: Path) -> None:
-    files.write_text(kept.SWEEP / "tflite-fp32/convert/key", "of an earlier run")
+    files.write_text(adopt.SWEEP / "tflite-fp32/convert/key", "of an earlier run")
     code = "import sys; from stages import sweep; sweep.main(); print('ray' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
-    assert kept.read() == kept.LOCAL
-    assert list(kept.SWEEP.iterdir()) == list(OTHER_GPUS.iterdir()) == []
+    assert adopt.read() == adopt.local(variants())
+    assert list(adopt.SWEEP.iterdir()) == list(OTHER_GPUS.iterdir()) == []
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +166,7 @@ def test_a_kind_of_address_that_nobody_reads_is_refused_before_anything_is_conve
     found = Checkout(tmp_path / "checkout", model, nodes, ["tflite-fp32"])
     found.write("ray", ["tflite-fp32"], images="ftp://host/photos")
     assert "execution.images" in found.run("sweep", status=1)
-    assert not (found.folder / kept.SWEEP).exists()
+    assert not (found.folder / adopt.SWEEP).exists()
 
 
 def test_a_folder_that_nodes_do_not_have_is_told_once_and_before_anything_is_converted(
@@ -174,7 +176,7 @@ def test_a_folder_that_nodes_do_not_have_is_told_once_and_before_anything_is_con
     found.write("ray", ["tflite-fp32", "onnxruntime-int8"], images="/nowhere/photos")
     output = found.run("sweep", status=1)
     assert output.count("/nowhere/photos") == 1 and len(output.splitlines()) == 1
-    assert not (found.folder / kept.SWEEP).exists()
+    assert not (found.folder / adopt.SWEEP).exists()
 
 
 def test_after_an_interrupt_a_sweep_ends_at_once_and_joins_no_other_cluster(
@@ -289,7 +291,7 @@ def test_a_driver_that_was_killed_goes_on_where_it_was(model: Path, nodes: Nodes
     running.kill()
     running.communicate()
     before = {name: content for name, content in found.kept().items() if Path(name).name == "convert.json"}
-    assert before and not (found.folder / kept.SWEEP_RECORD).exists()
+    assert before and not (found.folder / adopt.SWEEP_RECORD).exists()
     found.run("sweep")
     after = found.kept()
     # How long it took would be another number, had it been converted again.
@@ -319,8 +321,8 @@ def swept_on_two(model: Path, mixed: Nodes, tmp_path_factory: pytest.TempPathFac
 def rows(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, str], Row]:
     """Of the summary, by the GPU that each row was measured on and its variant."""
     monkeypatch.chdir(folder)
-    for unit in (*(f"{stage}@{name}" for name in ONNX for stage in ("convert", "evaluate")), kept.BENCHMARK):
-        kept.read().adopt(unit)
+    for unit in (*(f"{stage}@{name}" for name in ONNX for stage in ("convert", "evaluate")), adopt.BENCHMARK):
+        adopt.read().adopt(unit)
     made = summary.build(ONNX)
     return {(made.environments[row.device].machine.name, row.name): row for row in made.rows}
 
@@ -333,7 +335,7 @@ def test_a_variant_that_one_gpu_model_loses_is_a_failed_row_there_alone(
     status = found[place, name].status
     assert (place, status.state, status.stage) == ("NVIDIA T4", "failed", "convert")
     assert "lost 1 time" in str(status.reason)
-    assert kept.read().failed == {}
+    assert adopt.read().failed == {}
 
 
 def test_a_mixed_cluster_makes_rows_for_each_gpu_model(
@@ -347,19 +349,19 @@ def test_a_mixed_cluster_makes_rows_for_each_gpu_model(
     for gpu in ("NVIDIA H100", "NVIDIA T4"):
         accuracy = found[gpu, "onnxruntime-int8"].accuracy
         assert accuracy and accuracy.top1.correct == theirs.top1_correct
-    assert kept.read().gpu_model == "H100"
+    assert adopt.read().gpu_model == "H100"
 
 
 def test_the_next_sweep_does_what_was_lost_and_nothing_else(
     swept_on_two: Checkout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, after = (
-        pack(folder, str(kept.SWEEP)) for folder in (swept_on_two.folder.with_name("first"), swept_on_two.folder)
+        pack(folder, str(adopt.SWEEP)) for folder in (swept_on_two.folder.with_name("first"), swept_on_two.folder)
     )
     changed = {Path(name).parts[2:4] for name in after if after[name] != first.get(name)}
     assert changed < {("T4", "benchmark"), *(("T4", name) for name in ONNX)} and len(changed) == 2
     before, now = (
-        codec.read(kept.Sweep, folder / kept.SWEEP_RECORD)
+        codec.read(adopt.Sweep, folder / adopt.SWEEP_RECORD)
         for folder in (swept_on_two.folder.with_name("first"), swept_on_two.folder)
     )
     assert before == now  # so that no stage of the home model runs again

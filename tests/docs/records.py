@@ -14,9 +14,10 @@ from stages import contracts
 PAGE = Path(__file__).parents[2] / "docs/reference/records.md"
 INTRODUCTION = """# Records
 
-Stages meet in these files only. Each is JSON, written by one stage as a frozen dataclass of `stages/contracts/`, whole or
-not at all. `schema` counts versions of its shape: a record of another version is refused with the command that makes it
-anew. A figure is a finite number or `null`; shares are from 0 to 1; units stand in the names (`p50_ms`, `size_bytes`).
+Stages meet in these files only. Each is JSON, written by one stage as a frozen dataclass of `stages/contracts/`, whole
+or not at all. `schema` counts versions of its shape: a record of another version is refused with the command that
+makes it anew. A figure is a finite number or `null`; shares are from 0 to 1; units stand in the names (`p50_ms`,
+`size_bytes`).
 
 `make records` writes this page from the dataclasses.
 """

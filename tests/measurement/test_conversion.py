@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from stages import convert
-from stages.cluster import kept
+from stages.cluster import adopt, kept
 from stages.contracts import codec, system
 from stages.contracts.conversion import MANIFEST, Conversion, ConvertJob, Manifest, Proof, conversion_path, folder
 from stages.contracts.environment import ENVIRONMENT, Environment, RuntimeEnvironment
@@ -20,9 +20,11 @@ from stages.contracts.system import Sample, system_path
 from stages.contracts.training import QAT_ONNX, QAT_RECORD, QAT_SAVED_MODEL, QatRecord
 from stages.contracts.variant import Variant
 from stages.core import files
+from stages.core.errors import PipelineError
 from stages.measurement import conversion
 from stages.measurement.conversion import Setting
-from stages.runtimes import registry
+from stages.params.measurement import variants
+from stages.runtimes import loading, registry
 from tests.fixtures.errors import refused
 from tests.fixtures.records import BASE, CPU_MACHINE, PREPARED, TINY
 
@@ -92,8 +94,8 @@ def test_further_builds_are_compared_and_not_kept(
     p50s = iter([2.0, 3.0, 4.0])
     manifests: list[Manifest] = []
 
-    def p50_ms(variant: Variant, place: Path, *_: Any) -> float:
-        manifests.append(codec.read(Manifest, place / MANIFEST))
+    def p50_ms(variant: Variant, job: ConvertJob) -> float:
+        manifests.append(codec.read(Manifest, Path(job.target) / MANIFEST))
         return next(p50s)
 
     monkeypatch.setattr(conversion, "_p50_ms", p50_ms)
@@ -112,7 +114,8 @@ class FakeClient:
 
     requests: list[tuple[str, Any]]
 
-    def __init__(self, runtime: str) -> None: ...
+    def __init__(self, runtime: str) -> None:
+        self._runtime = runtime
 
     def __enter__(self) -> "FakeClient":
         return self
@@ -123,7 +126,7 @@ class FakeClient:
         self.requests.append((verb, arguments))
         if verb == "convert":
             (Path(arguments.target) / "model").write_text("m")
-            return Converted(1.0, Proof("engine_layers", {}, {}))
+            return Converted(1.0, Proof("engine_layers", {}, {}), loading.defaults(self._runtime, arguments.options))
         return Block({"latency": [1.0, 2.0, 9.0], "latency_host": [5.0] * 3}) if verb == "block" else None
 
 
@@ -142,7 +145,7 @@ def test_further_builds_start_without_what_the_first_one_learned(
     codec.write(Environment(CPU_MACHINE, BASE, able), ENVIRONMENT)
     conversion.run(name, replace(SETTING, repeats=3))
     jobs = [arguments for verb, arguments in requests if verb == "convert"]
-    assert [job.options.get("timing_cache") for job in jobs] == ([True, False, False] if learns else [None] * 3)
+    assert [job.options.get("timing_cache") for job in jobs] == ([None, False, False] if learns else [None] * 3)
     assert [build.p50_ms for build in record(name).builds] == [2.0] * 3
     assert [arguments.batch_size for verb, arguments in requests if verb == "warm_up"] == [1] * 3
 
@@ -234,10 +237,11 @@ def test_a_variant_takes_what_was_trained_for_it_and_no_other_does(prepared: Non
     assert taught == replace(plain, saved_model=str(QAT_SAVED_MODEL), onnx=str(QAT_ONNX))
 
 
-def test_an_unknown_variant_lists_the_valid_ones(prepared: None, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
+def test_an_unknown_variant_lists_the_valid_ones(prepared: None, run: Run) -> None:
+    with pytest.raises(PipelineError) as caught:
         run("tflite-int4")
-    assert "'tflite-int8'" in capsys.readouterr().err
+    assert "tflite-int8" in str(caught.value)
+    assert record("tflite-int4").status.state == "failed"
 
 
 def test_a_job_has_all_that_a_worker_must_know(
@@ -253,8 +257,8 @@ def test_a_job_has_all_that_a_worker_must_know(
 
 
 def test_what_a_cluster_converted_is_adopted_and_what_it_lost_is_a_failure(prepared: None, run: Run) -> None:
-    sources = kept.LOCAL.sources | {"savedmodel-fp32": "a", "tflite-fp32": "b"}
-    kept.write(kept.Sweep("ray", "T4", sources, None, {"convert@tflite-fp32": "its worker was lost"}))
+    sources = dict.fromkeys(variants()) | {"savedmodel-fp32": "a", "tflite-fp32": "b"}
+    adopt.write(adopt.Sweep("ray", "T4", sources, None, {"convert@tflite-fp32": "its worker was lost"}))
     with kept.Kept("T4").keeping("convert@savedmodel-fp32", "key") as place:
         files.write_text(place / folder("savedmodel-fp32") / "model", "of the cluster")
         files.write_text(place / conversion_path("savedmodel-fp32"), "{}")

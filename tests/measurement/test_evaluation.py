@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from stages import evaluate
-from stages.cluster import kept
+from stages.cluster import adopt, kept
 from stages.contracts import codec, predictions, system
 from stages.contracts.conversion import MANIFEST, Manifest, folder
 from stages.contracts.evaluation import Counts, Evaluation, evaluation_path, predictions_path
@@ -18,6 +18,7 @@ from stages.contracts.system import Sample, system_path
 from stages.contracts.variant import Variant
 from stages.core import files
 from stages.measurement import evaluation
+from stages.params.measurement import variants
 from tests.fixtures.errors import refused
 from tests.fixtures.records import PREPARED, TINY
 
@@ -107,12 +108,12 @@ def test_a_missing_manifest_is_told(run: Callable[[], None]) -> None:
 
 def test_what_a_cluster_evaluated_is_adopted_and_what_it_lost_is_a_failure(run: Callable[[], None]) -> None:
     write_manifest(OK)
-    sweep = kept.Sweep("ray", "T4", kept.LOCAL.sources | {NAME: "a"}, None, {})
-    kept.write(sweep)
+    sweep = adopt.Sweep("ray", "T4", dict.fromkeys(variants()) | {NAME: "a"}, None, {})
+    adopt.write(sweep)
     with kept.Kept("T4").keeping(f"evaluate@{NAME}", "key") as place:
         codec.write(Evaluation(OK, Counts(3, 2, 3)), place / evaluation_path(NAME))
     run()
     assert outcome() == Evaluation(OK, Counts(3, 2, 3))
-    kept.write(kept.Sweep("ray", "T4", sweep.sources, None, {f"evaluate@{NAME}": "its worker was lost"}))
+    adopt.write(adopt.Sweep("ray", "T4", sweep.sources, None, {f"evaluate@{NAME}": "its worker was lost"}))
     assert refused(run).code == "not-evaluated"
     assert outcome() == Evaluation(Status("failed", "its worker was lost"))

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from stages import benchmark
-from stages.cluster import kept
+from stages.cluster import adopt, kept
 from stages.contracts import codec
 from stages.contracts.conversion import MANIFEST, Manifest, folder
 from stages.contracts.messages import Block, Loaded, LoadOrder
@@ -28,7 +28,7 @@ from stages.core.errors import PipelineError
 from stages.core.gpu import State
 from stages.measurement import interleave
 from stages.measurement.interleave import BLOCKS, Repeat
-from stages.params.measurement import BenchmarkParams
+from stages.params.measurement import BenchmarkParams, variants
 from tests.fixtures.errors import refused
 from tests.fixtures.records import PREPARED, TINY
 
@@ -324,13 +324,13 @@ def test_main_writes_the_reason_of_a_real_worker_that_cannot_load(two: None) -> 
 
 def test_what_a_cluster_timed_is_adopted_and_what_it_lost_is_a_failure(two: None) -> None:
     record = Timing(BLOCKS, {"tflite-fp32": VariantTiming(OK)})
-    kept.write(kept.Sweep("ray", "T4", kept.LOCAL.sources, "digest", {}))
-    with kept.Kept("T4").keeping(kept.BENCHMARK, "key") as place:
+    adopt.write(adopt.Sweep("ray", "T4", dict.fromkeys(variants()), "digest", {}))
+    with kept.Kept("T4").keeping(adopt.BENCHMARK, "key") as place:
         codec.write(record, place / TIMING)
     benchmark.main()
     assert codec.read(Timing, TIMING) == record
-    lost = {kept.BENCHMARK: "its worker was lost"}
-    kept.write(kept.Sweep("ray", "T4", kept.LOCAL.sources, "digest", lost))
+    lost = {adopt.BENCHMARK: "its worker was lost"}
+    adopt.write(adopt.Sweep("ray", "T4", dict.fromkeys(variants()), "digest", lost))
     assert refused(benchmark.main).code == "not-timed"
     failed = VariantTiming(Status("failed", "its worker was lost"))
     assert codec.read(Timing, TIMING) == Timing(BLOCKS, {"tflite-fp32": failed})
