@@ -25,7 +25,7 @@ def labelled(source: str, labels: Labels, checkout: Path, work: Path) -> list[Im
     images, problems = _read(place, labels, work / "records")
     if problems:
         raise PipelineError(
-            f"problems in {source} ({len(problems)}), mend or remove each:\n  " + "\n  ".join(problems),
+            f"problems in {source} ({len(problems)}), correct or remove each:\n  " + "\n  ".join(problems),
             code="source-problems",
             source=source,
             problems=problems,

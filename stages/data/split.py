@@ -72,14 +72,14 @@ def _take(sizes: Counter[int], quota: int, taken: dict[int, bool], rng: random.R
     taken.update((group, place in chosen) for place, group in enumerate(free))
 
 
-def _subset(sizes: list[int], target: int, wanted: range) -> set[int]:
-    """Places of sizes whose sum is nearest to `target`, in `wanted` if any is; the first ones where several will do."""
+def _subset(sizes: list[int], target: int, allowed: range) -> set[int]:
+    """Places of sizes whose sum is nearest to `target`, in `allowed` if any is; the first ones of several."""
     mask = (1 << (max(target, 0) + max(sizes, default=0) + 1)) - 1
     sums = [1]  # bit s of the n-th: some of the first n sizes have the sum s
     for size in sizes:
         sums.append((sums[-1] | sums[-1] << size) & mask)
     reached = [total for total in range(sums[-1].bit_length()) if sums[-1] >> total & 1]
-    left = min(reached, key=lambda total: (total not in wanted, abs(total - target)))
+    left = min(reached, key=lambda total: (total not in allowed, abs(total - target)))
     chosen = set()
     for place in reversed(range(len(sizes))):
         if not sums[place] >> left & 1:

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from stages.contracts.labels import Labels
@@ -91,7 +92,7 @@ def _load(source: str, default_split: str) -> Any:
         ) from None
 
 
-def _library(source: str) -> Any:
+def _library(source: str) -> ModuleType:
     try:
         import tensorflow_datasets
     except ImportError as error:
@@ -100,4 +101,5 @@ def _library(source: str) -> Any:
             code="tfds-missing",
             source=source,
         ) from None
-    return tensorflow_datasets
+    library: ModuleType = tensorflow_datasets
+    return library

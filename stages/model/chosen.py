@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from stages.contracts import codec, zoo
 from stages.contracts.model import CUSTOM_STEM, WEIGHTS
@@ -12,6 +13,10 @@ from stages.core.errors import PipelineError
 from stages.model import classifier, formats, keras_zoo
 from stages.model.classifier import Classifier
 from stages.params.model import CUSTOM, CustomParams, ModelParams
+
+if TYPE_CHECKING:
+    from keras import Model as Network
+    from tensorflow import Tensor
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,7 @@ class ChosenModel:
         """Whether it is a Keras model: a SavedModel or an ONNX file is a graph."""
         return self.model.trains or self.model.name != CUSTOM or self.path.suffix in formats.KERAS
 
-    def network(self, tf: Any) -> Any:
+    def network(self, tf: ModuleType) -> "Network":
         """The model with the layers of Keras, if it has them."""
         if self.model.trains:
             return tf.keras.models.load_model(self.path, compile=False)
@@ -44,25 +49,25 @@ class ChosenModel:
             return keras_zoo.build(tf, self.model.name, self.path)
         return formats.load_keras(tf, self.path)
 
-    def classifier(self, tf: Any) -> Classifier:
+    def classifier(self, tf: ModuleType) -> Classifier:
         """The model as a function from images to probabilities."""
         if self.has_layers:
             return self.classifier_of(tf, self.network(tf))
         return classifier.classifier(tf, formats.open_model(tf, self.path), self.custom)
 
-    def classifier_of(self, tf: Any, network: Any, training: bool = False) -> Classifier:
+    def classifier_of(self, tf: ModuleType, network: "Network", training: bool = False) -> Classifier:
         """The classifier that the model is with these layers: its own, or what was made of them."""
         if self.model.name == CUSTOM and not self.model.trains:
             return classifier.classifier(tf, formats.of_keras(tf, network, training), self.custom)
 
-        def call(images: Any) -> Any:
+        def call(images: "Tensor") -> "Tensor":
             return network(images, training=training)
 
         prepared = self._preprocessing(tf, network)
         # The variables alone: a whole Keras model takes four times as long to load.
         return Classifier(call, network.variables, prepared, network.output_shape[-1], network.count_params())
 
-    def _preprocessing(self, tf: Any, network: Any) -> Preprocessing:
+    def _preprocessing(self, tf: ModuleType, network: "Network") -> Preprocessing:
         """As the model was trained, here or by its publisher."""
         if not self.model.trains:
             return keras_zoo.preprocessing(tf, self.model.name, network)

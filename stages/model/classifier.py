@@ -6,15 +6,23 @@ Whatever of the two does not fit is a sentence that names the key to change.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from pydantic import JsonValue
 
-from stages.contracts.preprocessing import Preprocessing
+from stages.contracts.preprocessing import Floats, Preprocessing
 from stages.core.errors import PipelineError
-from stages.model.formats import Model, refuse_fixed_batches
+from stages.model.signatures import Model, refuse_fixed_batches
 from stages.params.model import CustomParams
 
+if TYPE_CHECKING:
+    from tensorflow import Tensor, TensorSpec
+
+Answer = Callable[["Tensor"], "Tensor"]
+# Of a batch size.
+Constant = Callable[["Tensor"], "Tensor"]
 # How far probabilities of one image may be from 1 in all: FP16 models round.
 SLACK = 1e-2
 
@@ -23,7 +31,7 @@ SLACK = 1e-2
 class Classifier:
     """float32 images [n, height, width, channels], prepared as `preprocessing` says, to probabilities [n, classes]."""
 
-    call: Callable[[Any], Any]
+    call: Answer
     # What holds its variables, for a SavedModel to keep.
     tracked: Any
     preprocessing: Preprocessing
@@ -31,7 +39,7 @@ class Classifier:
     parameters: int
 
 
-def classifier(tf: Any, model: Model, setting: CustomParams) -> Classifier:
+def classifier(tf: ModuleType, model: Model, setting: CustomParams) -> Classifier:
     """The model as a function from images to probabilities; PipelineError for the first thing that does not fit."""
     source = _picked(model.inputs, setting.input, "input")
     result = _picked(model.outputs, setting.output, "output")
@@ -49,7 +57,7 @@ def classifier(tf: Any, model: Model, setting: CustomParams) -> Classifier:
     if kind.is_integer:
         _refuse_changed_pixels(prepared)
 
-    def raw(images: Any) -> Any:
+    def raw(images: "Tensor") -> "Tensor":
         placed = tf.transpose(images, [0, 3, 1, 2]) if layout.channels_first else images
         # TFLite has no operation for what tf.saturate_cast would make of it.
         pixels = tf.minimum(tf.maximum(tf.round(placed), kind.min), kind.max) if kind.is_integer else placed
@@ -64,7 +72,7 @@ def classifier(tf: Any, model: Model, setting: CustomParams) -> Classifier:
     return Classifier(call, model.tracked, prepared, max(2, scores.shape[1]), model.parameters)
 
 
-def _picked(specs: dict[str, Any], name: str | None, what: str) -> str:
+def _picked(specs: dict[str, "TensorSpec"], name: str | None, what: str) -> str:
     listed = ", ".join(_described(key, spec) for key, spec in specs.items())
     if name is None and len(specs) == 1:
         return next(iter(specs))
@@ -86,13 +94,13 @@ def _picked(specs: dict[str, Any], name: str | None, what: str) -> str:
     return name
 
 
-def _described(name: str, spec: Any) -> str:
+def _described(name: str, spec: "TensorSpec") -> str:
     return f"{name} ({spec.dtype.name} {[*spec.shape] if spec.shape.rank is not None else '?'})"
 
 
 def _other_inputs(
-    tf: Any, specs: dict[str, Any], source: str, values: dict[str, Any]
-) -> dict[str, Callable[[Any], Any]]:
+    tf: ModuleType, specs: dict[str, "TensorSpec"], source: str, values: dict[str, JsonValue]
+) -> dict[str, Constant]:
     """Constants for all inputs but the image, as functions of the batch size."""
     required = {name: spec for name, spec in specs.items() if name != source}
     if missing := [name for name in required if name not in values]:
@@ -114,7 +122,7 @@ def _other_inputs(
     return {name: _constant(tf, name, spec, values[name]) for name, spec in required.items()}
 
 
-def _constant(tf: Any, name: str, spec: Any, value: Any) -> Callable[[Any], Any]:
+def _constant(tf: ModuleType, name: str, spec: "TensorSpec", value: JsonValue) -> Constant:
     shape = [*spec.shape]
     by_image = bool(shape) and shape[0] is None
     try:
@@ -142,7 +150,7 @@ class Layout(NamedTuple):
     channels_first: bool
 
 
-def _layout(name: str, spec: Any, setting: CustomParams) -> Layout:
+def _layout(name: str, spec: "TensorSpec", setting: CustomParams) -> Layout:
     shape, described = [*spec.shape] if spec.shape.rank is not None else [], _described(name, spec)
     words = f"the model's input {described}"
     if len(shape) != 4:
@@ -208,11 +216,11 @@ def _refuse_changed_pixels(prepared: Preprocessing) -> None:
         )
 
 
-def _probe(tf: Any, raw: Callable[[Any], Any], prepared: Preprocessing, result: str) -> Any:
+def _probe(tf: ModuleType, raw: Answer, prepared: Preprocessing, result: str) -> Floats:
     """Answers to seeded noise: float32 [4, outputs]."""
     images = tf.constant(prepared.noise(4))
     with _failing(prepared):
-        scores = raw(images).numpy()
+        scores: Floats = raw(images).numpy()
         if scores.shape == (4, scores.size // 4) and scores.size:
             return scores
     raise PipelineError(
@@ -240,7 +248,7 @@ def _failing(prepared: Preprocessing) -> Iterator[None]:
         ) from None
 
 
-def _refuse_other_kind(scores: Any, result: str, answers: str) -> None:
+def _refuse_other_kind(scores: Floats, result: str, answers: str) -> None:
     """PipelineError if what should be probabilities is not, or what should be logits looks like nothing else."""
     if not np.isfinite(scores).all():
         raise PipelineError(
@@ -271,8 +279,8 @@ def _refuse_other_kind(scores: Any, result: str, answers: str) -> None:
         )
 
 
-def _probabilities(tf: Any, raw: Callable[[Any], Any], outputs: int, answers: str) -> Callable[[Any], Any]:
-    def call(images: Any) -> Any:
+def _probabilities(tf: ModuleType, raw: Answer, outputs: int, answers: str) -> Answer:
+    def call(images: "Tensor") -> "Tensor":
         answer = raw(images)
         if outputs > 1:
             return tf.nn.softmax(answer) if answers == "logits" else answer

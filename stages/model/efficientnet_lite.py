@@ -3,12 +3,18 @@
 Architecture: tensorflow/tpu, models/official/efficientnet/lite (no squeeze-and-excite, ReLU6, fixed stem and head).
 """
 
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from stages.core.errors import PipelineError
 from stages.model.checkpoints import Array
+
+if TYPE_CHECKING:
+    from keras import Model as Network
+    from keras.layers import Layer
+    from tensorflow import Tensor
 
 # Repeats, kernel, stride of the first, expansion, output channels: the block table of EfficientNet-B0.
 BLOCKS = (
@@ -23,21 +29,21 @@ BLOCKS = (
 BATCHNORM = ("weight", "bias", "running_mean", "running_var")
 
 
-def lite0(tf: Any, size: int = 224, classes: int = 1000) -> Any:
+def lite0(tf: ModuleType, size: int = 224, classes: int = 1000) -> "Network":
     """Untrained Keras model: float32 [n, size, size, 3] to probabilities [n, classes].
 
     Layers are named as in torch, less the underscores.
     """
     layers = tf.keras.layers
 
-    def normalized(x: Any, layer: Any, norm: str, active: bool = True) -> Any:
+    def normalized(x: "Tensor", layer: "Layer", norm: str, active: bool = True) -> "Tensor":
         x = layers.BatchNormalization(epsilon=1e-3, name=norm)(layer(x))
         return layers.ReLU(6.0, name=f"{norm}.relu6")(x) if active else x
 
-    def convolution(filters: int, kernel: int, stride: int, name: str) -> Any:
+    def convolution(filters: int, kernel: int, stride: int, name: str) -> "Layer":
         return layers.Conv2D(filters, kernel, stride, "same", use_bias=False, name=name)
 
-    def block(x: Any, index: int, kernel: int, stride: int, expansion: int, filters: int) -> Any:
+    def block(x: "Tensor", index: int, kernel: int, stride: int, expansion: int, filters: int) -> "Tensor":
         name, entry, channels = f"blocks.{index}.", x, x.shape[-1]
         if expansion > 1:
             x = normalized(x, convolution(channels * expansion, 1, 1, f"{name}expand_conv"), f"{name}bn0")
@@ -58,7 +64,7 @@ def lite0(tf: Any, size: int = 224, classes: int = 1000) -> Any:
     return tf.keras.Model(image, layers.Dense(classes, activation="softmax", name="fc")(x))
 
 
-def fill(model: Any, state: dict[str, Array]) -> None:
+def fill(model: "Network", state: dict[str, Array]) -> None:
     """Set every weight of `model` from the state dict; PipelineError names one that is missing or left over."""
     left = {name for name in state if not name.endswith("num_batches_tracked")}
     for layer in (layer for layer in model.layers if layer.weights):
@@ -94,12 +100,12 @@ def _torch_name(name: str) -> str:
     return ".".join(part if part.isdigit() else f"_{part}" for part in name.split("."))
 
 
-def _parts(layer: Any) -> tuple[str, ...]:
+def _parts(layer: "Layer") -> tuple[str, ...]:
     kind = type(layer).__name__
     return {"BatchNormalization": BATCHNORM, "Dense": ("weight", "bias")}.get(kind, ("weight",))
 
 
-def _transposed(value: Array, layer: Any) -> Array:
+def _transposed(value: Array, layer: "Layer") -> Array:
     """Torch keeps kernels as [out, in, h, w] and [out, in]; Keras as [h, w, in, out] and [in, out]."""
     if value.ndim == 4:
         order = (2, 3, 0, 1) if type(layer).__name__ == "DepthwiseConv2D" else (2, 3, 1, 0)

@@ -1,24 +1,29 @@
-"""Keras models of the zoo: built, filled with weights, and asked how they want their input."""
+"""Keras models of the zoo: built, filled with weights, and how they take their input."""
 
 import tempfile
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stages.contracts.preprocessing import Preprocessing
+from stages.contracts.preprocessing import Floats, Preprocessing
 from stages.contracts.zoo import MODULES, entry
 from stages.core import isolate
 from stages.core.errors import PipelineError
 from stages.core.tensorflow import tensorflow
 from stages.model import checkpoints, efficientnet_lite
 
+if TYPE_CHECKING:
+    from keras import Model as Network
+
 # Input side of the models that take any (MobileNetV3), as they were trained.
 ANY_SIZE = 224
 
 
-def build(tf: Any, name: str, weights: Path | None) -> Any:
+def build(tf: ModuleType, name: str, weights: Path | None) -> "Network":
     """Keras model with the weights of `weights` (.h5, or .pth for EfficientNet-Lite0), or with random ones for None."""
     row = entry(name)
     model = (
@@ -83,7 +88,7 @@ def _save_imagenet_weights(name: str, keras_home: str, target: Path) -> None:
     model.save_weights(target)
 
 
-def preprocessing(tf: Any, name: str, model: Any) -> Preprocessing:
+def preprocessing(tf: ModuleType, name: str, model: "Network") -> Preprocessing:
     """How to make input for `model` from an image."""
     row = entry(name)
     height, width = (row.input_size or side or ANY_SIZE for side in model.input_shape[1:3])
@@ -93,7 +98,7 @@ def preprocessing(tf: Any, name: str, model: Any) -> Preprocessing:
     return read_off(preprocess_input, height, width)
 
 
-def read_off(preprocess_input: Any, height: int, width: int) -> Preprocessing:
+def read_off(preprocess_input: Callable[[Floats], Floats], height: int, width: int) -> Preprocessing:
     """Find scale, offset and channel order of a Keras preprocess_input from its answers; it must be affine."""
     probe = np.eye(3, dtype=np.float32)[None] * 255
     zero = preprocess_input(np.zeros_like(probe))[0, 0]
@@ -110,10 +115,11 @@ def read_off(preprocess_input: Any, height: int, width: int) -> Preprocessing:
     return affine
 
 
-def _triple(values: Any) -> tuple[float, float, float]:
+def _triple(values: Floats) -> tuple[float, float, float]:
     first, second, third = (float(value) for value in values)
     return first, second, third
 
 
-def _keras_class(tf: Any, name: str | None) -> Any:
-    return getattr(tf.keras.applications, str(name))
+def _keras_class(tf: ModuleType, name: str | None) -> Callable[..., "Network"]:
+    build: Callable[..., Network] = getattr(tf.keras.applications, str(name))
+    return build

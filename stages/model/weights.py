@@ -12,7 +12,7 @@ from stages.core import errors
 from stages.core.errors import PipelineError
 from stages.data import sources, wheels
 from stages.model import keras_zoo
-from stages.model.formats import KINDS
+from stages.model.signatures import KINDS
 from stages.params.model import SMALL, ModelParams
 
 

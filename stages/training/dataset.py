@@ -1,9 +1,11 @@
 """The images of data/train: a share of each class set apart to validate, and both as tf.data."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from types import ModuleType
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from stages.contracts import labels
 from stages.contracts.images import TABLE, TRAINING
@@ -13,6 +15,10 @@ from stages.core.errors import PipelineError
 from stages.data import decode, split
 from stages.data.fit import pixels
 from stages.data.image_file import ImageFile
+
+if TYPE_CHECKING:
+    from tensorflow import Tensor
+    from tensorflow.data import Dataset
 
 # A decoded data set this large stays in memory from one epoch to the next.
 MOST_CACHED_BYTES = 2 << 30
@@ -43,14 +49,16 @@ def read(validation: float, seed: int) -> Sets:
     return Sets(*sides, len(labels.read()))
 
 
-def batches(tf: Any, images: Sequence[ImageFile], prepared: Preprocessing, batch_size: int, shuffled: bool) -> Any:
+def batches(
+    tf: ModuleType, images: Sequence[ImageFile], prepared: Preprocessing, batch_size: int, shuffled: bool
+) -> "Dataset":
     """tf.data of uint8 pixels [n, height, width, channels] and classes [n], decoded ahead, and once if they fit."""
 
-    def example(index: Any, label: Any) -> tuple[Any, Any]:
+    def example(index: "Tensor", label: "Tensor") -> tuple["Tensor", "Tensor"]:
         seen = tf.numpy_function(decoded, [index], tf.uint8, stateful=False)
         return tf.ensure_shape(seen, prepared.shape), label
 
-    def decoded(index: int) -> Any:
+    def decoded(index: int) -> npt.NDArray[np.uint8]:
         return pixels(decode.decode(images[index].path), prepared)
 
     classes = np.array([image.label for image in images], np.int64)

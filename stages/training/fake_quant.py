@@ -7,13 +7,20 @@ activations asymmetric.
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import SimpleNamespace
-from typing import Any
+from types import ModuleType, SimpleNamespace
+from typing import TYPE_CHECKING
 
 from stages.core.errors import PipelineError, describe
 
+if TYPE_CHECKING:
+    from keras import Model as Network
+    from keras.layers import Layer
+    from tensorflow import Tensor, TensorShape, Variable
+    from tensorflow_model_optimization.python.core.quantization.keras.quantize_registry import QuantizeRegistry
+    from tensorflow_model_optimization.python.core.quantization.keras.quantize_scheme import QuantizeScheme
 
-def flatten(tf: Any, model: Any) -> Any:
+
+def flatten(tf: ModuleType, model: "Network") -> "Network":
     """The same network without models inside it, and with softmax in a layer by itself; `model` is used up.
 
     What simulates INT8 takes no nested models, and it would round probabilities more than the loss's logarithm bears.
@@ -36,7 +43,7 @@ def flatten(tf: Any, model: Any) -> Any:
     return clone
 
 
-def _name_apart(tf: Any, model: Any) -> None:
+def _name_apart(tf: ModuleType, model: "Network") -> None:
     """Name the layers of models inside after these too: two of them may have layers of one name."""
     for inner in {id(layer): layer for layer in model.layers if isinstance(layer, tf.keras.Model)}.values():
         for layer in inner.layers:
@@ -44,7 +51,7 @@ def _name_apart(tf: Any, model: Any) -> None:
         _name_apart(tf, inner)
 
 
-def _part_softmax(tf: Any, tensor: Any) -> bool:
+def _part_softmax(tf: ModuleType, tensor: "Tensor") -> bool:
     """Take softmax from the layer that an output comes from; whether it had one."""
     layer, _, place = tensor._keras_history
     while isinstance(layer, tf.keras.Model):
@@ -55,11 +62,11 @@ def _part_softmax(tf: Any, tensor: Any) -> bool:
     return True
 
 
-def _inline(tf: Any, model: Any, inputs: list[Any]) -> list[Any]:
+def _inline(tf: ModuleType, model: "Network", inputs: list["Tensor"]) -> list["Tensor"]:
     """What the model makes of `inputs`, layer by layer; their order has no public name in Keras."""
     known = {id(old): new for old, new in zip(model.inputs, inputs, strict=True)}
 
-    def current(value: Any) -> Any:
+    def current(value: object) -> object:
         return known.get(id(value), value)
 
     nodes = [node for depth in sorted(model._nodes_by_depth, reverse=True) for node in model._nodes_by_depth[depth]]
@@ -74,7 +81,7 @@ def _inline(tf: Any, model: Any, inputs: list[Any]) -> list[Any]:
     return [current(tensor) for tensor in model.outputs]
 
 
-def simulate(tf: Any, network: Any) -> tuple[Any, dict[str, int]]:
+def simulate(tf: ModuleType, network: "Network") -> tuple["Network", dict[str, int]]:
     """A copy of a flat network that computes as its INT8 will, and how many layers of each kind it leaves as they are.
 
     PipelineError if the library cannot make one.
@@ -88,7 +95,7 @@ def simulate(tf: Any, network: Any) -> tuple[Any, dict[str, int]]:
     not_simulated: Counter[str] = Counter()
     scheme, registry = _scheme(tf)
 
-    def annotated(layer: Any) -> Any:
+    def annotated(layer: "Layer") -> "Layer":
         if isinstance(layer, tf.keras.layers.InputLayer):
             return layer
         if _is_known(tf, registry, layer):
@@ -108,7 +115,7 @@ def simulate(tf: Any, network: Any) -> tuple[Any, dict[str, int]]:
     return simulated, dict(sorted(not_simulated.items()))
 
 
-def _scheme(tf: Any) -> tuple[Any, Any]:
+def _scheme(tf: ModuleType) -> tuple["QuantizeScheme", "QuantizeRegistry"]:
     """The library's scheme and rules for layers, with a range for each channel of depthwise weights too."""
     from tensorflow_model_optimization.python.core.quantization.keras.default_8bit.default_8bit_quantize_scheme import (
         Default8BitQuantizeScheme,
@@ -128,7 +135,7 @@ def _scheme(tf: Any) -> tuple[Any, Any]:
     return scheme, registry
 
 
-def _activation(layer: Any) -> str:
+def _activation(layer: "Layer") -> str:
     """The name of the function that a layer ends with; one without any is linear."""
     function = getattr(layer, "activation", None)
     return getattr(function, "__name__", type(function).__name__) if function else "linear"
@@ -141,15 +148,15 @@ class DepthwiseQuantizer:
     of right answers where it had 92 %.
     """
 
-    def __init__(self, tf: Any) -> None:
+    def __init__(self, tf: ModuleType) -> None:
         """Compute with this TensorFlow."""
         self._tf = tf
 
-    def build(self, shape: Any, name: str, layer: Any) -> dict[str, Any]:
+    def build(self, shape: "TensorShape", name: str, layer: "Layer") -> dict[str, "Variable"]:
         """The variable that holds the largest weight of each channel."""
         return {"peak": layer.add_weight(f"{name}_peak", (shape[2] * shape[3],), initializer="ones", trainable=False)}
 
-    def __call__(self, inputs: Any, training: bool, weights: dict[str, Any]) -> Any:
+    def __call__(self, inputs: "Tensor", training: bool, weights: dict[str, "Variable"]) -> "Tensor":
         """`inputs` as INT8 has them; while training the ranges in `weights` follow them."""
         tf, peak = self._tf, weights["peak"]
         channels_last = tf.reshape(inputs, [1, *inputs.shape[:2], -1])
@@ -161,7 +168,7 @@ class DepthwiseQuantizer:
         return tf.reshape(rounded, inputs.shape)
 
 
-def _is_known(tf: Any, registry: Any, layer: Any) -> bool:
+def _is_known(tf: ModuleType, registry: "QuantizeRegistry", layer: "Layer") -> bool:
     """Whether the library has a rule for this layer; it fails at one that it has none for."""
     layers = tf.keras.layers
     if isinstance(layer, layers.BatchNormalization):  # right after what it is folded into, where nothing else is
@@ -186,7 +193,7 @@ def first_ranges() -> Iterator[None]:
     """
     from tensorflow_model_optimization.python.core.quantization.keras import quant_ops
 
-    def assign(variable: Any, value: Any, decay: float, **_: Any) -> Any:
+    def assign(variable: "Variable", value: "Tensor", decay: float, **_: object) -> "Tensor":
         return variable.assign(value)
 
     library = quant_ops.moving_averages

@@ -4,8 +4,9 @@ Knows nothing of where a network comes from or what becomes of it.
 """
 
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,25 +18,37 @@ from stages.training import dataset, networks
 from stages.training.curves import COLUMNS, Epoch
 from stages.training.dataset import Sets
 
+if TYPE_CHECKING:
+    from keras import Model as Network
+    from tensorflow import Tensor, Variable
+
+# What a network makes of prepared images, while training or not.
+Answer = Callable[["Tensor", bool], "Tensor"]
 # Share of the steps in which the learning rate rises.
 WARM_UP = 0.1
 
 
 def trainee(
-    tf: Any, network: Any, answer: Callable[[Any, bool], Any], prepared: Preprocessing, augment: AugmentParams
-) -> Any:
+    tf: ModuleType,
+    network: "Network",
+    answer: Answer,
+    prepared: Preprocessing,
+    augment: AugmentParams,
+) -> "Network":
     """Keras model from uint8 pixels to probabilities: the network learns from images that vary, and is kept without.
 
-    `answer` is how the network turns prepared images into probabilities, while training or not.
+    `answer` turns prepared images into probabilities.
     """
     varied = networks.augmentation(tf, augment)
 
-    class Trainee(tf.keras.Model):  # type: ignore[misc]
+    base: type = tf.keras.Model
+
+    class Trainee(base):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             self.network = network  # what Keras finds variables in
 
-        def call(self, pixels: Any, training: bool = False) -> Any:
+        def call(self, pixels: "Tensor", training: bool = False) -> "Tensor":
             images = varied(tf.cast(pixels, tf.float32), training=training)
             ordered = tf.reverse(images, [-1]) if prepared.channels == "bgr" else images
             return answer(ordered * prepared.scale + prepared.offset, bool(training))
@@ -49,7 +62,7 @@ class Best:
     Keras's EarlyStopping would restore them only where it stops, and of the last phase alone.
     """
 
-    def __init__(self, variables: list[Any], block: str = "train") -> None:
+    def __init__(self, variables: Sequence["Variable"], block: str = "train") -> None:
         """Keep these variables; `block` of params.yaml says how they are trained."""
         self.curve: list[Epoch] = []
         self._variables, self._values, self._block = variables, list[Any](), block
@@ -91,7 +104,9 @@ class Best:
             variable.assign(value)
 
 
-def fit(tf: Any, model: Any, sets: Sets, prepared: Preprocessing, setting: TrainParams, best: Best) -> None:
+def fit(
+    tf: ModuleType, model: "Network", sets: Sets, prepared: Preprocessing, setting: TrainParams, best: Best
+) -> None:
     """One phase, with epochs and learning_rate of its own in `setting`; `best` keeps its curve and the weights."""
     from tqdm.keras import TqdmCallback
 
@@ -116,7 +131,7 @@ def fit(tf: Any, model: Any, sets: Sets, prepared: Preprocessing, setting: Train
     )
 
 
-def _noting(best: Best, schedule: Any, steps: int) -> Callable[[int, dict[str, float]], None]:
+def _noting(best: Best, schedule: Callable[[int], float], steps: int) -> Callable[[int, dict[str, float]], None]:
     """Notes the end of each epoch of so many steps, with the learning rate there and the seconds that it took."""
     start_s = time.perf_counter()
 

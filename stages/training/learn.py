@@ -4,7 +4,8 @@ import time
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from stages.contracts import zoo
 from stages.contracts.model import WEIGHTS
@@ -18,6 +19,10 @@ from stages.params.training import TrainParams
 from stages.training import dataset, fit, networks
 from stages.training.curves import Epoch
 from stages.training.fit import Best
+
+if TYPE_CHECKING:
+    from keras import Model as Network
+    from tensorflow import Tensor
 
 # How much lower the learning rate is where pretrained layers learn too.
 FINE_TUNING = 0.1
@@ -82,7 +87,7 @@ def learn(job: Job, seed: int, target: Path) -> Result:
     return Result(run, len(sets.train), len(sets.validation), prepared, [row | {"seed": seed} for row in best.curve])
 
 
-def network_for(tf: Any, job: Job, classes: int) -> tuple[Any, Preprocessing]:
+def network_for(tf: ModuleType, job: Job, classes: int) -> tuple["Network", Preprocessing]:
     """What is to be trained, and how its images are prepared: as the backbone was trained, or as `custom` says."""
     custom, name = job.custom, job.train.backbone
     if name == SMALL:
@@ -107,5 +112,5 @@ def phases(setting: TrainParams) -> list[tuple[bool, int, float]]:
     return [phase for phase in both if phase[1]]
 
 
-def _answer(network: Any, images: Any, training: bool) -> Any:
+def _answer(network: "Network", images: "Tensor", training: bool) -> "Tensor":
     return network(images, training=training)

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from stages.contracts.model import SAVED_MODEL
 from stages.contracts.status import OK, Status
@@ -23,6 +24,10 @@ from stages.training import dataset, fake_quant, fit
 from stages.training.curves import Epoch
 from stages.training.dataset import Sets
 from stages.training.fit import Best
+
+if TYPE_CHECKING:
+    from keras import Model as Network
+    from tensorflow import Tensor
 
 NO_KERAS = (
     "quantisation-aware training needs the layers of a Keras model, which {} does not have: set model.path to a .keras "
@@ -91,20 +96,20 @@ def learn(job: Job, folder: Path) -> tuple[QatTraining, list[Epoch]]:
     return training, [epoch | {"seed": seed} for epoch in best.curve]
 
 
-def _write(tf: Any, chosen: ChosenModel, simulated: Any, folder: Path) -> None:
+def _write(tf: ModuleType, chosen: ChosenModel, simulated: "Network", folder: Path) -> None:
     """A SavedModel and an ONNX file of the trained network."""
     model, name, saved = chosen.classifier_of(tf, simulated), chosen.model.name, folder / QAT_SAVED_MODEL.name
     saved_model.write(tf, model, saved, name, STEPS)
     onnx_export.write(tf, saved, model.preprocessing, folder / QAT_ONNX.name, name, STEPS)
 
 
-def flat(tf: Any, chosen: ChosenModel) -> Any:
+def flat(tf: ModuleType, chosen: ChosenModel) -> "Network":
     """The model as a network without others inside; PipelineError if it does not answer as the SavedModel does."""
     network = fake_quant.flatten(tf, chosen.network(tf))
     gap = saved_model.difference(tf, chosen.classifier_of(tf, network), SAVED_MODEL)
     if not gap <= saved_model.TOLERANCE:
         raise PipelineError(
-            f"its layers, called one by one, answer {gap:.2g} away from the model itself: leave out the variants that "
+            f"its layers, called one by one, differ by {gap:.2g} from the model itself: leave out the variants that "
             "end in -int8-qat",
             code="qat-layers-differ",
             difference=gap,
@@ -112,7 +117,7 @@ def flat(tf: Any, chosen: ChosenModel) -> Any:
     return network
 
 
-def train_on(tf: Any, job: Job, simulated: Any, sets: Sets) -> Best:
+def train_on(tf: ModuleType, job: Job, simulated: "Network", sets: Sets) -> Best:
     """Train, from ranges that fit; epoch 0 is the simulation before it learned anything."""
     answers = {training: job.chosen.classifier_of(tf, simulated, training) for training in (False, True)}
     prepared = answers[False].preprocessing
@@ -129,5 +134,5 @@ def train_on(tf: Any, job: Job, simulated: Any, sets: Sets) -> Best:
     return best
 
 
-def _answer(answers: dict[bool, Classifier], images: Any, training: bool) -> Any:
+def _answer(answers: dict[bool, Classifier], images: "Tensor", training: bool) -> "Tensor":
     return answers[training].call(images)

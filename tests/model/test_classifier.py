@@ -10,7 +10,7 @@ import pytest
 from stages.core.errors import PipelineError
 from stages.model import classifier
 from stages.model.classifier import Classifier
-from stages.model.formats import Model
+from stages.model.signatures import Model
 from stages.params import load
 from stages.params.model import CustomParams
 from tests.fixtures.errors import named, refused

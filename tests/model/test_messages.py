@@ -15,7 +15,16 @@ from stages.contracts.labels import Labels
 from stages.contracts.preprocessing import Preprocessing
 from stages.core import files
 from stages.core.errors import PipelineError
-from stages.model import checkpoints, classifier, efficientnet_lite, formats, keras_zoo, saved_model, weights
+from stages.model import (
+    checkpoints,
+    classifier,
+    efficientnet_lite,
+    formats,
+    keras_zoo,
+    saved_model,
+    signatures,
+    weights,
+)
 from stages.params import load
 from stages.params.model import CustomParams
 from tests.fixtures.errors import assert_helps, refused
@@ -49,7 +58,7 @@ def probe(call: Callable[[Any], Any]) -> None:
 
 
 def number_of_the_class() -> None:
-    model = formats.Model({"photo": spec(None, 4, 6, 3)}, {"class": spec(None, dtype="int64")}, dict, [], 0)
+    model = signatures.Model({"photo": spec(None, 4, 6, 3)}, {"class": spec(None, dtype="int64")}, dict, [], 0)
     classifier.classifier(None, model, CUSTOM)
 
 
@@ -65,7 +74,7 @@ def weights_alone() -> None:
 
 
 def library() -> None:
-    with formats._readable(Path("a.onnx"), "export it again"):
+    with signatures.readable(Path("a.onnx"), "export it again"):
         raise ValueError("no graph")
 
 
@@ -131,8 +140,8 @@ TABLE: list[tuple[str, Callable[[], Any]]] = [
     ("custom.answers", lambda: scores([[0.5, 0.5]], "logits")),
     ("model.path", lambda: formats.open_model(None, Path("notes.txt"))),
     ("a.onnx (model.path)", library),
-    ("mine", lambda: formats._signature(Path("mine"), {})),
-    ("mine", lambda: formats._signature(Path("mine"), {"a": 1, "b": 2})),
+    ("mine", lambda: signatures._signature(Path("mine"), {})),
+    ("mine", lambda: signatures._signature(Path("mine"), {"a": 1, "b": 2})),
     ("a.h5 (model.path)", weights_alone),
     ("custom.labels", lambda: no_list("cat\n\ndog")),
     ("custom.labels", lambda: no_list("cat")),
