@@ -23,8 +23,7 @@ def labelled(source: str, labels: Labels, work: Path) -> list[ImageFile]:
     names = _class_names(source, info)
     classes = labels.match(names)
     images, unknown = [], set()
-    for image, example in _unpacked(data, work):
-        number = int(example["label"])
+    for image, number in _unpacked(data, work):
         if number < 0:
             raise PipelineError(
                 f"{source} has images without a label: name another split ({', '.join(info.splits)})",
@@ -63,10 +62,10 @@ def _class_names(source: str, info: Any) -> list[str]:
     return list(names)
 
 
-def _unpacked(data: Any, work: Path) -> Iterator[tuple[ImageFile, dict[str, Any]]]:
-    """Each image, written, and its example."""
+def _unpacked(data: Any, work: Path) -> Iterator[tuple[ImageFile, int]]:
+    """Each image, written, and the number of its class: below 0, or where there is no such feature, unlabelled."""
     for index, example in enumerate(data.as_numpy_iterator()):
-        yield tfrecord.write(example["image"], f"{index:06d}", work), example
+        yield tfrecord.write(example["image"], f"{index:06d}", work), int(example.get("label", -1))
 
 
 def _load(source: str, default_split: str) -> Any:

@@ -13,6 +13,7 @@ from stages.core.errors import PipelineError, describe
 
 if TYPE_CHECKING:
     from tensorflow import Tensor, TensorSpec, Variable
+    from tensorflow.types.experimental import ConcreteFunction as Signature
 
 
 # What `model.path` may name.
@@ -62,7 +63,7 @@ def from_saved_model(tf: ModuleType, path: Path) -> Model:
     return Model(inputs, dict(signature.structured_outputs), call, [tracked], _count(signature.variables))
 
 
-def _signature(path: Path, signatures: dict[str, Any]) -> Any:
+def _signature(path: Path, signatures: dict[str, "Signature"]) -> "Signature":
     """The only one, or `serving_default`."""
     if not signatures:
         raise PipelineError(
