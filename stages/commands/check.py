@@ -20,7 +20,8 @@ REGRESSION = 5
 
 def check(against: str | None) -> int:
     """Print the choice, and what got worse since the revision `against` if one is named; returns the exit status."""
-    chosen = current_choice(document.check())
+    document.check()
+    chosen = current_choice()
     summary = codec.read(Summary, SUMMARY)
     print(table.title(summary))
     best = "chosen" if chosen.outcome == "selected" else "within budget"

@@ -50,7 +50,11 @@ def main(check: bool) -> None:
     """Write dvc.yaml anew, or only compare; PipelineError if they differ then."""
     changed = difference()
     if check and changed:
-        raise PipelineError(f"{PIPELINE} has other code dependencies than the imports: run `make deps`\n{changed}")
+        raise PipelineError(
+            f"{PIPELINE} has other code dependencies than the imports: run `make deps`\n{changed}",
+            code="other-dependencies",
+            file=str(PIPELINE),
+        )
     if changed:
         files.write_text(PIPELINE, written(PIPELINE.read_text(encoding="utf-8")))
         print(f"{PIPELINE} has new code dependencies")

@@ -10,5 +10,6 @@ from stages.tracking import receipts
 
 def export(target: Path) -> None:
     """Write the winner into the folder and print what is where; PipelineError without a current choice."""
-    current_choice(document.check())
+    document.check()
+    current_choice()
     print("\n".join(serving.write(target, receipts.champion())))

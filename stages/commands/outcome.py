@@ -61,7 +61,7 @@ def _of_mlflow(setting: Params) -> list[str]:
     ] * unregistered
 
 
-def current_choice(setting: Params) -> Selection:
+def current_choice() -> Selection:
     """selection.json; PipelineError if there is none, or none for today's params.yaml."""
     if not (SELECTION.exists() and SUMMARY.exists()):
         raise PipelineError("there are no results to check yet: run `make repro` first", code="no-results")

@@ -49,7 +49,7 @@ def converted(variant: str | None) -> Manifest:
     """The variant asked for, or the first that has a model; PipelineError lists those that have."""
     if variant is not None and variant not in registry.valid():
         raise PipelineError(
-            f"unknown variant {variant!r}; valid variants are {', '.join(registry.valid())}",
+            f"there is no variant {variant}: name one of {', '.join(registry.valid())}",
             code="unknown-variant",
             variant=variant,
         )
@@ -59,7 +59,7 @@ def converted(variant: str | None) -> Manifest:
         raise PipelineError("no variant is converted yet: run `make repro` first", code="nothing-converted")
     if variant is not None and variant not in ready:
         raise PipelineError(
-            f"{variant} is not converted here; converted are {', '.join(ready)}", code="not-converted", variant=variant
+            f"{variant} is not converted here: name one of {', '.join(ready)}", code="not-converted", variant=variant
         )
     return ready[variant] if variant else next(iter(ready.values()))
 

@@ -22,7 +22,8 @@ Kind = TypeVar("Kind", bound=Record)
 
 
 class _Header(msgspec.Struct):
-    schema: int
+    # Records had none before they were typed.
+    schema: int = 0
 
 
 def write(record: Record, path: Path) -> None:

@@ -10,35 +10,45 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from stages import contracts
+from stages.cluster import adopt
+from stages.serving import export
+from stages.tracking import receipts
 
 PAGE = Path(__file__).parents[2] / "docs/reference/records.md"
 INTRODUCTION = """# Records
 
-Stages meet in these files only. Each is JSON, written by one stage as a frozen dataclass of `stages/contracts/`, whole
-or not at all. `schema` counts versions of its shape: a record of another version is refused with the command that
-makes it anew. A figure is a finite number or `null`; shares are from 0 to 1; units stand in the names (`p50_ms`,
-`size_bytes`).
+Stages meet in these files, and in tables and models beside them ([stages](stages.md)). Each record is JSON, written by
+one stage as a frozen dataclass, whole or not at all. `schema` counts versions of its shape: a record of another version
+is refused with the command that makes it anew. A figure is a finite number or `null`; shares are from 0 to 1; units
+stand in the names (`p50_ms`, `size_bytes`). The names of the facts of a `Proof` are in [proofs](proofs.md).
 
 `make records` writes this page from the dataclasses.
 """
-# Path and writer of each record by its class.
+# Modules whose records lie elsewhere than in contracts, since only their own room reads them.
+OTHERS = (adopt, receipts, export)
+# Path and writer of each record by its class; a command writes what stands outside reports/ and models/.
 WRITTEN = {
     "Environment": ("reports/environment.json", "environment"),
     "Fingerprints": ("reports/fingerprints.json", "environment"),
     "GpuModels": ("reports/gpu_models.json", "environment"),
     "Sources": ("reports/sources.json", "environment"),
+    "StoreState": ("reports/store.json", "environment"),
     "DownloadRecord": ("reports/download.json", "download"),
     "ImagesRecord": ("reports/images.json", "images"),
     "TrainRecord": ("reports/train.json", "train"),
     "ModelRecord": ("reports/model.json", "save"),
     "QatRecord": ("reports/qat.json", "qat"),
     "OnnxRecord": ("reports/onnx.json", "to_onnx"),
+    "Sweep": ("reports/sweep.json", "sweep"),
     "Conversion": ("reports/variants/VARIANT/convert.json", "convert"),
     "Manifest": ("models/VARIANT/variant.json", "convert"),
     "Evaluation": ("reports/variants/VARIANT/evaluate.json", "evaluate"),
     "Timing": ("reports/benchmark.json", "benchmark"),
     "Summary": ("reports/summary.json", "summarize"),
     "Selection": ("reports/selection.json", "select"),
+    "TrackReceipt": ("reports/track.json", "track"),
+    "RegisterReceipt": ("reports/register.json", "register"),
+    "ExportRecord": ("export/export.json", "make export"),
 }
 
 
@@ -51,10 +61,10 @@ def page() -> str:
 
 
 def _dataclasses() -> Iterator[type]:
-    for module in pkgutil.iter_modules(contracts.__path__, f"{contracts.__name__}."):
-        loaded = importlib.import_module(module.name)
-        for kind in vars(loaded).values():
-            if inspect.isclass(kind) and dataclasses.is_dataclass(kind) and kind.__module__ == module.name:
+    names = [module.name for module in pkgutil.iter_modules(contracts.__path__, f"{contracts.__name__}.")]
+    for module in [*map(importlib.import_module, names), *OTHERS]:
+        for kind in vars(module).values():
+            if inspect.isclass(kind) and dataclasses.is_dataclass(kind) and kind.__module__ == module.__name__:
                 yield kind
 
 

@@ -301,7 +301,7 @@ def test_predict_names_what_can_be_used(project: Project) -> None:
     photo = str(next((project.folder / "photos").glob("*.[jp]*g")))
     refused = project.run("python", "-m", "stages", "predict", "--variant", "tflite-fp16", photo)
     assert refused.returncode == 1
-    assert "tflite-fp16 is not converted here; converted are savedmodel-fp32" in refused.stderr
+    assert "tflite-fp16 is not converted here: name one of savedmodel-fp32" in refused.stderr
     assert "Traceback" not in refused.stderr
     missing = project.run("python", "-m", "stages", "predict", "nowhere.jpg")
     assert missing.returncode == 1
