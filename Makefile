@@ -89,7 +89,7 @@ bench-gpu: $(VENV)/runs  ## measure both zoo models on this GPU (an hour) into d
 	@$(BIN)/python -m tests.bench.bench_gpu render $(NAME) docs/results/.$(NAME).*.part && rm docs/results/.$(NAME).*.part
 
 clean:  ## remove results and fetched data; the environment, DVC's cache and MLflow's runs stay
-	@git clean -fdXq data/model data/evaluation data/calibration models reports
+	@git clean -fdXq data/model data/evaluation data/calibration data/train models reports
 	@echo "removed data, models and results; the tracked summaries, .venv, .dvc/cache, mlflow.db and mlartifacts stay"
 
 deps: $(VENV)/runs  ## write the code dependencies of every stage into dvc.yaml, from the imports

@@ -16,10 +16,9 @@ from stages.training.qat import Job
 
 def main() -> None:
     """Read params, train if they ask for it, and write models/qat, the record and the curve."""
-    names = variants()
     with files.new_directory(QAT) as folder:
-        result = qat.train(job(), names, folder)
-        record = result.record(names, folder)
+        result = qat.train(job(), variants(), folder)
+        record = result.record(folder)
     write_curves(result.curve, QAT_CURVE)
     codec.write(record, QAT_RECORD)
 

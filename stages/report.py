@@ -1,10 +1,10 @@
 """Draw the results: reports/report.html, the decision with what it rests on, and reports/summary.md, the table."""
 
-from stages.commands.revision import git
 from stages.contracts import codec
 from stages.contracts.row import SUMMARY, Summary
 from stages.contracts.selection import SELECTION, Selection
 from stages.core import errors, files
+from stages.core.git import git
 from stages.reporting import page, report_data, table
 from stages.reporting.report_data import Code
 

@@ -1,7 +1,7 @@
 """Convert, evaluate and time all variants on a Ray cluster, if `execution.engine` is ray."""
 
 from stages.cluster import adopt
-from stages.cluster.sweep import sweep
+from stages.cluster.sweep import sweep, with_training
 from stages.cluster.sweeping import Setting
 from stages.contracts.row import OTHER_GPUS
 from stages.core import errors, files
@@ -15,16 +15,16 @@ from stages.runtimes import registry
 
 def main() -> None:
     """Read params, sweep, and write models/sweep, reports/other_gpus and the record of it."""
-    execution = load.read(ExecutionParams)
+    execution, names = load.read(ExecutionParams), variants()
     if execution.engine == "local":
         with files.new_directory(adopt.SWEEP), files.new_directory(OTHER_GPUS):
-            adopt.write(adopt.local(variants()))
+            adopt.write(with_training(adopt.local(names), names))
         return
     benchmark, batch_size = load.read(BenchmarkParams), load.read(EvaluationParams).batch_size
     options = {runtime: load.options(runtime) for runtime in registry.RUNTIMES}
     sizes, builds = engine_batch_sizes(benchmark, batch_size), load.read(ConvertParams).repeats
-    record, problems = sweep(Setting(variants(), sizes, builds, batch_size, benchmark, execution, options))
-    adopt.write(record)
+    record, problems = sweep(Setting(names, sizes, builds, batch_size, benchmark, execution, options))
+    adopt.write(with_training(record, names))
     if problems:
         # DVC takes the stage for unfinished, and the next run tries again what failed, and that alone.
         raise PipelineError("; ".join(problems), code="sweep-failed")

@@ -12,6 +12,8 @@ import pytest
 import yaml
 
 from stages.commands import dependencies
+from stages.core.closure import Imports
+from stages.runtimes import registry
 
 ROOT = Path(__file__).parents[1]
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
@@ -56,6 +58,15 @@ def test_libraries_that_take_seconds_wait_until_they_are_needed(path: Path) -> N
     assert not at_the_top & {"mlflow", "tensorflow", "keras", "ray", "pyarrow", "onnx", "onnxruntime", "scipy"}
     if path.relative_to(ROOT / "stages").parts[0] == "contracts":
         assert at_the_top <= sys.stdlib_module_names | {"numpy", "msgspec"}
+
+
+@pytest.mark.parametrize("runtime", registry.RUNTIMES)
+def test_a_runtime_imports_no_other(runtime: str) -> None:
+    """What two share lies in runtimes/shared."""
+    folder = ROOT / "stages/runtimes" / runtime
+    modules = (f"stages.runtimes.{runtime}.{path.stem}" for path in folder.glob("*.py") if path.stem != "__init__")
+    others = {f"stages/runtimes/{name}" for name in registry.RUNTIMES if name != runtime}
+    assert not others & {path.parent.as_posix() for path in Imports().files(f"stages.runtimes.{runtime}", *modules)}
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -122,12 +133,11 @@ def test_a_conversion_depends_on_its_own_entry_of_a_training_for_int8_alone(tmp_
     shutil.copy(ROOT / "dvc.yaml", tmp_path)
     with Repo.init(str(tmp_path), no_scm=True) as repo:
         stages = {stage.name: stage for stage in repo.index.stages}
-    trained = {output.def_path for output in stages["qat"].outs}
-    assert "reports/qat.json" in trained
+    trained = {output.def_path for output in stages["qat"].outs} | {"reports/sweep.json"}
     for name in names:
-        found = [dependency for dependency in stages[f"convert@{name}"].deps if dependency.def_path in trained]
-        assert [(dependency.def_path, dependency.params) for dependency in found] == [
-            ("reports/qat.json", [f"sources.{name}"])
+        deps = [dependency for dependency in stages[f"convert@{name}"].deps if dependency.def_path in trained]
+        assert [(dependency.def_path, dependency.params) for dependency in deps] == [
+            ("reports/sweep.json", [f"sources.{name}", f"trained.{name}"])
         ]
 
 

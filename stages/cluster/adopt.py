@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
@@ -36,6 +36,9 @@ class Sweep:
     benchmark: str | None
     # Units that have no result, and why.
     failed: dict[str, str]
+    # Of every variant a digest of the training for INT8 that it takes, None for those that take none. It stands here
+    # since another list of variants repeats this stage and no training.
+    trained: dict[str, str | None] = field(default_factory=dict)
 
     def adopt(self, unit: str) -> None:
         """Copy the results of a unit to where its stage writes them."""

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 
 import psutil
 from tqdm import tqdm
@@ -20,6 +21,8 @@ from stages.cluster.sweeping import Setting, Sweeping
 from stages.contracts import codec
 from stages.contracts.environment import ENVIRONMENT, GPU_MODELS, Environment, GpuModels
 from stages.contracts.row import OTHER_GPUS
+from stages.contracts.training import QAT_RECORD, QatRecord
+from stages.contracts.variant import Variant
 from stages.core import errors, files
 from stages.core.errors import PipelineError
 from stages.runtimes.fingerprints import Digests
@@ -42,6 +45,12 @@ def sweep(setting: Setting) -> tuple[Sweep, list[str]]:
     sources: dict[str, str | None] = {name: adopted.source(name) for name in setting.variants}
     record = Sweep("ray", primary, sources, adopted.source(BENCHMARK), adopted.failed)
     return record, adopted.problems + theirs
+
+
+def with_training(record: Sweep, variants: tuple[str, ...]) -> Sweep:
+    """With what each variant takes of models/qat, so that a training again converts those variants alone."""
+    digest = codec.read(QatRecord, QAT_RECORD).digest
+    return replace(record, trained={name: digest if Variant.parse(name).qat else None for name in variants})
 
 
 def _swept(setting: Setting, machines: Mapping[str, Environment]) -> dict[str, Sweeping]:

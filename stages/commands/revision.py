@@ -10,6 +10,7 @@ from stages.contracts.codec import Kind
 from stages.contracts.evaluation import predictions_path
 from stages.contracts.predictions import Predictions
 from stages.core.errors import PipelineError
+from stages.core.git import git
 
 
 def record_at(kind: type[Kind], revision: str, path: Path) -> Kind:
@@ -34,12 +35,6 @@ def record_at(kind: type[Kind], revision: str, path: Path) -> Kind:
             revision=revision,
             file=str(path),
         ) from None
-
-
-def git(*arguments: str) -> str:
-    """What it prints; empty where it fails."""
-    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
-    return "" if done.returncode else done.stdout
 
 
 def predictions_at(revision: str, variant: str) -> Predictions:

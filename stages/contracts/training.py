@@ -64,10 +64,10 @@ class QatTraining:
 
 @dataclass(frozen=True)
 class QatRecord:
-    """reports/qat.json; `sources` has by variant a digest of what it takes from this training, None for nothing."""
+    """reports/qat.json; `digest` is of what the variants that take this training convert, or why there is nothing."""
 
     SCHEMA: ClassVar[int] = 1
 
     status: Status
-    sources: dict[str, str | None]
+    digest: str | None
     training: QatTraining | None = None

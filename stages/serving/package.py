@@ -11,6 +11,7 @@ from pathlib import Path
 
 from stages.contracts import codec, conversion, labels
 from stages.core import closure, files
+from stages.core.errors import PipelineError
 from stages.runtimes import registry
 from stages.serving.setting import LABELS, MODEL, SETTING, Setting
 
@@ -26,7 +27,15 @@ def write_code(runtime: str, target: Path) -> str:
     It is one that no other version's code has: two versions may be loaded by one process, as may another package
     called `stages`.
     """
-    modules = (f"{closure.PACKAGE}.{SERVED}", f"{registry.package(runtime)}.session")
+    package = registry.package(runtime)
+    if not package.startswith(f"{closure.PACKAGE}."):
+        raise PipelineError(
+            f"{runtime} lies in the package {package} outside this checkout, and a served model takes no code along from there: "
+            f"move its folder to stages/runtimes/{runtime}",
+            code="runtime-elsewhere",
+            runtime=runtime,
+        )
+    modules = (f"{closure.PACKAGE}.{SERVED}", f"{package}.session")
     paths = closure.Imports().files(*modules)
     contents = files.combine([f"{path} {files.sha256(closure.ROOT / path)}" for path in paths])
     name = f"{closure.PACKAGE}_{contents[:DIGEST_DIGITS]}"

@@ -1,6 +1,5 @@
 """What one run of the pipeline is in MLflow: a parent, and a child for each training and for each variant."""
 
-import subprocess
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from stages.contracts.row import HERE, OTHER_GPUS, SUMMARY, Row, Summary
 from stages.contracts.selection import SELECTION, Selection
 from stages.contracts.timing import SAMPLES, TIMING
 from stages.core.errors import PipelineError
+from stages.core.git import git
 from stages.params.document import Params
 from stages.params.load import PARAMS
 from stages.reporting.figures import device_name, find
@@ -48,7 +48,7 @@ class Results:
     summary: Summary
     chosen: Selection
     experiment: str = ""
-    commit: str = field(default_factory=lambda: _commit())
+    commit: str = field(default_factory=lambda: git("rev-parse", "HEAD").strip())
 
     @property
     def key(self) -> str:
@@ -258,9 +258,3 @@ def choice_tags(chosen: Selection, name: str) -> dict[str, str]:
         "mlflow.note.content": judged.reason or chosen.sentence,
         **verdict,
     }
-
-
-def _commit() -> str:
-    """Of the checkout; empty where git does not tell."""
-    done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    return done.stdout.strip()

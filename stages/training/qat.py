@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from stages.contracts.model import SAVED_MODEL
 from stages.contracts.status import OK, Status
 from stages.contracts.training import QAT_ONNX, QAT_SAVED_MODEL, QatRecord, QatTraining
-from stages.contracts.variant import Variant
 from stages.core import files, isolate
 from stages.core.errors import PipelineError
 from stages.core.tensorflow import tensorflow
@@ -56,11 +55,10 @@ class Result:
     training: QatTraining | None = None
     curve: tuple[Epoch, ...] = ()
 
-    def record(self, variants: Iterable[str], folder: Path) -> QatRecord:
-        """With a digest by variant of what it takes from `folder`: DVC converts again only where its own is another."""
+    def record(self, folder: Path) -> QatRecord:
+        """With a digest of what lies in `folder`: those that take it are converted again where it is another."""
         digest = files.tree_digest(folder) if self.status.ok else self.status.reason
-        sources = {name: digest if Variant.parse(name).qat else None for name in variants}
-        return QatRecord(self.status, sources, self.training)
+        return QatRecord(self.status, digest, self.training)
 
 
 def train(job: Job, variants: Iterable[str], folder: Path) -> Result:

@@ -212,7 +212,7 @@ def test_a_training_that_did_not_happen_is_the_reason_of_its_variants_alone(
     prepared: None, run: Run, state: Any
 ) -> None:
     status = Status(state, "no layers")
-    codec.write(QatRecord(status, {}), QAT_RECORD)
+    codec.write(QatRecord(status, None), QAT_RECORD)
     if state == "failed":
         assert refused(run, "tflite-int8-qat").code == "not-converted"
     else:
@@ -225,7 +225,7 @@ def test_a_training_that_did_not_happen_is_the_reason_of_its_variants_alone(
 
 
 def test_what_this_machine_lacks_is_told_before_what_a_training_did(prepared: None, run: Run) -> None:
-    codec.write(QatRecord(Status("failed", "no layers"), {}), QAT_RECORD)
+    codec.write(QatRecord(Status("failed", "no layers"), None), QAT_RECORD)
     run("tensorrt-int8-qat")
     assert record("tensorrt-int8-qat").status == Status("skipped", NO_GPU)
 

@@ -317,7 +317,7 @@ def test_fp32_and_int8_without_and_with_training_stand_side_by_side(trained: Rea
 def test_training_that_failed_has_its_reason_and_no_curve(ready: Results) -> None:
     ready.ok("savedmodel-fp32", [0, 0, 0, 0], 4.0)
     ready.stopped("tflite-int8-qat", Status("failed", "qat: its loss is not finite"))
-    codec.write(QatRecord(Status("failed", "qat: its loss is not finite"), {}), QAT_RECORD)
+    codec.write(QatRecord(Status("failed", "qat: its loss is not finite"), None), QAT_RECORD)
     shown = write_page(("savedmodel-fp32", "tflite-int8-qat"))
     assert "QAT failed: its loss is not finite." in shown.texts("li")
     assert "Loss by epoch" not in section(shown)

@@ -10,7 +10,7 @@ from tests.reporting.rows import BASELINE, DROP, INT8, accuracy, row, summary
 
 RUN = Run(seed=3, best_epoch=1, best_val_loss=0.25, best_val_accuracy=0.9375, train_s=41.6)
 LEARNED = QatTraining(RUN, 0.875, 1200, 96, {})
-QAT = QatRecord(OK, {}, LEARNED)
+QAT = QatRecord(OK, "d" * 64, LEARNED)
 CURVE = [{"seed": 3.0, "epoch": float(i), "val_loss": loss} for i, loss in ((0, 0.5), (1, 0.25), (2, 0.375))]
 # The images that INT8 lost are won back.
 WON = replace(DROP, lost=0, gained=1, drop=-0.25, drop_ci95=(-0.7, 0.4), mcnemar_p=0.0213)
@@ -49,7 +49,7 @@ def test_every_training_has_its_curve(checkout: Path) -> None:
 
 
 def test_training_that_did_not_happen_has_its_reason_and_no_curve() -> None:
-    failed = QatRecord(Status("failed", "qat: its loss is not finite"), {})
+    failed = QatRecord(Status("failed", "qat: its loss is not finite"), None)
     section = training.section(replace(summary(BASELINE, AGAIN), qat=failed), {}, 1)
     assert section and section.chart is None
     assert section.notes[1:] == ["QAT failed: its loss is not finite."]

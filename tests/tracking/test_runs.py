@@ -126,7 +126,7 @@ def test_quantization_aware_training_that_did_not_happen_is_no_run(
 ) -> None:
     status = Status(state, "no Keras model")
     results.stopped("tflite-int8-qat", status)
-    codec.write(QatRecord(status, {}), QAT_RECORD)
+    codec.write(QatRecord(status, None), QAT_RECORD)
     summarize()
     track()
     store = logged()

@@ -32,7 +32,6 @@ from stages.contracts.variant import Variant
 from stages.core import files
 from stages.data import batches
 from stages.params import load
-from stages.params.measurement import variants
 from stages.runtimes import registry
 from stages.runtimes.contract import infer
 from stages.training import qat
@@ -143,9 +142,8 @@ def test_the_record_tells_of_the_best_epoch_and_the_curve_begins_before_the_firs
     assert max(float(row["learning_rate"]) for row in curve()[1:]) <= 0.003
 
 
-def test_every_variant_has_a_source_that_is_null_without_qat(trained: QatRecord) -> None:
-    digest = files.tree_digest(QAT)
-    assert trained.sources == {name: digest if name in QAT_VARIANTS else None for name in VARIANTS}
+def test_the_record_has_a_digest_of_what_is_converted(trained: QatRecord) -> None:
+    assert trained.digest == files.tree_digest(QAT)
 
 
 def accuracy(name: str, folder: Path) -> float:
@@ -186,7 +184,7 @@ def test_without_a_variant_that_asks_for_it_nothing_is_trained(checkout: Path) -
     files.write_text(QAT / "saved_model/saved_model.pb", "of an earlier run")
     stage.main()
     expected = Status("skipped", "no variant ends in -int8-qat")
-    assert record() == QatRecord(expected, dict.fromkeys(variants()))
+    assert record() == QatRecord(expected, expected.reason)
     assert list(QAT.iterdir()) == []
     assert QAT_CURVE.read_text() == ",".join(COLUMNS) + "\n"
 
@@ -201,7 +199,7 @@ def test_a_graph_without_layers_is_not_trained_and_says_what_would_be(
     )  # fmt: skip
     stage.main()
     reason = qat.NO_KERAS.format(path)
-    assert record() == QatRecord(Status("skipped", reason), {"tflite-int8-qat": reason})
+    assert record() == QatRecord(Status("skipped", reason), reason)
     assert path in reason and "set model.path" in reason
     assert list(QAT.iterdir()) == []
 
@@ -231,7 +229,7 @@ def test_a_training_that_is_not_finite_names_its_own_learning_rate(custom: Calla
     status = record().status
     assert status.state == "failed" and status.reason and status.reason.startswith("qat: after epoch 0 ")
     assert "qat.learning_rate" in status.reason
-    assert record().sources == {"tflite-int8-qat": status.reason}
+    assert record().digest == status.reason
     assert list(QAT.iterdir()) == []
     assert curve() == []
 
