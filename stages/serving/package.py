@@ -30,7 +30,7 @@ def write_code(runtime: str, target: Path) -> str:
     package = registry.package(runtime)
     if not package.startswith(f"{closure.PACKAGE}."):
         raise PipelineError(
-            f"{runtime} lies in the package {package} outside this checkout, and a served model takes no code along from there: "
+            f"{runtime} lies outside this checkout, in the package {package}, from where a served model takes no code: "
             f"move its folder to stages/runtimes/{runtime}",
             code="runtime-elsewhere",
             runtime=runtime,

@@ -10,7 +10,8 @@ from stages.contracts.row import SUMMARY, Summary
 from stages.contracts.selection import SELECTION, Selection
 from stages.core import files
 from stages.core.errors import PipelineError
-from stages.serving import export
+from stages.runtimes import registry
+from stages.serving import export, package
 from stages.serving.winner import Winner
 from tests.fixtures.errors import assert_helps, refused
 from tests.fixtures.variants import with_fact
@@ -55,6 +56,12 @@ def winner_unknown(choose: Choose, summarize: Callable[[], None]) -> PipelineErr
     return refused(Winner.of, chosen, empty)
 
 
+def elsewhere(choose: Choose, summarize: Callable[[], None]) -> PipelineError:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(registry.RUNTIMES, "toy", "tests.fixtures.toy")
+        return refused(package.write_code, "toy", Path("served"))
+
+
 @pytest.mark.usefixtures("in_process")
 @pytest.mark.parametrize(
     ("make", "code", "place"),
@@ -64,6 +71,7 @@ def winner_unknown(choose: Choose, summarize: Callable[[], None]) -> PipelineErr
         (not_measured, "not-measured", "models/tflite-fp32"),
         (no_export, "no-export", "/export"),
         (not_written, "export-not-written", "/file/export"),
+        (elsewhere, "runtime-elsewhere", "tests.fixtures.toy"),
         (winner_unknown, "winner-unknown", "tflite-fp32"),
     ],
 )
