@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -153,3 +153,11 @@ def start(tmp_path_factory: pytest.TempPathFactory, variants: list[str]) -> Proj
     made.ok("git", "add", "-A")
     made.ok("git", "commit", "-qm", "start")
     return made
+
+
+@pytest.fixture(autouse=True)
+def no_leftovers(project: Project) -> Iterator[None]:
+    """Whatever a test did, nothing half-written lies under data, models or reports."""
+    yield
+    left = [path for name in ("data", "models", "reports") for path in (project.folder / name).rglob("*.tmp")]
+    assert left == []

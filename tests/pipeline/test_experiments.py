@@ -12,6 +12,7 @@ import pytest
 
 from tests.fixtures.models import free_port, wait_for
 from tests.pipeline.project import ROOT, Project, stages_run, start
+from tests.pipeline.project import no_leftovers as no_leftovers
 
 pytestmark = pytest.mark.slow
 

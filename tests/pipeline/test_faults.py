@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from tests.pipeline.project import AFTER, WORKER, Project, stages_run, start
+from tests.pipeline.project import no_leftovers as no_leftovers
 
 pytestmark = pytest.mark.slow
 

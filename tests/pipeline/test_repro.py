@@ -14,6 +14,7 @@ from stages.contracts.environment import ENVIRONMENT, FINGERPRINTS
 from stages.contracts.row import HERE, Speed, Summary
 from stages.contracts.selection import SELECTION, Selection
 from tests.pipeline.project import AFTER, WEIGHTS, Project, stages_run, start
+from tests.pipeline.project import no_leftovers as no_leftovers
 
 pytestmark = pytest.mark.slow
 
