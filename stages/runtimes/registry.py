@@ -7,6 +7,7 @@ from types import ModuleType
 from typing import cast
 
 from ..contracts.variant import Variant
+from ..core.errors import PipelineError
 from .description import Description
 
 RUNTIMES = {
@@ -19,8 +20,19 @@ RUNTIMES = {
 
 
 def module(runtime: str, part: str = "") -> ModuleType:
-    """A module of that runtime's folder, or the folder's own, imported now."""
-    return importlib.import_module(RUNTIMES[runtime] + (f".{part}" if part else ""), __package__)
+    """A module of that runtime's folder, or the folder's own, imported now; PipelineError where the folder is not."""
+    name = RUNTIMES[runtime]
+    try:
+        return importlib.import_module(name + (f".{part}" if part else ""), __package__)
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise
+        raise PipelineError(
+            f"stages/runtimes/registry.py has the runtime {runtime} in the package {name}, which Python does not find: "
+            "put the folder that holds it on PYTHONPATH, or remove the entry",
+            code="runtime-missing",
+            runtime=runtime,
+        ) from None
 
 
 def package(runtime: str) -> str:
