@@ -1,6 +1,6 @@
 # `make repro` and `make test` install what they need into .venv and run it; `make help` lists the rest.
 .DEFAULT_GOAL := help
-.PHONY: help repro check test test-fast test-gpu test-tutorial demo-custom ui predict export clean bench-pipeline bench-gpu deps lock
+.PHONY: help repro check test test-fast test-gpu test-tutorial demo-custom ui predict export clean bench-pipeline bench-gpu deps records lock
 
 # TENSORRT=11 or rtx: environments of their own, since TF-TRT needs TensorRT 8.5, which is one package with 11.
 $(if $(findstring |$(TENSORRT)|,|| |11| |rtx|),,$(error TENSORRT is $(TENSORRT): leave it out for TensorRT 8.5, or set it to 11 or rtx))
@@ -89,11 +89,14 @@ bench-gpu: $(VENV)/runs  ## measure both zoo models on this GPU (an hour) into d
 	@$(BIN)/python -m tests.bench.bench_gpu render $(NAME) docs/results/.$(NAME).*.part && rm docs/results/.$(NAME).*.part
 
 clean:  ## remove results and fetched data; the environment, DVC's cache and MLflow's runs stay
-	@git clean -fdXq data/model data/evaluation data/calibration models reports
+	@git clean -fdXq data/model data/evaluation data/calibration data/train models reports
 	@echo "removed data, models and results; the tracked summaries, .venv, .dvc/cache, mlflow.db and mlartifacts stay"
 
 deps: $(VENV)/runs  ## write the code dependencies of every stage into dvc.yaml, from the imports
 	@$(BIN)/python -m stages deps
+
+records: $(VENV)/runs  ## write docs/reference/records.md from the dataclasses of the records
+	@$(BIN)/python -m tests.docs.records
 
 lock:  ## compile the pinned requirements anew (needs uv)
 	@$(COMPILE) --universal --extra cpu -o requirements/base.txt pyproject.toml

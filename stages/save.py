@@ -1,40 +1,35 @@
 """Save the model as a SavedModel with one signature, `serving_default`: a zoo's with its weights, or the user's own."""
 
-from dataclasses import asdict
-
-from stages.contracts import labels, paths
+from stages.contracts import codec, labels
+from stages.contracts.model import MODEL, SAVED_MODEL, ModelRecord
+from stages.contracts.training import TRAIN, TrainRecord
 from stages.core import errors, files
-from stages.core.errors import PipelineError
 from stages.core.tensorflow import tensorflow
-from stages.model import chosen, saved_model
-from stages.params import document
-from stages.params.document import CUSTOM
+from stages.model import saved_model
+from stages.model.chosen import ChosenModel
+from stages.params import load
+from stages.params.model import CustomParams, ModelParams
 
 
 def main() -> None:
     """Read params, build, save, compare with the reloaded model, and write the SavedModel and its record."""
-    setting = document.load()
-    name, classes, tf = setting.model.name, labels.read(), tensorflow()
-    model = chosen.open_classifier(tf, setting)
-    if model.classes != len(classes):
-        raise PipelineError(
-            f"{name} has {model.classes} outputs, but its label set has {len(classes)} classes "
-            f"({', '.join(classes.names[:3])}, ...)" + (": correct custom.labels" if name == CUSTOM else "")
-        )
-    with files.new_directory(paths.SAVED_MODEL) as folder:
-        gap = saved_model.write(tf, model, folder, name)
-    record = {
-        "name": name,
-        "weights_sha256": files.digest(chosen.path(setting)),
-        "parameters": model.parameters,
-        "input_shape": model.preprocessing.shape,
-        "classes": model.classes,
-        "preprocessing": asdict(model.preprocessing),
-        "training": files.read_json(paths.TRAIN) if setting.trains else None,
-        "save_difference": gap,
-        "size_bytes": sum(files.sizes(paths.SAVED_MODEL).values()),
-    }
-    files.write_json(paths.MODEL, record)
+    chosen, tf = ChosenModel(load.read(ModelParams), load.read(CustomParams)), tensorflow()
+    name, model = chosen.model.name, chosen.classifier(tf)
+    saved_model.refuse_other_classes(name, model.classes, labels.read())
+    with files.new_directory(SAVED_MODEL) as folder:
+        difference = saved_model.write(tf, model, folder, name)
+    record = ModelRecord(
+        name=name,
+        weights_sha256=files.digest(chosen.path),
+        parameters=model.parameters,
+        input_shape=model.preprocessing.shape,
+        classes=model.classes,
+        preprocessing=model.preprocessing,
+        training=codec.read(TrainRecord, TRAIN).training if chosen.model.trains else None,
+        save_difference=difference,
+        size_bytes=sum(files.sizes(SAVED_MODEL).values()),
+    )
+    codec.write(record, MODEL)
 
 
 if __name__ == "__main__":

@@ -19,9 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import stages
+from stages.cluster.batches import Answered, Batch, Decoded
+from stages.contracts.environment import Environment
 from stages.core import errors
 from stages.core.errors import PipelineError
-from stages.params.document import ExecutionParams
+from stages.params.execution import ExecutionParams
+from stages.runtimes import host
 
 ADDRESS = "RAY_ADDRESS"
 # The label that Ray gives a node by its GPU.
@@ -51,11 +54,13 @@ Node = Mapping[str, Any]
 
 @contextmanager
 def joined(setting: ExecutionParams) -> Iterator[dict[str, "Cluster"]]:
-    """The cluster that RAY_ADDRESS names, or one on this machine for so long, by GPU model, the home model first."""
+    """The cluster that RAY_ADDRESS names, or one on this machine for so long, by GPU model, the primary one first."""
     if not find_spec("ray"):
         raise PipelineError(
             "`execution.engine` is ray, but Ray is not installed: run `make repro ENGINE=ray`, or "
-            '`pip install ".[cluster]"`'
+            '`pip install ".[cluster]"`',
+            code="ray-missing",
+            key="execution.engine",
         )
     # Read once, when Ray is imported. Without it Ray tries for ever what needs more memory than there is.
     os.environ.setdefault("RAY_task_oom_retries", str(setting.retries))
@@ -78,7 +83,9 @@ def joined(setting: ExecutionParams) -> Iterator[dict[str, "Cluster"]]:
             raise PipelineError(
                 f"there is no Ray cluster to join {place} ({errors.describe(error)}): start one with "
                 f"`ray start --head`, set RAY_AUTH_MODE=token if it wants a token, or unset {ADDRESS} for one on this "
-                "machine"
+                "machine",
+                code="no-cluster",
+                address=address,
             ) from None
     try:
         yield _parts(setting, [node for node in ray.nodes() if node["Alive"]])
@@ -94,25 +101,35 @@ def _listens(address: str) -> None:
 
 
 def _parts(setting: ExecutionParams, nodes: Sequence[Node]) -> dict[str, "Cluster"]:
-    """The nodes that run models, by GPU model in the order of names; PipelineError if none has the one asked for."""
-    found = by_gpu_model(nodes)
-    asked = [setting.gpu_model] if setting.gpu_model else list(found)
-    if not set(asked) <= set(found):
+    """The nodes that run models, by GPU model in the order of names; PipelineError if none has the one that is set."""
+    models = by_gpu_model(nodes)
+    chosen = [setting.gpu_model] if setting.gpu_model else list(models)
+    if not set(chosen) <= set(models):
         raise PipelineError(
-            f"no node of the Ray cluster has the GPU model {setting.gpu_model}; those there are: {', '.join(found)}: "
-            "set execution.gpu_model to one of them, or to null"
+            f"no node of the Ray cluster has the GPU model {setting.gpu_model}; those there are: {', '.join(models)}: "
+            "set execution.gpu_model to one of them, or to null",
+            code="unknown-gpu-model",
+            key="execution.gpu_model",
+            gpu_model=setting.gpu_model,
         )
     cores = [count for node in nodes if (count := node["Resources"].get("CPU", 0)) >= 1]
-    return {name: Cluster(found[name], cores, selector(name, found), setting.retries) for name in asked}
+    return {name: Cluster(models[name], cores, selector(name, models), setting.retries) for name in chosen}
+
+
+def describe(setting: ExecutionParams, threads: int | None) -> dict[str, Environment]:
+    """The environment of each GPU model of the cluster, the primary one first; `threads` as benchmark.threads."""
+    with joined(setting) as parts:
+        tasks = {name: nodes.start(host.describe, threads) for name, nodes in parts.items()}
+        return {name: parts[name].result(task) for name, task in tasks.items()}
 
 
 def by_gpu_model(nodes: Sequence[Node]) -> dict[str, list[Node]]:
     """Nodes with a GPU by its model, in the order of the names; where no node has a GPU, all together."""
     with_gpu = [node for node in nodes if node["Resources"].get("GPU")]
-    found: dict[str, list[Node]] = {}
+    models: dict[str, list[Node]] = {}
     for node in with_gpu:
-        found.setdefault(node["Labels"].get(GPU_MODEL, UNLABELLED), []).append(node)
-    return dict(sorted(found.items())) or {UNLABELLED: list(nodes)}
+        models.setdefault(node["Labels"].get(GPU_MODEL, UNLABELLED), []).append(node)
+    return dict(sorted(models.items())) or {UNLABELLED: list(nodes)}
 
 
 def selector(name: str, models: Iterable[str]) -> dict[str, str]:
@@ -171,7 +188,7 @@ class Cluster:
         try:
             return self._ray.get(task)
         except self._ray.exceptions.RayError as error:
-            raise self._told(error) from None
+            raise self._failure(error) from None
 
     def prepare(self) -> None:
         """Have Ray Data start processes of its own, which takes seconds, while there is something else to wait for."""
@@ -190,13 +207,13 @@ class Cluster:
 
     def stream(
         self,
-        rows: Sequence[dict[str, Any]],
-        decode: Callable[[dict[str, Any]], dict[str, Any]],
+        rows: Sequence[Batch],
+        decode: Callable[[Batch], Decoded],
         answer: type,
         *arguments: Any,
         actors: int,
         blocks: int,
-    ) -> Iterator[dict[str, Any]]:
+    ) -> Iterator[Answered]:
         """What objects answer(*arguments) make of rows that `decode` prepares on CPUs, in any order, some ahead.
 
         They travel in so many blocks.
@@ -221,20 +238,26 @@ class Cluster:
         try:
             yield from answers.iter_rows()
         except self._ray.exceptions.RayError as error:
-            raise self._told(error) from None
+            raise self._failure(error) from None
 
-    def _told(self, error: Exception) -> PipelineError:
+    def _failure(self, error: Exception) -> PipelineError:
         if isinstance(error, self._ray.exceptions.RayTaskError):
             cause = error.cause
             if not isinstance(cause, PipelineError):
                 print(error, file=sys.stderr)
-            return cause if isinstance(cause, PipelineError) else PipelineError(errors.describe(cause))
+            return cause if isinstance(cause, PipelineError) else PipelineError(errors.describe(cause), "unexpected")
         if isinstance(error, self._ray.exceptions.RuntimeEnvSetupError):
-            return PipelineError(f"a node could not take the code of this pipeline ({errors.describe(error)})")
+            return PipelineError(
+                f"a node could not take the code of this pipeline ({errors.describe(error)}): see that all nodes run "
+                "the same Python and Ray as this machine",
+                code="code-refused",
+            )
         tries = self._retries + 1
         return PipelineError(
             f"its worker was lost {tries} time{'s' * (tries > 1)}, as often as execution.retries allows, the last time "
-            f"by {errors.describe(error)}"
+            f"by {errors.describe(error)}",
+            code="worker-lost",
+            tries=tries,
         )
 
 
@@ -244,12 +267,12 @@ def _quiet() -> Any:
 
     context = data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
-    # What fails is told by `_told`; after Ctrl-C it would ask to report the end of the cluster as a bug of Ray's.
+    # What fails is told by `_failure`; after Ctrl-C it would ask to report the end of the cluster as a bug of Ray's.
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     return context
 
 
-def _same(row: dict[str, Any]) -> dict[str, Any]:
+def _same(row: Mapping[str, int]) -> Mapping[str, int]:
     return row
 
 

@@ -6,7 +6,7 @@ import os
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import cache, cached_property, partial
@@ -14,30 +14,32 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pynvml
 
-from stages.cluster import kept, ray
-from stages.contracts import paths
+from stages.cluster import adopt, ray
+from stages.cluster.batches import Answered, Batch, Decoded
+from stages.contracts import codec
+from stages.contracts.conversion import folder as model_folder
+from stages.contracts.conversion import record
+from stages.contracts.environment import ENVIRONMENT, Environment
+from stages.contracts.images import EVALUATION
 from stages.contracts.preprocessing import Preprocessing
-from stages.core import files
+from stages.contracts.timing import SAMPLES, TIMING
+from stages.core import gpu
 from stages.core.errors import PipelineError, describe
-from stages.core.gpu import session
 from stages.data import decode, fit
-from stages.measurement import conversion, evaluation, interleave
-from stages.params.document import BenchmarkParams, Params
-from stages.runtimes import Manifest
+from stages.measurement import conversion, interleave
+from stages.params.measurement import BenchmarkParams
+from stages.runtimes import loading, predict
 from stages.runtimes.contract import Session
 
 # Files that a process reads at once.
 READERS = 16
 
-Row = dict[str, Any]
-# An environment.json.
-Machine = dict[str, Any]
-
 
 @contextmanager
-def workplace(machine: Machine, *contents: Mapping[str, bytes]) -> Iterator[None]:
+def workplace(environment: Environment, *contents: Mapping[str, bytes]) -> Iterator[None]:
     """A new current folder with these files in it, on the GPU that this environment was described on."""
     before = Path.cwd()
     # Ray allows a library as many threads as a task has cores by name; models are run as they are on a single machine.
@@ -45,27 +47,29 @@ def workplace(machine: Machine, *contents: Mapping[str, bytes]) -> Iterator[None
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         try:
-            same_gpu(machine)
-            files.write_json(paths.ENVIRONMENT, machine)
+            same_gpu(environment)
+            codec.write(environment, ENVIRONMENT)
             for content in contents:
-                kept.unpack(content, Path())
+                adopt.unpack(content, Path())
             yield
         finally:
             os.chdir(before)
 
 
-def same_gpu(machine: Machine) -> None:
+def same_gpu(environment: Environment) -> None:
     """PipelineError if this is another GPU than the one described: its results would not compare."""
     try:
-        with session() as gpus:
-            here = [gpu.describe()["name"] for gpu in gpus][:1]
+        with gpu.session() as gpus:
+            here = [one.describe().name for one in gpus][:1]
     except pynvml.NVMLError:
         here = []
-    there = [gpu["name"] for gpu in machine["gpus"]][:1]
+    there = [described.name for described in environment.machine.gpus][:1]
     if here != there:
         raise PipelineError(
             f"a task ran on {_model(here)}, and the environment was described on {_model(there)}, whose results do not "
-            "compare: set execution.gpu_model to one GPU model of the cluster"
+            "compare: set execution.gpu_model to one GPU model of the cluster",
+            code="another-gpu",
+            key="execution.gpu_model",
         )
 
 
@@ -74,36 +78,39 @@ def _model(names: Sequence[str]) -> str:
 
 
 def convert(
-    name: str, setting: Params, machine: Machine, inputs: Mapping[str, bytes]
+    name: str, setting: conversion.Setting, environment: Environment, inputs: Mapping[str, bytes]
 ) -> tuple[str | None, dict[str, bytes]]:
     """Why the conversion failed, if it did, and all that the stage `convert` writes."""
-    with workplace(machine, inputs):
-        failed = conversion.run(name, setting)
-        return failed, kept.pack(Path(), str(paths.model(name)), str(paths.record(name, "")))
+    with workplace(environment, inputs):
+        status = conversion.run(name, setting)
+        written = adopt.pack(Path(), str(model_folder(name)), str(record(name, "")))
+        return status.reason if status.state == "failed" else None, written
 
 
 def benchmark(
-    names: Sequence[str], setting: BenchmarkParams, models: Sequence[Any], machine: Machine
+    names: Sequence[str], setting: BenchmarkParams, models: Sequence[Any], environment: Environment
 ) -> tuple[list[str], dict[str, bytes]]:
     """Which variants could not be timed, and all that the stage `benchmark` writes."""
-    with workplace(machine, *map(ray.fetch, models)):
-        failed = interleave.run(names, setting)
-        return failed, kept.pack(Path(), str(paths.BENCHMARK), str(paths.SAMPLES))
+    with workplace(environment, *map(ray.fetch, models)):
+        failed = interleave.failures(interleave.run(names, setting))
+        return failed, adopt.pack(Path(), str(TIMING), str(SAMPLES))
 
 
-def decode_batch(folder: str, preprocessing: Preprocessing, row: Row) -> Row:
-    """The pixels of a batch before they are scaled, a quarter of the bytes; or what is wrong with an image."""
-    return {"index": row["index"]} | _caught("pixels", b"", lambda: _pixels(folder, preprocessing, row))
+def decode_batch(folder: str, preprocessing: Preprocessing, batch: Batch) -> Decoded:
+    """The pixels of a batch; or what is wrong with an image, as the local engine would tell it."""
+    try:
+        return {"index": batch["index"], "pixels": _pixels(folder, preprocessing, batch), "error": ""}
+    except Exception as error:
+        return {"index": batch["index"], "pixels": b"", "error": _reason(error)}
 
 
-def _pixels(folder: str, preprocessing: Preprocessing, row: Row) -> bytes:
-    names = row["files"]
-    contents = readers().map(partial(_read, folder), names, row["digests"])
-    found = [
-        fit.pixels(decode.decode(paths.EVALUATION / name, content=content), preprocessing)
-        for name, content in zip(names, contents, strict=True)
+def _pixels(folder: str, preprocessing: Preprocessing, batch: Batch) -> bytes:
+    contents = readers().map(partial(_read, folder), batch["files"], batch["digests"])
+    images = [
+        fit.pixels(decode.decode(EVALUATION / name, content=content), preprocessing)
+        for name, content in zip(batch["files"], contents, strict=True)
     ]
-    return np.stack(found).tobytes()
+    return np.stack(images).tobytes()
 
 
 @cache
@@ -119,14 +126,25 @@ def _read(folder: str, name: str, digest: str) -> bytes:
         with place.open_input_stream(f"{root}/{name}") as file:
             content = bytes(file.read())
     except FileNotFoundError:
-        told = f"{folder} has no {name} on this node"
+        raise _unreadable(folder, f"{folder} has no {name} on this node") from None
     except (OSError, ValueError) as error:
-        told = f"{folder} cannot be read on a node ({describe(error)})"
-    else:
-        if hashlib.sha256(content).hexdigest().startswith(digest):
-            return content
-        raise PipelineError(f"{folder} has another {name} than {paths.EVALUATION}: copy these files there again")
-    raise PipelineError(f"{told}: set execution.images to where all nodes find the files of {paths.EVALUATION}")
+        raise _unreadable(folder, f"{folder} cannot be read on a node ({describe(error)})") from None
+    if not hashlib.sha256(content).hexdigest().startswith(digest):
+        raise PipelineError(
+            f"{folder} has another {name} than {EVALUATION}: put these files there again",
+            code="another-image",
+            file=name,
+        )
+    return content
+
+
+def _unreadable(folder: str, reason: str) -> PipelineError:
+    return PipelineError(
+        f"{reason}: set execution.images to where all nodes find the files of {EVALUATION}",
+        code="no-image-on-node",
+        key="execution.images",
+        folder=folder,
+    )
 
 
 @cache
@@ -139,7 +157,9 @@ def place_of(folder: str) -> tuple[Any, str]:
     except (ValueError, OSError) as error:
         raise PipelineError(
             f"params.yaml: `execution.images` is {folder} ({error}): it should be a whole path, or an address "
-            "such as s3://bucket/photos"
+            "such as s3://bucket/photos",
+            code="unknown-address",
+            key="execution.images",
         ) from None
     return place, root
 
@@ -147,36 +167,37 @@ def place_of(folder: str) -> tuple[Any, str]:
 class Classifier:
     """Holds a loaded model and classifies batches; a row in, a row out."""
 
-    def __init__(self, name: str, model: Any, preprocessing: Preprocessing, machine: Machine) -> None:
+    def __init__(self, name: str, model: Any, preprocessing: Preprocessing, environment: Environment) -> None:
         """`model` is what `Cluster.put` took of its folder."""
         self._workplace = ExitStack()
         self._name = name
         self._model = model
         self._preprocessing = preprocessing
-        self._machine = machine
+        self._environment = environment
 
-    def __call__(self, row: Row) -> Row:
-        """The best classes of each image and their probabilities, as JSON, which keeps every digit; or what failed."""
+    def __call__(self, row: Decoded) -> Answered:
+        """The best classes of each image; or what failed."""
+        answered: Answered = {"index": row["index"], "answers": "[]", "error": row["error"]}
         if row["error"]:
-            return {"index": row["index"], "answers": "[]", "error": row["error"]}
-        return {"index": row["index"]} | _caught("answers", "[]", lambda: self._answers(row["pixels"]))
+            return answered
+        try:
+            return {**answered, "answers": self._answers(row["pixels"])}
+        except Exception as error:
+            return {**answered, "error": _reason(error)}
 
     def _answers(self, pixels: bytes) -> str:
-        batch = np.frombuffer(pixels, np.uint8).reshape(-1, *self._preprocessing.shape)
-        return json.dumps(list(evaluation.classify(self._session, self._preprocessing.normalize(batch))))
+        batch: npt.NDArray[np.uint8] = np.frombuffer(pixels, np.uint8).reshape(-1, *self._preprocessing.shape)
+        return json.dumps(list(predict.classify(self._session, self._preprocessing.normalize(batch))))
 
     @cached_property
     def _session(self) -> Session:
         # For as long as this process lives: a runtime may read on in its files.
-        self._workplace.enter_context(workplace(self._machine, ray.fetch(self._model)))
-        return Manifest.read(self._name).load()
+        self._workplace.enter_context(workplace(self._environment, ray.fetch(self._model)))
+        return loading.load(model_folder(self._name))
 
 
-def _caught(key: str, nothing: Any, compute: Callable[[], Any]) -> Row:
-    """A row with what it computes, or with the reason as the local engine would tell it."""
-    try:
-        return {key: compute(), "error": ""}
-    except Exception as error:
-        if not isinstance(error, PipelineError):
-            traceback.print_exc(file=sys.stderr)
-        return {key: nothing, "error": describe(error)}
+def _reason(error: Exception) -> str:
+    """As the local engine would tell it; the traceback of an unexpected one goes to the node's log."""
+    if not isinstance(error, PipelineError):
+        traceback.print_exc(file=sys.stderr)
+    return describe(error)

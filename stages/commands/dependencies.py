@@ -3,13 +3,15 @@
 import difflib
 import io
 from pathlib import Path
-from typing import Any
 
 from stages.core import files
 from stages.core.closure import PACKAGE, Imports
 from stages.core.errors import PipelineError
 
 PIPELINE = Path("dvc.yaml")
+# In a stage's `meta`: it keeps a receipt of what it did outside the checkout, under a key of its results. Run again by
+# other code it would find that done, so that its code is no dependency.
+RECEIPT = "receipt"
 
 
 def written(text: str) -> str:
@@ -23,16 +25,17 @@ def written(text: str) -> str:
     pipeline = yaml.load(text)
     imports = Imports()
     for name, stage in pipeline["stages"].items():
-        _replace(stage["deps"], [path.as_posix() for path in imports.files(f"{PACKAGE}.{name}")])
+        code = [] if RECEIPT in stage.get("meta", {}) else imports.files(f"{PACKAGE}.{name}")
+        _replace(stage["deps"], [path.as_posix() for path in code])
     out = io.StringIO()
     yaml.dump(pipeline, out)
     return out.getvalue()
 
 
-def _replace(deps: Any, code: list[str]) -> None:
+def _replace(deps: list[str], code: list[str]) -> None:
     """Put these at the start, in place of those that begin with stages/."""
     for index in reversed(range(len(deps))):
-        if str(deps[index]).startswith(f"{PACKAGE}/"):
+        if deps[index].startswith(f"{PACKAGE}/"):
             del deps[index]
     for index, path in enumerate(code):
         deps.insert(index, path)
@@ -51,7 +54,11 @@ def main(check: bool) -> None:
     """Write dvc.yaml anew, or only compare; PipelineError if they differ then."""
     changed = difference()
     if check and changed:
-        raise PipelineError(f"{PIPELINE} has other code dependencies than the imports: run `make deps`\n{changed}")
+        raise PipelineError(
+            f"{PIPELINE} has other code dependencies than the imports: run `make deps`\n{changed}",
+            code="other-dependencies",
+            file=str(PIPELINE),
+        )
     if changed:
         files.write_text(PIPELINE, written(PIPELINE.read_text(encoding="utf-8")))
         print(f"{PIPELINE} has new code dependencies")

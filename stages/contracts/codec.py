@@ -8,8 +8,8 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 import msgspec
 
-from stages.core import files
-from stages.core.errors import PipelineError
+from ..core import files
+from ..core.errors import PipelineError
 
 
 class Record(Protocol):
@@ -22,7 +22,8 @@ Kind = TypeVar("Kind", bound=Record)
 
 
 class _Header(msgspec.Struct):
-    schema: int
+    # Records had none before they were typed.
+    schema: int = 0
 
 
 def write(record: Record, path: Path) -> None:
@@ -43,16 +44,22 @@ def read(kind: type[Kind], path: Path) -> Kind:
 
 def encode(record: Record, name: str) -> bytes:
     """The record as indented JSON, its schema first; `name` is what an error calls it."""
-    plain = {"schema": record.SCHEMA} | msgspec.to_builtins(record)
-    for field, value in _numbers(plain, ""):
-        if not math.isfinite(value):
+    content = {"schema": record.SCHEMA} | plain(record, name)
+    return msgspec.json.format(msgspec.json.encode(content), indent=2)
+
+
+def plain(value: object, name: str) -> Any:
+    """Dicts, lists and scalars of it; PipelineError names a field that holds NaN or infinity, which JSON has not."""
+    builtins = msgspec.to_builtins(value)
+    for field, number in _numbers(builtins, ""):
+        if not math.isfinite(number):
             raise PipelineError(
-                f"{name} cannot hold {value} in `{field}`: a figure is a finite number or null",
+                f"{name} cannot hold {number} in `{field}`: a figure is a finite number or null",
                 code="record-not-finite",
                 file=name,
                 field=field,
             )
-    return msgspec.json.format(msgspec.json.encode(plain), indent=2)
+    return builtins
 
 
 def decode(kind: type[Kind], content: bytes, name: str) -> Kind:
@@ -82,7 +89,7 @@ def decode(kind: type[Kind], content: bytes, name: str) -> Kind:
         ) from None
 
 
-def _numbers(value: Any, place: str) -> Iterator[tuple[str, float]]:
+def _numbers(value: object, place: str) -> Iterator[tuple[str, float]]:
     """Every float inside, with the path of its field."""
     if isinstance(value, float):
         yield place, value

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from stages.contracts.preprocessing import Preprocessing
-from stages.contracts.status import Status
-from stages.contracts.variant import Variant
+from .preprocessing import Preprocessing
+from .status import Status
+from .variant import Variant
 
 Scalar = bool | int | float | str | None
 

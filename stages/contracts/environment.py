@@ -1,12 +1,15 @@
 """reports/environment.json: the machine, and what each runtime says of itself on it; nothing that changes by itself."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
+from ..core.errors import PipelineError
+
 ENVIRONMENT = Path("reports/environment.json")
-# By variant and stage a digest of all that it depends on, which DVC compares.
 FINGERPRINTS = Path("reports/fingerprints.json")
+GPU_MODELS = Path("reports/gpu_models.json")
+SOURCES = Path("reports/sources.json")
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,53 @@ class Environment:
     base: dict[str, str]
     runtimes: tuple[RuntimeEnvironment, ...]
 
+    def unavailable(self, runtime: str, precision: str) -> str | None:
+        """Why a variant cannot run here; PipelineError for one that no runtime makes."""
+        reasons = {f"{one.runtime}-{name}": why for one in self.runtimes for name, why in one.unavailable.items()}
+        name = f"{runtime}-{precision}"
+        if name not in reasons:
+            raise PipelineError(
+                f"no runtime makes {name}: name one of {', '.join(reasons)}", code="unknown-variant", variant=name
+            )
+        return reasons[name]
+
     def runtime(self, name: str) -> RuntimeEnvironment:
         """What one runtime says of itself; KeyError for one that was not asked."""
         return {found.runtime: found for found in self.runtimes}[name]
+
+
+@dataclass(frozen=True)
+class Fingerprints:
+    """Digests of all that a runtime brings, which DVC compares key by key; those of the timings are one."""
+
+    SCHEMA: ClassVar[int] = 1
+
+    convert: dict[str, str]
+    predict: dict[str, str]
+    time: str
+
+
+@dataclass(frozen=True)
+class GpuModels:
+    """The GPU models of a cluster by Ray's names: that of environment.json, and what the nodes of the others are."""
+
+    SCHEMA: ClassVar[int] = 1
+
+    primary: str | None = None
+    others: dict[str, Environment] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Of each source in params.yaml a digest of names, sizes and modification times; None for one that is not used."""
+
+    SCHEMA: ClassVar[int] = 1
+
+    weights: str | None
+    path: str | None
+    labels: str | None
+    split: str | None
+    train: str | None
+    qat: str | None
+    evaluation: str | None
+    calibration: str | None

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from stages.contracts.conversion import record
-from stages.contracts.status import Status
+from .conversion import record
+from .status import Status
 
 
 def evaluation_path(variant: str) -> Path:

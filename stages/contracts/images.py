@@ -8,6 +8,10 @@ IMAGES = Path("reports/images.json")
 EVALUATION = Path("data/evaluation")
 CALIBRATION = Path("data/calibration")
 TRAINING = Path("data/train")
+# Beside the files of a labelled set: their classes.
+TABLE = "labels.csv"
+# The source of a set that is a part of `split.source`.
+SPLIT = "split"
 
 
 @dataclass(frozen=True)

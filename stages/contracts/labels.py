@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from stages.contracts import paths
-from stages.core import files
+from ..core import files
+
+LABELS = Path("data/model/labels.csv")
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,9 @@ class Labels:
 
         If none is here and both lists are as long, they count the same classes: each has the number of its place.
         """
-        found = [self._known.get(name) for name in names]
+        matched = [self._known.get(name) for name in names]
         unnamed = len(names) == len(self) and not any(name in self._known for name in names)
-        return list(range(len(self))) if unnamed else found
+        return list(range(len(self))) if unnamed else matched
 
     def unknown(self, text: str) -> str:
         """What to say of a label that `index` does not know."""
@@ -59,13 +60,13 @@ class Labels:
         return named | {wnid: index for index, wnid in enumerate(self.wnids) if wnid}
 
 
-def write(labels: Labels, path: Path = paths.LABELS) -> None:
+def write(labels: Labels, path: Path = LABELS) -> None:
     """One line per class: index, wnid, name."""
     pairs = zip(labels.wnids, labels.names, strict=True)
     files.write_csv(path, ("index", "wnid", "name"), ((index, *pair) for index, pair in enumerate(pairs)))
 
 
-def read(path: Path = paths.LABELS) -> Labels:
+def read(path: Path = LABELS) -> Labels:
     """The inverse of `write`."""
     rows = [row for _, row in files.read_csv(path, "name", "wnid")]
     return Labels(tuple(row["name"] for row in rows), tuple(row["wnid"] for row in rows))

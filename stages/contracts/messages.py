@@ -5,8 +5,9 @@ from typing import Literal
 
 import msgspec
 
-from stages.contracts.conversion import Proof
-from stages.contracts.preprocessing import Preprocessing
+from . import codec
+from .conversion import Proof, Scalar
+from .preprocessing import Preprocessing
 
 PROTOCOL = 1
 
@@ -29,10 +30,14 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """`refused`: a sentence for the user; `unexpected`: an error of ours, whose traceback is in the worker's log."""
+    """`refused`: a sentence for the user; `unexpected`: an error of ours, whose traceback is in the worker's log.
+
+    `code` is that of the PipelineError.
+    """
 
     kind: Literal["refused", "unexpected"]
     message: str
+    code: str = ""
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -46,10 +51,11 @@ class Answer(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Converted:
-    """Seconds that a conversion took in its process, imports included, and its proof."""
+    """Seconds that a conversion took in its process, imports included, its proof, and all options it had."""
 
     seconds: float
     proof: Proof
+    options: dict[str, Scalar]
 
 
 @dataclass(frozen=True)
@@ -97,3 +103,8 @@ class Block:
     """Milliseconds by term or part."""
 
     ms: dict[str, list[float]]
+
+
+def raw(value: object, name: str) -> msgspec.Raw:
+    """Arguments or a result as JSON; PipelineError for NaN and infinity, which msgspec would write as null."""
+    return msgspec.Raw(msgspec.json.encode(codec.plain(value, name)))

@@ -1,23 +1,38 @@
-"""reports/model.json: the model that all variants are made of, and where it lies."""
+"""The model that all variants are made of: what was downloaded, saved and exported, and where it lies."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from stages.contracts.preprocessing import Preprocessing
-from stages.contracts.training import Training
+from .preprocessing import Preprocessing
+from .training import Training
 
+DOWNLOAD = Path("reports/download.json")
 MODEL = Path("reports/model.json")
+ONNX_RECORD = Path("reports/onnx.json")
 WEIGHTS = Path("data/model")
 # Stem of the user's own model there.
-OWN = "own"
+CUSTOM_STEM = "custom"
 SAVED_MODEL = Path("models/saved_model")
 ONNX = Path("models/onnx/model.onnx")
 
 
 @dataclass(frozen=True)
+class DownloadRecord:
+    """reports/download.json: what params.yaml names, and the file that came of it; None where all is trained here."""
+
+    SCHEMA: ClassVar[int] = 1
+
+    model: str
+    weights: str
+    path: str | None
+    file: str | None
+    sha256: str | None
+
+
+@dataclass(frozen=True)
 class ModelRecord:
-    """The SavedModel: its input, its classes, how an image becomes input, and how far saving moved its answers."""
+    """reports/model.json: its input and classes, how an image becomes input, and how far saving moved its answers."""
 
     SCHEMA: ClassVar[int] = 1
 
@@ -29,4 +44,16 @@ class ModelRecord:
     preprocessing: Preprocessing
     training: Training | None
     save_difference: float
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class OnnxRecord:
+    """reports/onnx.json: its operators and how many there are of each, and how far exporting moved its answers."""
+
+    SCHEMA: ClassVar[int] = 1
+
+    opset: int
+    nodes: dict[str, int]
+    onnx_difference: float
     size_bytes: int

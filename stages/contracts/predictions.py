@@ -4,16 +4,17 @@ import sys
 from array import array
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from stages.core import files
+from ..core import files
 
 TOP = 5
 # Stands for a class that a model of fewer does not have.
 NONE = -1
+Value = TypeVar("Value")
 HEADER = (
     "file",
     "label",
@@ -44,11 +45,11 @@ class Prediction(NamedTuple):
 class Predictions(Sequence[Prediction]):
     """Those of all images in their order, in numbers and not in objects: of a million, 76 MB in place of 600."""
 
-    def __init__(self, found: Iterable[Prediction]) -> None:
+    def __init__(self, predictions: Iterable[Prediction]) -> None:
         """Takes them one by one."""
         self._files: list[str] = []
         self._labels, self._classes, self._scores = array("i"), array("i"), array("d")
-        for prediction in found:
+        for prediction in predictions:
             # All variants are evaluated on the same files.
             self._files.append(sys.intern(prediction.file))
             self._labels.append(prediction.label)
@@ -58,7 +59,11 @@ class Predictions(Sequence[Prediction]):
     def __len__(self) -> int:
         return len(self._files)
 
-    def __getitem__(self, index: Any) -> Any:
+    @overload
+    def __getitem__(self, index: int) -> Prediction: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Prediction]: ...
+    def __getitem__(self, index: int | slice) -> Prediction | list[Prediction]:
         """A prediction, or a list of them for a slice."""
         if isinstance(index, slice):
             return [self[one] for one in range(len(self))[index]]
@@ -71,13 +76,13 @@ class Predictions(Sequence[Prediction]):
 def write(predictions: Iterable[Prediction], path: Path) -> None:
     """One line per image, as they come; a score keeps the digits that a float32 has."""
     rows = (
-        (p.file, p.label, *_five(p.classes, ""), *_five([f"{score:.7g}" for score in p.scores], ""))
+        (p.file, p.label, *_five([*map(str, p.classes)], ""), *_five([f"{score:.7g}" for score in p.scores], ""))
         for p in predictions
     )
     files.write_csv(path, HEADER, rows)
 
 
-def _five(values: Sequence[Any], nothing: Any) -> list[Any]:
+def _five(values: Sequence[Value], nothing: Value) -> list[Value]:
     """A model of fewer classes leaves the last cells empty."""
     return [*values, *[nothing] * (TOP - len(values))]
 

@@ -1,7 +1,6 @@
 """How pixels become model input: written by `save`, applied wherever an image meets a model."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,11 +22,6 @@ class Preprocessing:
     scale: tuple[float, ...]
     offset: tuple[float, ...]
     channels: str
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> "Preprocessing":
-        """The inverse of dataclasses.asdict after a trip through JSON."""
-        return cls(**{**value, "scale": tuple(value["scale"]), "offset": tuple(value["offset"])})
 
     @property
     def shape(self) -> tuple[int, int, int]:

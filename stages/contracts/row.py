@@ -4,17 +4,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from stages.contracts.conversion import Conversion
-from stages.contracts.environment import Environment
-from stages.contracts.images import ImageSet
-from stages.contracts.model import ModelRecord
-from stages.contracts.status import Status
-from stages.contracts.training import QatRecord
-from stages.contracts.variant import BASELINE, Variant
+from .conversion import Conversion
+from .environment import Environment
+from .images import ImageSet
+from .model import ModelRecord
+from .status import Status
+from .timing import Parts
+from .training import QatRecord
+from .variant import BASELINE, Variant
 
 SUMMARY = Path("reports/summary.json")
 # The device of the rows among which one is chosen; others have the GPU model of a cluster's node.
 HERE = "here"
+# By GPU model the records of those nodes, each below a folder that stands for the checkout.
+OTHER_GPUS = Path("reports/other_gpus")
 # Both ends; None where so few calls cannot bound it.
 Interval = tuple[float | None, float | None]
 
@@ -126,15 +129,6 @@ class Latency:
     samples: int
     repeat_p50_ms: tuple[float, ...]
     repeat_cv: float | None
-
-
-@dataclass(frozen=True)
-class Parts:
-    """Median milliseconds of the copies and of the compute inside `latency_host`, by the GPU's own clock."""
-
-    input_copy: float
-    compute: float
-    output_copy: float
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 SELECTION = Path("reports/selection.json")
+Objective = Literal["latency", "throughput", "size", "top1"]
+Verdict = Literal["within", "exceeds", "cannot tell"]
 Outcome = Literal["selected", "cannot tell", "nothing within budget"]
 
 
@@ -30,7 +32,7 @@ class Judged:
     """One variant: whether it is within budget, what its images tell of the drop, and why it was not chosen."""
 
     eligible: bool
-    verdict: Literal["within", "exceeds", "cannot tell"] | None
+    verdict: Verdict | None
     # About how many would tell.
     images_needed: int | None
     reason: str | None
@@ -51,7 +53,7 @@ class Selection:
     SCHEMA: ClassVar[int] = 1
 
     params: str
-    objective: Literal["latency", "throughput", "size", "top1"]
+    objective: Objective
     batch_size: int
     budget: Limits
     outcome: Outcome

@@ -10,13 +10,18 @@ class Status:
 
     state: Literal["ok", "skipped", "failed"]
     reason: str | None = None
-    # Of a row: the stage that did not succeed.
+    # Of a row: the stage that failed.
     stage: str | None = None
 
     @property
     def ok(self) -> bool:
         """Whether there is a result."""
         return self.state == "ok"
+
+    @property
+    def explanation(self) -> str | None:
+        """The reason, after the stage that failed."""
+        return f"{self.stage}: {self.reason}" if self.stage else self.reason
 
 
 OK = Status("ok")

@@ -1,13 +1,14 @@
 """reports/benchmark.json and samples.csv: what the timing saw, raw; statistics come later, from these files alone."""
 
+import math
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from stages.contracts.status import Status
-from stages.core import files
+from ..core import files
+from .status import Status
 
 TIMING = Path("reports/benchmark.json")
 SAMPLES = Path("reports/samples.csv")
@@ -16,6 +17,15 @@ TERMS = ("latency", "latency_host")
 # What the GPU does in one inference from host to host.
 PARTS = ("input_copy", "compute", "output_copy")
 HEADER = ("variant", "batch_size", "term", "repeat", "block", "ms")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Median milliseconds of the copies and of the compute inside `latency_host`, by the GPU's own clock."""
+
+    input_copy: float
+    compute: float
+    output_copy: float
 
 
 @dataclass(frozen=True)
@@ -109,20 +119,31 @@ def write_samples(samples: Iterable[Sample], path: Path = SAMPLES) -> None:
 
 def read_samples(path: Path = SAMPLES) -> dict[Series, Repeats]:
     """The inverse of `write_samples`, 8 bytes a call; PipelineError for a missing or damaged table."""
-    found: dict[Series, Repeats] = {}
-    for series, repeat, block, ms in _lines(path):
-        repeats = found.setdefault(series, [])
-        while len(repeats) <= repeat:
-            repeats.append([])
-        while len(repeats[repeat]) <= block:
-            repeats[repeat].append(array("d"))
-        repeats[repeat][block].append(ms)
-    return found
+    calls: dict[Series, Repeats] = {}
 
-
-def _lines(path: Path) -> Iterator[tuple[Series, int, int, float]]:
-    def parse(line: dict[str, str]) -> tuple[Series, int, int, float]:
+    def add(line: dict[str, str]) -> None:
         series = Series(line["variant"], int(line["batch_size"]), line["term"])
-        return series, int(line["repeat"]), int(line["block"]), float(line["ms"])
+        block = _block(calls.setdefault(series, []), int(line["repeat"]), int(line["block"]))
+        block.append(_positive(float(line["ms"])))
 
-    return files.parse_csv(path, parse, "timed calls")
+    for _ in files.parse_csv(path, add, "timed calls"):
+        pass
+    return calls
+
+
+def _block(repeats: Repeats, repeat: int, block: int) -> "array[float]":
+    """Where a call goes; ValueError unless they come in order and without gaps."""
+    if repeat == len(repeats):
+        repeats.append([])
+    blocks = repeats[-1] if repeats else []
+    if block == len(blocks):
+        blocks.append(array("d"))
+    if min(repeat, block) < 0 or (repeat, block) != (len(repeats) - 1, len(blocks) - 1):
+        raise ValueError(f"repeat {repeat}, block {block} out of order")
+    return blocks[-1]
+
+
+def _positive(ms: float) -> float:
+    if not 0 < ms < math.inf:
+        raise ValueError(f"a call of {ms} ms")
+    return ms

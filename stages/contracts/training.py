@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from stages.contracts.preprocessing import Preprocessing
-from stages.contracts.status import Status
+from .preprocessing import Preprocessing
+from .status import Status
 
 TRAIN = Path("reports/train.json")
 CURVES = Path("reports/training.csv")
@@ -30,7 +30,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Training:
-    """Trainings of the user's model with each seed; `seed` is that of the model that was kept."""
+    """Trainings of the user's model with each seed; `seed` is that of the best model, which stays."""
 
     backbone: str
     seed: int
@@ -64,10 +64,10 @@ class QatTraining:
 
 @dataclass(frozen=True)
 class QatRecord:
-    """reports/qat.json; `sources` has by variant a digest of what it takes from this training, None for nothing."""
+    """reports/qat.json; `digest` is of what the variants that take this training convert, or why there is nothing."""
 
     SCHEMA: ClassVar[int] = 1
 
     status: Status
-    sources: dict[str, str | None]
+    digest: str | None
     training: QatTraining | None = None

@@ -6,7 +6,7 @@ read off the library. Only the table: `keras_models` builds what it describes.
 
 from dataclasses import dataclass
 
-from stages.contracts.pins import Pin
+from .pins import Pin
 
 REGNET_SIZES = ("002", "004", "006", "008", "016", "032", "040", "064", "080", "120", "160", "320")
 # Class names of TensorFlow 2.14's tf.keras.applications, by module; static, so that checking a name imports nothing.

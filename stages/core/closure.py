@@ -5,8 +5,12 @@ import re
 from collections.abc import Iterator
 from functools import cache, cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import grimp
+from stages.core import files
+
+if TYPE_CHECKING:
+    import grimp
 
 PACKAGE = "stages"
 ROOT = Path(__file__).parents[2]
@@ -14,12 +18,17 @@ FILE_NAME = re.compile(r"[\w-][\w./-]*\.[\w.]+")
 
 
 class Imports:
-    """The import graph of this package, imports inside functions included; read when it is first asked for."""
+    """The import graph of this package, imports inside functions included; read when it is first asked for.
+
+    A module that is imported by a computed name is not in it: those of runtimes run in another interpreter, and
+    `runtimes/fingerprints.py` has digests of them.
+    """
 
     def files(self, *modules: str) -> list[Path]:
         """Paths, relative to the checkout, of these modules and of all that they reach, with the files those name.
 
-        A package's own `__init__` runs whenever something in it is imported, so that it counts too.
+        A package's own `__init__` runs whenever something in it is imported, so that it counts too, if it does more
+        than to say what the package is for.
         """
         reached: set[str] = set()
         waiting = list(modules)
@@ -28,28 +37,23 @@ class Imports:
             if module not in reached:
                 reached.add(module)
                 waiting += self._next(module)
-        found = {path for module in reached for path in self._of(module)}
-        return sorted(path.relative_to(ROOT) for path in found)
+        paths = {path for module in reached for path in _of(module)}
+        return sorted(path.relative_to(ROOT) for path in paths)
+
+    def digest(self, *modules: str) -> str:
+        """One digest of the contents of `files`."""
+        return files.combine([f"{path} {_sha256(ROOT / path)}" for path in self.files(*modules)])
 
     @cached_property
-    def _graph(self) -> grimp.ImportGraph:
+    def _graph(self) -> "grimp.ImportGraph":
+        import grimp  # the champion's package is made with this module, but carries neither
+
         return grimp.build_graph(PACKAGE, exclude_type_checking_imports=True, cache_dir=None)
 
     def _next(self, module: str) -> Iterator[str]:
         yield from self._graph.find_modules_directly_imported_by(module)
         if parent := module.rpartition(".")[0]:
             yield parent
-        for package in computed_imports(_tree(module)):
-            yield from self._graph.find_children(package)
-
-    def _of(self, module: str) -> Iterator[Path]:
-        """The file of a module, and those below its folder that it names in a string."""
-        path = _path(module)
-        yield path
-        for name in named(_tree(module)):
-            place = path.parent / name
-            if place.is_file() and place.suffix != ".py":
-                yield place
 
 
 def named(tree: ast.Module) -> Iterator[str]:
@@ -59,20 +63,18 @@ def named(tree: ast.Module) -> Iterator[str]:
             yield node.value
 
 
-def computed_imports(tree: ast.Module) -> Iterator[str]:
-    """Packages of which a module imports any child, by a computed name such as f"stages.runtimes.{name}"."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "importlib.import_module":
-            (name,) = node.args
-            if isinstance(name, ast.JoinedStr) and isinstance(name.values[0], ast.Constant):
-                yield str(name.values[0].value).rstrip(".")
-
-
-def _path(module: str) -> Path:
+@cache
+def _of(module: str) -> tuple[Path, ...]:
+    """The file of a module, and those below its folder that it names in a string."""
     place = ROOT / module.replace(".", "/")
-    return place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+    path = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    if place.is_dir() and len(tree.body) <= 1:
+        return ()
+    beside = (path.parent / name for name in named(tree))
+    return path, *(other for other in beside if other.suffix != ".py" and other.is_file())
 
 
 @cache
-def _tree(module: str) -> ast.Module:
-    return ast.parse(_path(module).read_text(encoding="utf-8"))
+def _sha256(path: Path) -> str:
+    return files.sha256(path)

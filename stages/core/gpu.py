@@ -1,11 +1,10 @@
 """What the NVIDIA driver tells of the GPUs, by NVML: without a CUDA context, so no measurement is disturbed."""
 
 import os
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple, TypeVar
 
 import pynvml
 
@@ -19,6 +18,11 @@ THROTTLES = {
 }
 
 
+# NVML's own.
+Handle = object
+Value = TypeVar("Value")
+
+
 @dataclass(frozen=True)
 class State:
     """One GPU at one moment; values that its driver does not tell are None."""
@@ -30,22 +34,26 @@ class State:
     throttled_by: tuple[str, ...]
 
 
+class Description(NamedTuple):
+    """Name, compute capability and memory, which the driver may keep to itself."""
+
+    name: str
+    compute_capability: str
+    memory_bytes: int | None
+
+
 class Gpu:
     """One GPU, asked through NVML while `session` is open."""
 
-    def __init__(self, handle: Any) -> None:
+    def __init__(self, handle: Handle) -> None:
         """Wrap a handle of NVML's."""
         self._handle = handle
 
-    def describe(self) -> dict[str, Any]:
-        """What never changes: name, compute capability and memory, which the driver may keep to itself."""
+    def describe(self) -> Description:
+        """What never changes."""
         memory = self._ask(pynvml.nvmlDeviceGetMemoryInfo)
         major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(self._handle)
-        return {
-            "name": pynvml.nvmlDeviceGetName(self._handle),
-            "compute_capability": f"{major}.{minor}",
-            "memory_bytes": memory and memory.total,
-        }
+        return Description(pynvml.nvmlDeviceGetName(self._handle), f"{major}.{minor}", memory and memory.total)
 
     def state(self) -> State:
         """Clocks, temperature, power and what holds the clocks down, now."""
@@ -74,20 +82,11 @@ class Gpu:
         found = self._ask(pynvml.nvmlDeviceGetComputeRunningProcesses)
         return None if found is None else len(found)
 
-    def _ask(self, query: Any, *arguments: Any) -> Any:
+    def _ask(self, query: Callable[..., Value], *arguments: object) -> Value | None:
         """None where the driver does not tell, on a slice of a GPU for instance: no measurement fails for that."""
         with suppress(pynvml.NVMLError):
             return query(self._handle, *arguments)
         return None
-
-
-def conditions(states: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The range of each value over all states, as records, and in how many of them something held the clocks down."""
-    names = ("sm_clock_mhz", "memory_clock_mhz", "temperature_c", "power_w")
-    known = {name: [state[name] for state in states if state[name] is not None] for name in names}
-    ranges = {name: [min(values), max(values)] if values else None for name, values in known.items()}
-    reasons = Counter(reason for state in states for reason in state["throttled_by"])
-    return ranges | {"states": len(states), "throttled_states": dict(sorted(reasons.items()))}
 
 
 @contextmanager
@@ -116,7 +115,7 @@ def driver() -> str:
     return str(pynvml.nvmlSystemGetDriverVersion())
 
 
-def _visible() -> list[Any]:
+def _visible() -> list[Handle]:
     """Handles by CUDA_VISIBLE_DEVICES, which names indices or UUIDs, and ends at the first that does not exist."""
     every = ",".join(map(str, range(pynvml.nvmlDeviceGetCount())))
     handles = []
@@ -130,14 +129,14 @@ def _visible() -> list[Any]:
     return handles
 
 
-def _answering(name: str) -> Any:
+def _answering(name: str) -> Handle:
     """The handle of that index or UUID; NVMLError unless its GPU is there and talks to us."""
     handle = pynvml.nvmlDeviceGetHandleByIndex(int(name)) if name.lstrip("-").isdigit() else _by_uuid(name)
     pynvml.nvmlDeviceGetName(handle)
     return handle
 
 
-def _by_uuid(name: str) -> Any:
+def _by_uuid(name: str) -> Handle:
     """CUDA, unlike NVML, takes the beginning of a GPU's UUID where no other GPU's begins so; not of a slice's."""
     found = []
     for index in range(pynvml.nvmlDeviceGetCount() if name.startswith("GPU-") else 0):

@@ -1,101 +1,71 @@
-"""Work in a process of its own, so that a crash or a kill becomes a sentence and not the end of the run."""
+"""A function in a process of its own, so that a crash or a kill becomes a sentence and not the end of the run."""
 
-import ctypes
 import multiprocessing
-import signal
 import sys
 import traceback
 from collections.abc import Callable
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
-from types import TracebackType
-from typing import Any
+from multiprocessing.context import SpawnProcess
+from typing import ParamSpec, TypeVar, cast
 
-from stages.core.errors import PipelineError, describe
+from . import process
+from .errors import PipelineError, describe
 
-# How long a process may take to end: one that hangs in a driver cannot even be killed.
-GRACE_S = 10
-# Of Linux: which signal a process gets when the thread that started it is gone.
-PR_SET_PDEATHSIG = 1
-
-
-class Worker:
-    """A fresh process running `serve(connection)`; `ask` sends one request and waits for its answer."""
-
-    def __init__(self, serve: Callable[..., None], *args: Any) -> None:
-        """Start the process: `serve` gets its end of the pipe, then `args`."""
-        context = multiprocessing.get_context("spawn")
-        self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=_begin, args=(serve, theirs, *args), daemon=True)
-        # Starts with the first process, and would unblock Ctrl-C again just before that is started.
-        resource_tracker.ensure_running()
-        # Ctrl-C reaches every process of a terminal: the parent answers it, and ends this one. A process inherits what
-        # is blocked, so that there is no moment at which it would answer for itself.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        self._process.start()
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        theirs.close()
-
-    def ask(self, request: Any = None) -> Any:
-        """The answer to one request; PipelineError with the child's own reason, or how its process ended."""
-        try:
-            self._connection.send(request)
-            succeeded, answer = self._connection.recv()
-        except (EOFError, OSError):
-            self._process.join()
-            raise PipelineError(_ending(self._process.exitcode)) from None
-        if not succeeded:
-            raise PipelineError(answer)
-        return answer
-
-    def close(self, grace_s: float = 0) -> None:
-        """End the process, which has so long to leave by itself, and wait until it holds nothing any more."""
-        self._connection.close()
-        self._process.join(timeout=grace_s)
-        self._process.kill()
-        self._process.join(timeout=GRACE_S)
-
-    def __enter__(self) -> "Worker":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close(GRACE_S if kind is None else 0)
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
 
-def call(function: Callable[..., Any], *args: Any) -> Any:
-    """`function(*args)` in a fresh process: its result, or PipelineError with the reason it gave or died of."""
-    with Worker(_serve_once, function, args) as worker:
-        return worker.ask()
+def call(function: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+    """The function's result from a fresh process; PipelineError with the reason it gave or died of.
 
-
-def answer(connection: Connection, compute: Callable[[], Any]) -> None:
-    """Send what `compute` returns or why it could not; an unexpected error's traceback goes to stderr."""
+    The function and its arguments travel by pickle, so that it must be one of a module.
+    """
+    ours, child = _start(function, args, kwargs)
+    grace_s = 0
     try:
-        result = (True, compute())
+        answer = ours.recv()
+        grace_s = process.GRACE_S  # it may leave by itself
+    except (EOFError, OSError):
+        raise PipelineError(process.ending(_end(child, process.GRACE_S)), code="process-ended") from None
+    finally:
+        ours.close()
+        _end(child, grace_s)
+    if isinstance(answer, PipelineError):
+        raise answer
+    return cast(Result, answer)
+
+
+def _start(function: object, args: object, kwargs: object) -> tuple[Connection, SpawnProcess]:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    child = context.Process(target=_answer, args=(theirs, function, args, kwargs), daemon=True)
+    # Starts with the first process, and would unblock Ctrl-C again just before that is started.
+    resource_tracker.ensure_running()
+    with process.ctrl_c_blocked():
+        child.start()
+    theirs.close()
+    return ours, child
+
+
+def _end(child: SpawnProcess, grace_s: float) -> int | None:
+    def wait(seconds: float) -> int | None:
+        child.join(seconds)
+        return child.exitcode
+
+    return process.end(wait, child.kill, grace_s)
+
+
+def _answer(
+    connection: Connection, function: Callable[..., object], args: tuple[object, ...], kwargs: dict[str, object]
+) -> None:
+    """In the new process: send what the function returns or why it could not; another's traceback goes to stderr."""
+    process.end_with_parent()
+    try:
+        answer = function(*args, **kwargs)
+    except PipelineError as error:
+        answer = error
     except Exception as error:
-        if not isinstance(error, PipelineError):
-            traceback.print_exc(file=sys.stderr)
-        result = (False, describe(error))
-    connection.send(result)
-
-
-def _begin(serve: Callable[..., None], connection: Connection, *args: Any) -> None:
-    # A cluster kills without notice: what the killed process started must not hold a GPU that others are given.
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    serve(connection, *args)
-
-
-def _serve_once(connection: Connection, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
-    connection.recv()
-    answer(connection, lambda: function(*args))
-
-
-def _ending(exit_code: int | None) -> str:
-    if exit_code is not None and exit_code < 0:
-        name = signal.Signals(-exit_code).name
-        cause = ", probably for lack of memory" if name == "SIGKILL" else ""
-        return f"its process was ended by {name}{cause}"
-    return f"its process ended early with exit status {exit_code}"
+        traceback.print_exc(file=sys.stderr)
+        answer = PipelineError(describe(error), code="unexpected")
+    connection.send(answer)

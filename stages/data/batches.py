@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.contracts.preprocessing import Floats, Preprocessing
-from stages.core.cores import cores
-from stages.data import fit
-from stages.data.decode import SUFFIXES, decode
+from ..contracts.preprocessing import Floats, Preprocessing
+from ..core.cores import cores
+from . import fit
+from .decode import SUFFIXES, decode
 
 
 def files(folder: Path) -> list[Path]:

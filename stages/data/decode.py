@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, ImageChops, UnidentifiedImageError
 
-from stages.core.errors import PipelineError
+from ..core.errors import PipelineError
 
 # How to undo each EXIF orientation. Pillow's exif_transpose also rewrites the other tags, and fails on odd ones.
 TURNS = {
@@ -46,10 +46,14 @@ def decode(path: Path, formats: tuple[str, ...] | None = None, content: bytes | 
                 upright = ImageChops.invert(upright)
         return _rgb(upright)
     except FileNotFoundError:
-        raise PipelineError(f"there is no file {path}: correct the path") from None
+        raise PipelineError(
+            f"there is no file {path}: correct the path", code="image-missing", file=str(path)
+        ) from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise PipelineError(
-            f"{path} cannot be read as an image ({_reason(path, content, error)}): replace or remove it"
+            f"{path} cannot be read as an image ({_reason(path, content, error)}): replace or remove it",
+            code="image-unreadable",
+            file=str(path),
         ) from None
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from stages.contracts.preprocessing import Floats, Preprocessing
+from ..contracts.preprocessing import Floats, Preprocessing
 
 
 def model_input(image: Image.Image, prepared: Preprocessing) -> Floats:

@@ -10,10 +10,10 @@ from tqdm import tqdm
 from stages.core.cores import cores
 from stages.core.errors import PipelineError
 
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 
 
-class Photo(NamedTuple):
+class ImageFile(NamedTuple):
     """An image file, its name inside its source, and its class (None: unlabelled)."""
 
     path: Path
@@ -21,18 +21,23 @@ class Photo(NamedTuple):
     label: int | None = None
 
 
-def examine(photos: Sequence[Photo], look: Callable[[Photo], Found], doing: str) -> list[Found]:
-    """What `look` finds in each photograph; one PipelineError lists all that cannot be read."""
+def examine(images: Sequence[ImageFile], look: Callable[[ImageFile], Result], doing: str) -> list[Result]:
+    """What `look` makes of each image; one PipelineError lists all that cannot be read."""
 
-    def found(photo: Photo) -> Found | PipelineError:
+    def result_or_error(image: ImageFile) -> Result | PipelineError:
         try:
-            return look(photo)
+            return look(image)
         except PipelineError as error:
             return error
 
     with ThreadPoolExecutor(cores()) as pool:
-        results = list(tqdm(pool.map(found, photos), doing, len(photos), unit="image", disable=None))
-    problems = [str(result) for result in results if isinstance(result, PipelineError)]
-    if problems:
-        raise PipelineError(f"bad images ({len(problems)} of {len(photos)}):\n  " + "\n  ".join(problems))
+        results = list(tqdm(pool.map(result_or_error, images), doing, len(images), unit="image", disable=None))
+    errors = [result for result in results if isinstance(result, PipelineError)]
+    if errors:
+        raise PipelineError(
+            f"bad images ({len(errors)} of {len(images)}):\n  " + "\n  ".join(map(str, errors)),
+            code="images-bad",
+            files=[error.values.get("file") for error in errors],
+            images=len(images),
+        )
     return [result for result in results if not isinstance(result, PipelineError)]

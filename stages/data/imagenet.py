@@ -6,13 +6,13 @@ from pathlib import Path
 from stages.contracts.labels import Labels
 from stages.core import files
 from stages.core.errors import PipelineError
-from stages.data.image_file import Photo
+from stages.data.image_file import ImageFile
 
 IMAGE = re.compile(r"ILSVRC2012_val_\d{8}\.JPE?G", re.IGNORECASE)
 WNID = re.compile(r"n\d{8}")
 KAGGLE = "LOC_val_solution.csv"
 NUMBERS = "ILSVRC2012_validation_ground_truth.txt"
-WANTED = (
+REMEDY = (
     "put imagenet_2012_validation_synset_labels.txt there, which TensorFlow's models repository holds (one WordNet id "
     f"per line, in the order of the file names), or Kaggle's {KAGGLE}"
 )
@@ -23,13 +23,13 @@ def validation_images(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if IMAGE.fullmatch(path.name))
 
 
-def labelled(folder: Path, labels: Labels) -> tuple[list[Photo], list[str]]:
-    """The photographs with their classes, and what is wrong with single ones; PipelineError if no list fits."""
-    found = validation_images(folder)
+def labelled(folder: Path, labels: Labels) -> tuple[list[ImageFile], list[str]]:
+    """The images with their classes, and what is wrong with single ones; PipelineError if no list fits."""
+    paths = validation_images(folder)
     table = folder / KAGGLE
-    wnids = _from_kaggle(table) if table.exists() else _from_synsets(folder, found)
-    photos, problems = [], []
-    for path in found:
+    wnids = _from_kaggle(table) if table.exists() else _from_synsets(folder, paths)
+    images, problems = [], []
+    for path in paths:
         wnid = wnids.get(path.stem)
         label = labels.index(wnid or "")
         if wnid is None:
@@ -37,8 +37,8 @@ def labelled(folder: Path, labels: Labels) -> tuple[list[Photo], list[str]]:
         elif label is None:
             problems.append(f"{path.name} has the {labels.unknown(wnid)}")
         else:
-            photos.append(Photo(path, path.name, label))
-    return photos, problems
+            images.append(ImageFile(path, path.name, label))
+    return images, problems
 
 
 def _from_kaggle(table: Path) -> dict[str, str]:
@@ -47,16 +47,20 @@ def _from_kaggle(table: Path) -> dict[str, str]:
     return {row["ImageId"]: row["PredictionString"].partition(" ")[0] for _, row in rows}
 
 
-def _from_synsets(folder: Path, found: list[Path]) -> dict[str, str]:
+def _from_synsets(folder: Path, images: list[Path]) -> dict[str, str]:
     lists = {path: wnids for path in sorted(folder.glob("*.txt")) if (wnids := _synsets(path))}
-    fitting = {path: wnids for path, wnids in lists.items() if len(wnids) == len(found)}
+    fitting = {path: wnids for path, wnids in lists.items() if len(wnids) == len(images)}
     if not fitting:
-        raise PipelineError(_misfit(folder, found, lists))
+        raise PipelineError(_misfit(folder, images, lists), code="imagenet-no-list", file=str(folder))
     (first, wnids), *others = fitting.items()
     for path, again in others:
         if again != wnids:
-            raise PipelineError(f"{first} and {path.name} beside it differ: keep the one that is of these images")
-    return {path.stem: wnid for path, wnid in zip(found, wnids, strict=True)}
+            raise PipelineError(
+                f"{first} and {path.name} beside it differ: keep the one that is of these images",
+                code="imagenet-lists-differ",
+                files=[first.name, path.name],
+            )
+    return {path.stem: wnid for path, wnid in zip(images, wnids, strict=True)}
 
 
 def _synsets(path: Path) -> list[str]:
@@ -65,11 +69,11 @@ def _synsets(path: Path) -> list[str]:
     return lines if all(WNID.fullmatch(line) for line in lines) else []
 
 
-def _misfit(folder: Path, found: list[Path], lists: dict[Path, list[str]]) -> str:
-    there = f"{folder} holds {len(found)} of ImageNet's validation images"
+def _misfit(folder: Path, images: list[Path], lists: dict[Path, list[str]]) -> str:
+    there = f"{folder} holds {len(images)} of ImageNet's validation images"
     if lists:
         sizes = " and ".join(f"{path.name} has {len(wnids)} lines" for path, wnids in lists.items())
         return f"{there}, but {sizes}: keep one line per image, in the order of the file names"
     if (folder / NUMBERS).exists():
-        return f"{there}, but {NUMBERS} has ILSVRC's own numbers, which are not the model's: {WANTED}"
-    return f"{there}, but nothing that says what they show: {WANTED}"
+        return f"{there}, but {NUMBERS} has ILSVRC's own numbers, which are not the model's: {REMEDY}"
+    return f"{there}, but nothing that says what they show: {REMEDY}"

@@ -1,21 +1,20 @@
-"""Where photographs come from: what a source in params.yaml means, and the layouts a folder may have."""
+"""Where images come from: what a source in params.yaml means, and the layouts a folder may have."""
 
 from collections.abc import Callable
 from pathlib import Path
 
-from stages.contracts import paths
 from stages.contracts.labels import Labels
 from stages.core import files
 from stages.core.errors import PipelineError
 from stages.data import archives, batches, imagenet, samples, tfds, tfrecord
-from stages.data.image_file import Photo
+from stages.data.image_file import ImageFile
 
 SAMPLE = "sample"
 DIGITS = "digits"
 
 
-def labelled(source: str, labels: Labels, checkout: Path, work: Path) -> list[Photo]:
-    """The evaluation photographs of `source`; PipelineError lists every missing file and unknown label at once."""
+def labelled(source: str, labels: Labels, checkout: Path, work: Path) -> list[ImageFile]:
+    """The evaluation images of `source`; PipelineError lists every missing file and unknown label at once."""
     if source == SAMPLE:
         return samples.evaluation(work)
     if source == DIGITS:
@@ -23,12 +22,21 @@ def labelled(source: str, labels: Labels, checkout: Path, work: Path) -> list[Ph
     if source.startswith(tfds.PREFIX):
         return tfds.labelled(source, labels, work / "tfds")
     place = _place(source, checkout, work, is_class=lambda name: labels.index(name) is not None)
-    photos, problems = _read(place, labels, work / "records")
+    images, problems = _read(place, labels, work / "records")
     if problems:
-        raise PipelineError(f"problems in {source} ({len(problems)}), mend or remove each:\n  " + "\n  ".join(problems))
-    if not photos:
-        raise PipelineError(f"{source} holds no images: it needs a labels.csv (file,label) or one sub-folder per class")
-    return photos
+        raise PipelineError(
+            f"problems in {source} ({len(problems)}), correct or remove each:\n  " + "\n  ".join(problems),
+            code="source-problems",
+            source=source,
+            problems=problems,
+        )
+    if not images:
+        raise PipelineError(
+            f"{source} holds no images: it needs a labels.csv (file,label) or one sub-folder per class",
+            code="source-empty",
+            source=source,
+        )
+    return images
 
 
 def class_names(source: str, checkout: Path, work: Path) -> tuple[str, ...]:
@@ -41,53 +49,61 @@ def class_names(source: str, checkout: Path, work: Path) -> tuple[str, ...]:
     known = source == SAMPLE or source.startswith(tfds.PREFIX)
     place = None if known else _place(source, checkout, work, is_class=lambda name: False)
     if place is None or tfrecord.shards(place) or imagenet.validation_images(place):
-        raise PipelineError(f"{source} does not say which classes a custom model has: name them in custom.labels")
+        raise PipelineError(
+            f"{source} does not say which classes a custom model has: name them in custom.labels",
+            code="source-no-classes",
+            source=source,
+            key="custom.labels",
+        )
     table = place / "labels.csv"
     if table.exists():
-        found = {row["label"].strip() for _, row in files.read_csv(table, "file", "label")} - {""}
-        return tuple(sorted(found, key=int if all(map(str.isdecimal, found)) else None))
+        names = {row["label"].strip() for _, row in files.read_csv(table, "file", "label")} - {""}
+        return tuple(sorted(names, key=int if all(map(str.isdecimal, names)) else None))
     folders = (folder for folder in place.iterdir() if folder.is_dir() and batches.files(folder))
     return tuple(sorted(folder.name for folder in folders))
 
 
-def _read(place: Path, labels: Labels, work: Path) -> tuple[list[Photo], list[str]]:
-    """The photographs of a file or folder in whichever layout, and what is wrong with single ones."""
+def _read(place: Path, labels: Labels, work: Path) -> tuple[list[ImageFile], list[str]]:
+    """The images of a file or folder in whichever layout, and what is wrong with single ones."""
     table = place / "labels.csv"
     if table.exists():
         return _from_table(table, labels)
-    if found := tfrecord.shards(place):
-        return tfrecord.labelled(found, labels, work)
+    if shards := tfrecord.shards(place):
+        return tfrecord.labelled(shards, labels, work)
     if imagenet.validation_images(place):
         return imagenet.labelled(place, labels)
     return _from_folders(place, labels)
 
 
-def unlabelled(source: str, checkout: Path, work: Path) -> list[Photo]:
-    """The calibration photographs of `source`, in a stable order."""
+def unlabelled(source: str, checkout: Path, work: Path) -> list[ImageFile]:
+    """The calibration images of `source`, in a stable order."""
     if source == SAMPLE:
         return samples.calibration(work)
     if source == DIGITS:
-        return [photo._replace(label=None) for photo in samples.digits(work)]
+        return [image._replace(label=None) for image in samples.digits(work)]
     if source.startswith(tfds.PREFIX):
         return tfds.unlabelled(source, work / "tfds")
     folder = _place(source, checkout, work, is_class=lambda name: False)
-    if found := tfrecord.shards(folder):
-        return tfrecord.unlabelled(found, work / "records")
-    return [Photo(path, path.relative_to(folder).as_posix()) for path in batches.files(folder)]
+    if shards := tfrecord.shards(folder):
+        return tfrecord.unlabelled(shards, work / "records")
+    return [ImageFile(path, path.relative_to(folder).as_posix()) for path in batches.files(folder)]
 
 
-def _digits(labels: Labels, work: Path) -> list[Photo]:
+def _digits(labels: Labels, work: Path) -> list[ImageFile]:
     classes = labels.match([str(digit) for digit in range(10)])
     if None in classes:
         raise PipelineError(
             f"{DIGITS} (evaluation.source in params.yaml) needs a model of ten classes, or with classes called 0 to 9, "
-            f"and this one has {len(labels)} others: set another source"
+            f"and this one has {len(labels)} others: set another source",
+            code="digits-classes",
+            source=DIGITS,
+            classes=len(labels),
         )
-    return [photo._replace(label=classes[photo.label or 0]) for photo in samples.digits(work)]
+    return [image._replace(label=classes[image.label or 0]) for image in samples.digits(work)]
 
 
-def _from_table(table: Path, labels: Labels) -> tuple[list[Photo], list[str]]:
-    photos, problems = [], []
+def _from_table(table: Path, labels: Labels) -> tuple[list[ImageFile], list[str]]:
+    images, problems = [], []
     for line, row in files.read_csv(table, "file", "label"):
         name, text = row["file"], row["label"].strip()
         path, label = table.parent / name, labels.index(text)
@@ -96,29 +112,49 @@ def _from_table(table: Path, labels: Labels) -> tuple[list[Photo], list[str]]:
         elif label is None:
             problems.append(f"labels.csv line {line}: {name} has the {labels.unknown(text)}")
         else:
-            photos.append(Photo(path, name, label))
-    return photos, problems
+            images.append(ImageFile(path, name, label))
+    return images, problems
 
 
-def _from_folders(folder: Path, labels: Labels) -> tuple[list[Photo], list[str]]:
-    photos, problems = [], []
+def _from_folders(folder: Path, labels: Labels) -> tuple[list[ImageFile], list[str]]:
+    images, problems = [], []
     for path in batches.files(folder):
         inside = path.relative_to(folder)
         label = labels.index(inside.parts[0]) if len(inside.parts) > 1 else None
         if label is not None:
-            photos.append(Photo(path, inside.as_posix(), label))
+            images.append(ImageFile(path, inside.as_posix(), label))
         elif len(inside.parts) == 1:
             problems.append(f"{inside} has no label: list it in labels.csv or put it into a folder named as its class")
         else:
             problems.append(f"{inside} lies in a folder named with the {labels.unknown(inside.parts[0])}")
-    return photos, problems
+    return images, problems
 
 
 def _place(source: str, checkout: Path, work: Path, is_class: Callable[[str], bool]) -> Path:
     """A folder on this disk that holds the images of `source`, or one TFRecord file."""
     if source.startswith(("http://", "https://")):
         return archives.fetch(source, work, is_class)
-    place = paths.resolve(source, checkout)
+    place = resolve(source, checkout)
     if not place.is_dir() and not (place.is_file() and tfrecord.shards(place)):
-        raise PipelineError(f"there is no folder {place} (named in params.yaml as {source}): correct the path")
+        raise PipelineError(
+            f"there is no folder {place} (named in params.yaml as {source}): correct the path",
+            code="source-missing",
+            source=source,
+            file=str(place),
+        )
     return place
+
+
+def resolve(source: str, checkout: Path) -> Path:
+    """A path that the user wrote in params.yaml: `~` is expanded, a relative one starts at the main checkout.
+
+    Queued experiments run in a copy elsewhere, so the current folder would be the wrong start.
+    """
+    try:
+        return checkout / Path(source).expanduser()
+    except RuntimeError:
+        raise PipelineError(
+            f"{source} is in the home folder of an unknown user: write the whole path",
+            code="path-unknown-user",
+            source=source,
+        ) from None

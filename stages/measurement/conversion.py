@@ -1,145 +1,133 @@
-"""Convert the model into one variant, or record why it cannot be: for the stage `convert`, and for a worker."""
+"""Asks a worker to convert the model into one variant, and records how it ended: for `convert`, and for a cluster."""
 
 import shutil
 import statistics
 import tempfile
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import astuple, replace
-from functools import partial
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from stages import runtimes
-from stages.contracts import paths
-from stages.contracts.preprocessing import Floats, Preprocessing
+from stages.contracts import codec, system
+from stages.contracts.conversion import MANIFEST, Build, Conversion, ConvertJob, Manifest, Scalar, conversion_path
+from stages.contracts.conversion import folder as model_folder
+from stages.contracts.environment import ENVIRONMENT, Environment
+from stages.contracts.images import CALIBRATION
+from stages.contracts.messages import BatchOrder, Block, BlockOrder, Converted, Loaded, LoadOrder
+from stages.contracts.model import MODEL, ONNX, SAVED_MODEL, ModelRecord
+from stages.contracts.status import OK, Status
+from stages.contracts.system import system_path
+from stages.contracts.timing import TERMS, WarmUp
+from stages.contracts.training import QAT_ONNX, QAT_RECORD, QAT_SAVED_MODEL, QatRecord
 from stages.contracts.variant import Variant
-from stages.core import files, isolate
+from stages.core import files
 from stages.core.errors import PipelineError
-from stages.data import batches
-from stages.measurement import system
-from stages.params.document import Params
-from stages.runtimes.contract import Job
-from stages.runtimes.timer import TERMS, Stopwatch
+from stages.measurement.system import watched
+from stages.runtimes.client import Client
 
 # Of each build, where builds are compared.
 CALLS = 100
 
 
-def calibration_batches(preprocessing: Preprocessing, size: int) -> Iterator[Floats]:
-    """The calibration set in full batches of one shape; PipelineError if it does not fill one."""
-    found = batches.files(paths.CALIBRATION)
-    full = found[: len(found) - len(found) % size]
-    if not full:
-        raise PipelineError(
-            f"calibration needs at least one batch of {size} images, but calibration.images is {len(found)}"
-        )
-    return batches.batches(full, preprocessing, size)
+@dataclass(frozen=True)
+class Setting:
+    """What params.yaml says of conversions: the batch sizes that are ever served, and the runtime's block."""
+
+    batch_sizes: tuple[int, ...]
+    repeats: int
+    options: dict[str, Scalar]
 
 
-def convert(runtime: str, job: Job) -> tuple[float, dict[str, Any]]:
-    """Seconds that the conversion takes in this process, imports included, and the runtime's own details."""
-    start = time.perf_counter()
-    details = runtimes.runtime(runtime).convert(job)
-    return time.perf_counter() - start, details
+def run(name: str, setting: Setting) -> Status:
+    """Convert, and write the model's folder, convert.json and convert_system.csv; how it ended."""
+    variant = Variant.parse(name)
+    return _write(name, lambda folder: _outcome(variant, setting, folder))
 
 
-def p50_of(runtime: str, job: Job, batch_size: int) -> float:
-    """Median latency of a build by itself, in this process: enough to compare builds, not to compare variants."""
-    preprocessing = Preprocessing.from_json(files.read_json(paths.MODEL)["preprocessing"])
-    load = partial(runtimes.runtime(runtime).load, job.target, job.precision, job.options, None)
-    watch = Stopwatch(load, preprocessing)
-    watch.warm_up(batch_size)
-    return statistics.median(watch.block(batch_size, dict.fromkeys(TERMS, CALLS))["latency"])
+def record_failure(name: str, reason: str) -> Status:
+    """Write the same where all that is known is why there is no model."""
+    return _write(name, lambda folder: Conversion(Variant.parse(name), Status("failed", reason)))
 
 
-def builds(runtime: str, job: Job, first: tuple[float, dict[str, Any]], repeats: int) -> list[dict[str, Any]]:
-    """The first build and more like it, of which none is kept: how far they differ in time, size and speed."""
-    found = [_build(runtime, job, *first)]
-    # From what the first one learned of kernels, TensorRT would build the same again.
-    anew = {"timing_cache": False} if "timing_cache" in job.options else {}
-    for _ in range(repeats - 1):
-        with tempfile.TemporaryDirectory() as folder:
-            again = replace(job, target=Path(folder), options=job.options | anew)
-            found.append(_build(runtime, again, *isolate.call(convert, runtime, again)))
-    return found
-
-
-def _build(runtime: str, job: Job, seconds: float, details: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "convert_s": seconds,
-        "engine_build_s": details.get("engine_build_s"),
-        "size_bytes": sum(files.sizes(job.target).values()),
-        "model_sha256": files.tree_digest(job.target),
-        "p50_ms": isolate.call(p50_of, runtime, job, job.batch_sizes[0]),
-    }
-
-
-def job_for(name: str, setting: Params, target: Path) -> Job:
-    """All that the conversion of variant `name` needs to know."""
-    runtime, precision, qat = astuple(Variant.parse(name))
-    model = files.read_json(paths.MODEL)
-    preprocessing = Preprocessing.from_json(model["preprocessing"])
-    return Job(
-        saved_model=paths.QAT_SAVED_MODEL if qat else paths.SAVED_MODEL,
-        onnx=paths.QAT_ONNX if qat else paths.ONNX,
-        target=target,
-        precision=precision,
-        input_shape=tuple(model["input_shape"]),
-        calibration=partial(calibration_batches, preprocessing),
-        batch_sizes=setting.engine_batch_sizes(),
-        options=setting.options(runtime),
+def job_for(variant: Variant, setting: Setting, target: Path) -> ConvertJob:
+    """All that the conversion needs to know."""
+    return ConvertJob(
+        saved_model=str(QAT_SAVED_MODEL if variant.qat else SAVED_MODEL),
+        onnx=str(QAT_ONNX if variant.qat else ONNX),
+        target=str(target),
+        precision=variant.precision,
+        batch_sizes=setting.batch_sizes,
+        calibration=str(CALIBRATION),
+        preprocessing=codec.read(ModelRecord, MODEL).preprocessing,
+        options=setting.options,
     )
 
 
-def outcome(name: str, setting: Params, target: Path) -> dict[str, Any]:
-    """Convert into `target`; says how that went, whatever happens to the converting process."""
-    runtime, precision, qat = astuple(Variant.parse(name))
-    result: dict[str, Any] = {"status": "ok", "reason": None, "convert_s": None, "details": {}}
-    reason = runtimes.runtime(runtime).unavailable(precision, files.read_json(paths.ENVIRONMENT))
-    if reason:
-        return result | {"status": "skipped", "reason": reason}
-    if qat and (trained := files.read_json(paths.QAT_RECORD))["status"] != "ok":
-        return result | {"status": trained["status"], "reason": trained["reason"]}
+def _write(name: str, convert: Callable[[Path], Conversion]) -> Status:
+    system.write([], system_path(name, "convert"))
+    with files.new_directory(model_folder(name)) as folder:
+        conversion = convert(folder)
+        if not conversion.status.ok:
+            codec.write(Manifest(conversion.variant, conversion.status, {}), folder / MANIFEST)
+    codec.write(conversion, conversion_path(name))
+    return conversion.status
+
+
+def _outcome(variant: Variant, setting: Setting, target: Path) -> Conversion:
+    """Convert into `target`, whatever happens to the worker."""
     try:
-        job = job_for(name, setting, target)
-        with system.watched(paths.record(name, "convert_system.csv")):
-            seconds, details = isolate.call(convert, runtime, job)
-        if setting.convert.repeats > 1:
-            details["builds"] = builds(runtime, job, (seconds, details), setting.convert.repeats)
+        if impossible := _impossible(variant):
+            return Conversion(variant, impossible)
+        return _convert(variant, setting, target)
     except PipelineError as error:
         shutil.rmtree(target)
         target.mkdir()
-        return result | {"status": "failed", "reason": str(error)}
-    return result | {"convert_s": seconds, "details": details}
+        return Conversion(variant, Status("failed", str(error)))
 
 
-def run(name: str, setting: Params) -> str | None:
-    """Convert, and write the model's folder, convert.json and convert_system.csv; why it failed, if it did."""
-    return _write(name, setting, lambda folder: outcome(name, setting, folder))
+def _impossible(variant: Variant) -> Status | None:
+    """Why nothing is tried: what this machine lacks, or a training that did not happen."""
+    reason = codec.read(Environment, ENVIRONMENT).unavailable(variant.runtime, variant.precision)
+    if reason:
+        return Status("skipped", reason)
+    trained = codec.read(QatRecord, QAT_RECORD).status if variant.qat else OK
+    return None if trained.ok else trained
 
 
-def lost(name: str, setting: Params, reason: str) -> str:
-    """Write the same where all that is known is why there is no model; returns it."""
-    failed: dict[str, Any] = {"status": "failed", "reason": reason, "convert_s": None, "details": {}}
-    _write(name, setting, lambda folder: failed)
-    return reason
+def _convert(variant: Variant, setting: Setting, target: Path) -> Conversion:
+    job = job_for(variant, setting, target)
+    with watched(system_path(variant.name, "convert")):
+        converted = _ask(variant, job)
+    sizes, digest = files.sizes(target), files.tree_digest(target)
+    codec.write(Manifest(variant, OK, converted.options), target / MANIFEST)
+    conversion = Conversion(variant, OK, converted.seconds, sizes, digest, converted.proof)
+    if setting.repeats == 1:
+        return conversion
+    first = Build(converted.seconds, sum(sizes.values()), digest, _p50_ms(variant, job))
+    again = replace(job, options=converted.options)
+    return replace(conversion, builds=(first, *(_build_again(variant, again) for _ in range(setting.repeats - 1))))
 
 
-def _write(name: str, setting: Params, make: Callable[[Path], dict[str, Any]]) -> str | None:
-    runtime, precision, qat = astuple(Variant.parse(name))
-    system.write([], paths.record(name, "convert_system.csv"))
-    header = {"variant": name, "runtime": runtime, "precision": precision, "qat": qat}
-    with files.new_directory(paths.model(name)) as folder:
-        result = make(folder)
-        written = files.sizes(folder)
-        digest = files.tree_digest(folder) if written else None
-        manifest = {
-            "status": result["status"],
-            "reason": result["reason"],
-            "options": setting.options(runtime) if result["status"] == "ok" else {},
-        }
-        files.write_json(folder / paths.MANIFEST, header | manifest)
-    size = {"size_bytes": sum(written.values()) or None, "files": written, "model_sha256": digest}
-    files.write_json(paths.record(name, "convert.json"), header | result | size)
-    return result["reason"] if result["status"] == "failed" else None
+def _ask(variant: Variant, job: ConvertJob) -> Converted:
+    with Client(variant.runtime) as client:
+        return client.ask("convert", job, Converted)
+
+
+def _build_again(variant: Variant, job: ConvertJob) -> Build:
+    """The same once more, in a folder that is not kept."""
+    # From what the first one learned of kernels, TensorRT would build the same again.
+    anew: dict[str, Scalar] = {"timing_cache": False} if "timing_cache" in job.options else {}
+    with tempfile.TemporaryDirectory() as place:
+        again, folder = replace(job, target=place, options=job.options | anew), Path(place)
+        converted = _ask(variant, again)
+        size, digest = sum(files.sizes(folder).values()), files.tree_digest(folder)
+        codec.write(Manifest(variant, OK, converted.options), folder / MANIFEST)
+        return Build(converted.seconds, size, digest, _p50_ms(variant, again))
+
+
+def _p50_ms(variant: Variant, job: ConvertJob) -> float:
+    """Median latency of a build by itself: enough to compare builds, not to compare variants."""
+    with Client(variant.runtime) as client:
+        client.ask("load", LoadOrder(job.target, None, job.preprocessing), Loaded)
+        client.ask("warm_up", BatchOrder(job.batch_sizes[0]), WarmUp)
+        block = client.ask("block", BlockOrder(job.batch_sizes[0], dict.fromkeys(TERMS, CALLS)), Block)
+    return statistics.median(block.ms["latency"])

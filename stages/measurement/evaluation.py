@@ -1,90 +1,61 @@
-"""Classify the evaluation set with one variant, and count: for the stage `evaluate`, and for a cluster."""
+"""Asks a worker to classify the evaluation set with one variant: for the stage `evaluate`, and for a cluster."""
 
-from collections.abc import Iterable, Iterator
-from pathlib import Path
-
-import numpy as np
-from tqdm import tqdm
-
-from stages.contracts import labels, paths, predictions
-from stages.contracts.predictions import TOP, Prediction, top_k
-from stages.contracts.preprocessing import Floats, Preprocessing
-from stages.core import files, isolate
+from stages.contracts import codec, predictions, system
+from stages.contracts.conversion import MANIFEST, Manifest
+from stages.contracts.conversion import folder as model_folder
+from stages.contracts.evaluation import Counts, Evaluation, evaluation_path, predictions_path
+from stages.contracts.images import EVALUATION
+from stages.contracts.messages import Loaded, LoadOrder, PredictOrder
+from stages.contracts.model import MODEL, ModelRecord
+from stages.contracts.status import OK, Status
+from stages.contracts.system import system_path
 from stages.core.errors import PipelineError
-from stages.data import batches
-from stages.measurement import system
-from stages.runtimes import Manifest
-from stages.runtimes.contract import Session, infer
+from stages.measurement.system import watched
+from stages.runtimes.client import Client
 
 
-def classify(session: Session, batch: Floats) -> Iterator[tuple[list[int], list[float]]]:
-    """The best classes of each image, best first, with their probabilities."""
-    probabilities = infer(session, batch)
-    best = top_k(probabilities, TOP)
-    scores = np.take_along_axis(probabilities, best, axis=1).astype(float)
-    return zip(best.tolist(), scores.tolist(), strict=True)
+def run(name: str, batch_size: int) -> Status:
+    """Evaluate, and write evaluate.json, predictions.csv and evaluate_system.csv; how it ended.
 
-
-def predict(variant: str, batch_size: int) -> Iterator[Prediction]:
-    """Classify every evaluation image in order; decoding runs beside inference, and memory stays flat."""
-    table = labels.read_table(paths.EVALUATION / "labels.csv")
-    preprocessing = Preprocessing.from_json(files.read_json(paths.MODEL)["preprocessing"])
-    session = Manifest.read(variant).load()
-    images_and_labels = iter(table)
-    with tqdm(desc=variant, total=len(table), unit="image", disable=None) as bar:
-        for batch in batches.batches([paths.EVALUATION / name for name, _ in table], preprocessing, batch_size):
-            for classes, values in classify(session, batch):
-                yield Prediction(*next(images_and_labels), classes, values)
-            bar.update(len(batch))
-
-
-def write(found: Iterable[Prediction], path: Path) -> dict[str, int]:
-    """Write predictions.csv as the images come.
-
-    Returns how many there are, and for how many the best class, or one of the best five, is the label.
+    Without a model the evaluation is skipped: it is no failure of this stage, and runs again when there is one.
     """
-    counts = {"images": 0, "top1_correct": 0, "top5_correct": 0}
-
-    def counted() -> Iterator[Prediction]:
-        for prediction in found:
-            counts["images"] += 1
-            counts["top1_correct"] += prediction.right
-            counts["top5_correct"] += prediction.label in prediction.classes
-            yield prediction
-
-    predictions.write(counted(), path)
-    return counts
-
-
-def evaluate(variant: str, batch_size: int) -> dict[str, int]:
-    """Write predictions.csv and return the counts."""
-    return write(predict(variant, batch_size), paths.record(variant, "predictions.csv"))
-
-
-def run(name: str, batch_size: int) -> str | None:
-    """Evaluate, and write evaluate.json, predictions.csv and evaluate_system.csv; why it failed, if it did."""
-    manifest = Manifest.read(name)
-    blank(name)
-    if manifest.status != "ok":
-        # Not this stage's failure: it is done, and runs again when there is a model.
-        files.write_json(paths.record(name, "evaluate.json"), {"status": "skipped", "reason": manifest.reason})
-        return None
+    manifest = _manifest(name)
+    if not manifest.status.ok:
+        return record(name, Evaluation(Status("skipped", manifest.status.reason)))
     try:
-        with system.watched(paths.record(name, "evaluate_system.csv")):
-            found = isolate.call(evaluate, name, batch_size)
+        with watched(system_path(name, "evaluate")):
+            counts = _counts(manifest, batch_size)
     except PipelineError as error:
-        return lost(name, str(error))
-    files.write_json(paths.record(name, "evaluate.json"), {"status": "ok", "reason": None} | found)
-    return None
+        return record_failure(name, str(error))
+    codec.write(Evaluation(OK, counts), evaluation_path(name))
+    return OK
 
 
-def blank(name: str) -> None:
-    """No predictions and no samples, so that none of an earlier run stay."""
-    predictions.write([], paths.record(name, "predictions.csv"))
-    system.write([], paths.record(name, "evaluate_system.csv"))
+def has_model(name: str) -> bool:
+    """Whether its conversion succeeded."""
+    return _manifest(name).status.ok
 
 
-def lost(name: str, reason: str) -> str:
-    """Record why there is no result; returns it."""
-    files.write_json(paths.record(name, "evaluate.json"), {"status": "failed", "reason": reason})
-    return reason
+def record_failure(name: str, reason: str) -> Status:
+    """Write the same where all that is known is why there are no predictions."""
+    return record(name, Evaluation(Status("failed", reason)))
+
+
+def record(name: str, evaluation: Evaluation) -> Status:
+    """Write an evaluation without predictions and samples, so that none of an earlier run stay."""
+    predictions.write([], predictions_path(name))
+    system.write([], system_path(name, "evaluate"))
+    codec.write(evaluation, evaluation_path(name))
+    return evaluation.status
+
+
+def _manifest(name: str) -> Manifest:
+    return codec.read(Manifest, model_folder(name) / MANIFEST)
+
+
+def _counts(manifest: Manifest, batch_size: int) -> Counts:
+    name = manifest.variant.name
+    preprocessing = codec.read(ModelRecord, MODEL).preprocessing
+    with Client(manifest.variant.runtime) as client:
+        client.ask("load", LoadOrder(str(model_folder(name)), None, preprocessing), Loaded)
+        return client.ask("predict", PredictOrder(str(EVALUATION), str(predictions_path(name)), batch_size), Counts)

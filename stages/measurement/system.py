@@ -1,30 +1,19 @@
-"""What the machine does while a stage works, once a second: never while calls are timed."""
+"""Watches what the machine does while a stage works, once a second: never while calls are timed."""
 
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import psutil
 
-from stages.core import files
+from stages.contracts import system
+from stages.contracts.system import Sample
 from stages.core.gpu import Gpu, first_gpu
 
 PERIOD_S = 1.0
-
-
-class Sample(NamedTuple):
-    """The machine at one moment, under the names of MLflow's own system metrics; None where no GPU tells."""
-
-    time_ms: int
-    cpu_utilization_percentage: float | None
-    system_memory_usage_megabytes: float | None
-    gpu_0_utilization_percentage: float | None
-    gpu_0_memory_usage_megabytes: float | None
-    gpu_0_power_usage_watts: float | None
 
 
 @contextmanager
@@ -49,7 +38,7 @@ def watched(path: Path) -> Iterator[None]:
     finally:
         done.set()
         thread.join()
-        write(samples, path)
+        system.write(samples, path)
 
 
 def _now(gpu: Gpu | None) -> Sample:
@@ -62,16 +51,3 @@ def _now(gpu: Gpu | None) -> Sample:
         gpu_0_memory_usage_megabytes=None if used is None else used / 1e6,
         gpu_0_power_usage_watts=gpu.state().power_w if gpu else None,
     )
-
-
-def write(samples: Sequence[Sample], path: Path) -> None:
-    """One line per sample; what is None is an empty cell."""
-    files.write_csv(path, Sample._fields, samples)
-
-
-def read(path: Path) -> list[Sample]:
-    """In the order of time; empty where the file is missing."""
-    if not path.exists():
-        return []
-    lines = (row.values() for _, row in files.read_csv(path))
-    return [Sample(int(when), *(float(cell) if cell else None for cell in cells)) for when, *cells in lines]

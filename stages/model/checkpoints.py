@@ -59,7 +59,9 @@ class _Unpickler(pickle.Unpickler):
             return _tensor
         if module == "torch" and name in STORAGES:
             return STORAGES[name]
-        raise PipelineError(f"the checkpoint asks for {module}.{name}, which is not a tensor, and may run code")
+        raise PipelineError(
+            f"the checkpoint asks for {module}.{name}, which is not a tensor, and may run code", name=f"{module}.{name}"
+        )
 
     def persistent_load(self, pid: Any) -> tuple[str, str]:
         _, dtype, key, *_ = pid
@@ -79,10 +81,17 @@ def read_torch(path: Path) -> dict[str, Array]:
             storages = {key: _storage(file, dtypes[key]) for key in keys}
         return {name: _view(tensor, storages[tensor.key]) for name, tensor in tensors.items()}
     except PipelineError as error:
-        raise PipelineError(f"{path.name} is refused: {error}; take the weights from their publisher") from None
+        raise PipelineError(
+            f"{path.name} is refused: {error}; take the weights from their publisher",
+            code="checkpoint-refused",
+            file=path.name,
+            **error.values,
+        ) from None
     except DAMAGED as error:
         raise PipelineError(
-            f"{path.name} is not a readable legacy torch checkpoint ({error}): fetch it again"
+            f"{path.name} is not a readable legacy torch checkpoint ({error}): fetch it again",
+            code="checkpoint-damaged",
+            file=path.name,
         ) from None
 
 

@@ -1,60 +1,79 @@
 """Opens the model that params.yaml names: the zoo's with its weights, what was trained, or the user's own."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
-from stages.contracts import paths, zoo
+from stages.contracts import codec, zoo
+from stages.contracts.model import CUSTOM_STEM, WEIGHTS
 from stages.contracts.preprocessing import Preprocessing
-from stages.core import files
+from stages.contracts.training import TRAIN, TRAINED, TrainRecord
+from stages.core.errors import PipelineError
 from stages.model import classifier, formats, keras_zoo
 from stages.model.classifier import Classifier
-from stages.params.document import CUSTOM, Params
+from stages.params.model import CUSTOM, CustomParams, ModelParams
+
+if TYPE_CHECKING:
+    from keras import Model as Network
+    from tensorflow import Tensor
 
 
-def path(setting: Params) -> Path:
-    """The file or folder that holds the model or its weights."""
-    if setting.trains:
-        return paths.TRAINED
-    if setting.model.name == CUSTOM:
-        (found,) = (found for found in paths.WEIGHTS.iterdir() if found.stem == paths.OWN)
-        return found
-    return paths.WEIGHTS / f"weights{zoo.weights_suffix(setting.model.name)}"
+@dataclass(frozen=True)
+class ChosenModel:
+    """The model that these two blocks describe, and that lies where `download` and `train` leave it."""
 
+    model: ModelParams
+    custom: CustomParams
 
-def has_layers(setting: Params) -> bool:
-    """Whether it is a Keras model: a SavedModel or an ONNX file is a graph."""
-    return setting.trains or setting.model.name != CUSTOM or path(setting).suffix in formats.KERAS
+    @property
+    def path(self) -> Path:
+        """The file or folder that holds the model or its weights."""
+        if self.model.trains:
+            return TRAINED
+        if self.model.name == CUSTOM:
+            (path,) = (path for path in WEIGHTS.iterdir() if path.stem == CUSTOM_STEM)
+            return path
+        return WEIGHTS / f"weights{zoo.weights_suffix(self.model.name)}"
 
+    @property
+    def has_layers(self) -> bool:
+        """Whether it is a Keras model: a SavedModel or an ONNX file is a graph."""
+        return self.model.trains or self.model.name != CUSTOM or self.path.suffix in formats.KERAS
 
-def keras(tf: Any, setting: Params) -> Any:
-    """The model with the layers of Keras, if it has them."""
-    source = path(setting)
-    if setting.trains:
-        return tf.keras.models.load_model(source, compile=False)
-    if setting.model.name != CUSTOM:
-        return keras_zoo.build(tf, setting.model.name, source)
-    return formats.load_keras(tf, source)
+    def network(self, tf: ModuleType) -> "Network":
+        """The model with the layers of Keras, if it has them."""
+        if self.model.trains:
+            return tf.keras.models.load_model(self.path, compile=False)
+        if self.model.name != CUSTOM:
+            return keras_zoo.build(tf, self.model.name, self.path)
+        return formats.load_keras(tf, self.path)
 
+    def classifier(self, tf: ModuleType) -> Classifier:
+        """The model as a function from images to probabilities."""
+        if self.has_layers:
+            return self.classifier_of(tf, self.network(tf))
+        return classifier.classifier(tf, formats.open_model(tf, self.path), self.custom)
 
-def open_classifier(tf: Any, setting: Params) -> Classifier:
-    """The model as a function from images to probabilities."""
-    if has_layers(setting):
-        return of_keras(tf, setting, keras(tf, setting))
-    return classifier.classifier(tf, formats.open_model(tf, path(setting)), setting.custom)
+    def classifier_of(self, tf: ModuleType, network: "Network", training: bool = False) -> Classifier:
+        """The classifier that the model is with these layers: its own, or what was made of them."""
+        if self.model.name == CUSTOM and not self.model.trains:
+            return classifier.classifier(tf, formats.of_keras(tf, network, training), self.custom)
 
+        def call(images: "Tensor") -> "Tensor":
+            return network(images, training=training)
 
-def of_keras(tf: Any, setting: Params, network: Any, training: bool = False) -> Classifier:
-    """The classifier that the model is with these layers: its own, or what was made of them."""
-    if setting.model.name == CUSTOM and not setting.trains:
-        return classifier.classifier(tf, formats.of_keras(tf, network, training), setting.custom)
-    prepared = (
-        Preprocessing.from_json(files.read_json(paths.TRAIN)["preprocessing"])
-        if setting.trains
-        else keras_zoo.preprocessing(tf, setting.model.name, network)
-    )
+        prepared = self._preprocessing(tf, network)
+        # The variables alone: a whole Keras model takes four times as long to load.
+        return Classifier(call, network.variables, prepared, network.output_shape[-1], network.count_params())
 
-    def call(images: Any) -> Any:
-        return network(images, training=training)
-
-    # The variables alone: a whole Keras model takes four times as long to load.
-    return Classifier(call, network.variables, prepared, network.output_shape[-1], network.count_params())
+    def _preprocessing(self, tf: ModuleType, network: "Network") -> Preprocessing:
+        """As the model was trained, here or by its publisher."""
+        if not self.model.trains:
+            return keras_zoo.preprocessing(tf, self.model.name, network)
+        training = codec.read(TrainRecord, TRAIN).training
+        if training is None:
+            raise PipelineError(
+                f"{TRAIN} is of a run without training: run `make repro`", code="not-trained", file=str(TRAIN)
+            )
+        return training.preprocessing

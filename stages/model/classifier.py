@@ -6,15 +6,23 @@ Whatever of the two does not fit is a sentence that names the key to change.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from pydantic import JsonValue
 
-from stages.contracts.preprocessing import Preprocessing
+from stages.contracts.preprocessing import Floats, Preprocessing
 from stages.core.errors import PipelineError
-from stages.model.formats import Model, refuse_fixed_batches
-from stages.params.document import CustomParams
+from stages.model.signatures import Model, refuse_fixed_batches
+from stages.params.model import CustomParams
 
+if TYPE_CHECKING:
+    from tensorflow import Tensor, TensorSpec
+
+Answer = Callable[["Tensor"], "Tensor"]
+# Of a batch size.
+Constant = Callable[["Tensor"], "Tensor"]
 # How far probabilities of one image may be from 1 in all: FP16 models round.
 SLACK = 1e-2
 
@@ -23,7 +31,7 @@ SLACK = 1e-2
 class Classifier:
     """float32 images [n, height, width, channels], prepared as `preprocessing` says, to probabilities [n, classes]."""
 
-    call: Callable[[Any], Any]
+    call: Answer
     # What holds its variables, for a SavedModel to keep.
     tracked: Any
     preprocessing: Preprocessing
@@ -31,14 +39,16 @@ class Classifier:
     parameters: int
 
 
-def classifier(tf: Any, model: Model, setting: CustomParams) -> Classifier:
+def classifier(tf: ModuleType, model: Model, setting: CustomParams) -> Classifier:
     """The model as a function from images to probabilities; PipelineError for the first thing that does not fit."""
     source = _picked(model.inputs, setting.input, "input")
     result = _picked(model.outputs, setting.output, "output")
     if not model.outputs[result].dtype.is_floating:
         raise PipelineError(
             f"the model's output {_described(result, model.outputs[result])} tells one class, but not how sure it is: "
-            "export the model with its probabilities or logits"
+            "export the model with its probabilities or logits",
+            code="output-no-scores",
+            output=result,
         )
     others = _other_inputs(tf, model.inputs, source, setting.other_inputs)
     layout = _layout(source, model.inputs[source], setting)
@@ -47,54 +57,72 @@ def classifier(tf: Any, model: Model, setting: CustomParams) -> Classifier:
     if kind.is_integer:
         _refuse_changed_pixels(prepared)
 
-    def raw(images: Any) -> Any:
+    def raw(images: "Tensor") -> "Tensor":
         placed = tf.transpose(images, [0, 3, 1, 2]) if layout.channels_first else images
         # TFLite has no operation for what tf.saturate_cast would make of it.
-        kept = tf.minimum(tf.maximum(tf.round(placed), kind.min), kind.max) if kind.is_integer else placed
-        given = {source: tf.cast(kept, kind)}
-        given |= {name: value(tf.shape(images)[0]) for name, value in others.items()}
-        answer = tf.cast(model.call(given)[result], tf.float32)
+        pixels = tf.minimum(tf.maximum(tf.round(placed), kind.min), kind.max) if kind.is_integer else placed
+        inputs = {source: tf.cast(pixels, kind)}
+        inputs |= {name: value(tf.shape(images)[0]) for name, value in others.items()}
+        answer = tf.cast(model.call(inputs)[result], tf.float32)
         return answer if answer.shape.rank == 2 else tf.reshape(answer, [tf.shape(images)[0], -1])
 
-    found = _probe(tf, raw, prepared, result)
-    _refuse_other_kind(found, result, setting.answers)
-    call = _probabilities(tf, raw, found.shape[1], setting.answers)
-    return Classifier(call, model.tracked, prepared, max(2, found.shape[1]), model.parameters)
+    scores = _probe(tf, raw, prepared, result)
+    _refuse_other_kind(scores, result, setting.answers)
+    call = _probabilities(tf, raw, scores.shape[1], setting.answers)
+    return Classifier(call, model.tracked, prepared, max(2, scores.shape[1]), model.parameters)
 
 
-def _picked(specs: dict[str, Any], name: str | None, what: str) -> str:
+def _picked(specs: dict[str, "TensorSpec"], name: str | None, what: str) -> str:
     listed = ", ".join(_described(key, spec) for key, spec in specs.items())
     if name is None and len(specs) == 1:
         return next(iter(specs))
     if name is None:
-        raise PipelineError(f"the model has {len(specs)} {what}s: {listed}; name the one meant in custom.{what}")
+        raise PipelineError(
+            f"the model has {len(specs)} {what}s: {listed}; name the one meant in custom.{what}",
+            code="tensor-ambiguous",
+            key=f"custom.{what}",
+            names=[*specs],
+        )
     if name not in specs:
-        raise PipelineError(f"custom.{what} is {name}, but the model's {what}s are {listed}")
+        raise PipelineError(
+            f"custom.{what} is {name}, but the model's {what}s are {listed}: name one of them",
+            code="tensor-unknown",
+            key=f"custom.{what}",
+            name=name,
+            names=[*specs],
+        )
     return name
 
 
-def _described(name: str, spec: Any) -> str:
+def _described(name: str, spec: "TensorSpec") -> str:
     return f"{name} ({spec.dtype.name} {[*spec.shape] if spec.shape.rank is not None else '?'})"
 
 
 def _other_inputs(
-    tf: Any, specs: dict[str, Any], source: str, values: dict[str, Any]
-) -> dict[str, Callable[[Any], Any]]:
+    tf: ModuleType, specs: dict[str, "TensorSpec"], source: str, values: dict[str, JsonValue]
+) -> dict[str, Constant]:
     """Constants for all inputs but the image, as functions of the batch size."""
-    asked = {name: spec for name, spec in specs.items() if name != source}
-    if missing := ", ".join(_described(name, spec) for name, spec in asked.items() if name not in values):
+    required = {name: spec for name, spec in specs.items() if name != source}
+    if missing := [name for name in required if name not in values]:
         raise PipelineError(
-            f"the model also takes {missing}: give the value in custom.other_inputs, as {{name: value}}"
+            f"the model also takes {', '.join(_described(name, required[name]) for name in missing)}: give the value "
+            "in custom.other_inputs, as {name: value}",
+            code="inputs-missing",
+            key="custom.other_inputs",
+            names=missing,
         )
-    if unknown := [name for name in values if name not in asked]:
+    if unknown := [name for name in values if name not in required]:
         raise PipelineError(
             f"custom.other_inputs names {', '.join(unknown)}, but the inputs besides the image are "
-            f"{', '.join(asked) or 'none'}"
+            f"{', '.join(required) or 'none'}: name those alone",
+            code="inputs-unknown",
+            key="custom.other_inputs",
+            names=unknown,
         )
-    return {name: _constant(tf, name, spec, values[name]) for name, spec in asked.items()}
+    return {name: _constant(tf, name, spec, values[name]) for name, spec in required.items()}
 
 
-def _constant(tf: Any, name: str, spec: Any, value: Any) -> Callable[[Any], Any]:
+def _constant(tf: ModuleType, name: str, spec: "TensorSpec", value: JsonValue) -> Constant:
     shape = [*spec.shape]
     by_image = bool(shape) and shape[0] is None
     try:
@@ -103,7 +131,10 @@ def _constant(tf: Any, name: str, spec: Any, value: Any) -> Callable[[Any], Any]
         constant = np.broadcast_to(np.array(value, spec.dtype.as_numpy_dtype), [s or 1 for s in shape[by_image:]])
     except (TypeError, ValueError):
         raise PipelineError(
-            f"custom.other_inputs.{name} is {value!r}, which does not fit {_described(name, spec)}"
+            f"custom.other_inputs.{name} is {value!r}, which does not fit {_described(name, spec)}: give one that does",
+            code="input-misfit",
+            key=f"custom.other_inputs.{name}",
+            value=value,
         ) from None
     if by_image:
         return lambda size: tf.repeat(tf.constant(constant)[None], size, axis=0)
@@ -119,66 +150,87 @@ class Layout(NamedTuple):
     channels_first: bool
 
 
-def _layout(name: str, spec: Any, setting: CustomParams) -> Layout:
+def _layout(name: str, spec: "TensorSpec", setting: CustomParams) -> Layout:
     shape, described = [*spec.shape] if spec.shape.rank is not None else [], _described(name, spec)
     words = f"the model's input {described}"
     if len(shape) != 4:
-        raise PipelineError(f"{words} takes no images: it should have 4 dimensions; see custom.input")
+        raise _misfit(f"{words} takes no images: it should have 4 dimensions; see custom.input", "custom.input")
     refuse_fixed_batches(described, shape)
     if not (spec.dtype.is_floating or spec.dtype.name == "uint8"):
-        raise PipelineError(f"{words} is neither of floats nor of uint8: export the model with one that is")
+        raise _misfit(f"{words} is neither of floats nor of uint8: export the model with one that is", "custom.input")
     first = shape[3] not in (1, 3) and shape[1] in (1, 3)
     count, *sides = [shape[1], *shape[2:]] if first else [shape[3], *shape[1:3]]
     channels = setting.channels or {1: "gray", 3: "rgb", None: "rgb"}.get(count, "")
     if count not in (None, 1 if channels == "gray" else 3) or not channels:
-        wanted = "gray" if count == 1 else "rgb or bgr" if count == 3 else None
-        mend = f"set custom.channels to {wanted}" if wanted else "an image has 1 or 3 channels"
-        raise PipelineError(f"{words} has {count} channels, but custom.channels is {channels or 'null'}: {mend}")
+        allowed = "gray" if count == 1 else "rgb or bgr" if count == 3 else None
+        remedy = f"set custom.channels to {allowed}" if allowed else "export the model for 1 or 3 channels"
+        raise _misfit(
+            f"{words} has {count} channels, but custom.channels is {channels or 'null'}: {remedy}", "custom.channels"
+        )
     height, width = _sides(words, sides, setting.size)
     return Layout(height, width, channels, first)
 
 
 def _sides(words: str, sides: list[int | None], size: tuple[int, ...] | None) -> tuple[int, int]:
     if size is None and None in sides:
-        raise PipelineError(f"{words} takes images of any size: say which in custom.size, as [height, width]")
-    wanted = size or tuple(side or 0 for side in sides)
-    if any(side not in (None, ours) for side, ours in zip(sides, wanted, strict=True)):
-        raise PipelineError(f"{words} takes {sides}, but custom.size is {[*wanted]}: set it to null, or to the former")
-    height, width = wanted
+        raise _misfit(f"{words} takes images of any size: say which in custom.size, as [height, width]", "custom.size")
+    chosen = size or tuple(side or 0 for side in sides)
+    if any(side not in (None, setting) for side, setting in zip(sides, chosen, strict=True)):
+        raise _misfit(
+            f"{words} takes {sides}, but custom.size is {[*chosen]}: set it to null, or to the former", "custom.size"
+        )
+    height, width = chosen
     return height, width
+
+
+def _misfit(message: str, key: str) -> PipelineError:
+    return PipelineError(message, code="input-no-images", key=key)
 
 
 def preprocessing(height: int, width: int, channels: str, setting: CustomParams, pixel: float) -> Preprocessing:
     """How images are prepared, with scale = scale / std and offset = -mean / std; `pixel` is the scale of null."""
     count = 1 if channels == "gray" else 3
-    given = {"scale": setting.scale or (pixel,), "mean": setting.mean or (0.0,), "std": setting.std or (1.0,)}
-    for key, values in given.items():
+    blocks = {"scale": setting.scale or (pixel,), "mean": setting.mean or (0.0,), "std": setting.std or (1.0,)}
+    for key, values in blocks.items():
         if len(values) not in (1, count):
             allowed = "1" if count == 1 else f"1 or {count}"
             raise PipelineError(
-                f"custom.{key} has {len(values)} values, but an image has {count} channels: give {allowed}"
+                f"custom.{key} has {len(values)} values, but an image has {count} channels: give {allowed}",
+                code="channel-values",
+                key=f"custom.{key}",
+                values=len(values),
+                channels=count,
             )
-    scale, mean, std = (np.broadcast_to(values, count) for values in given.values())
+    scale, mean, std = (np.broadcast_to(values, count) for values in blocks.values())
     factors, offsets = ([float(value) for value in values] for values in (scale / std, 0.0 - mean / std))
     resize = setting.resize, setting.crop_fraction
     return Preprocessing(height, width, *resize, tuple(factors), tuple(offsets), channels)
 
 
-def _refuse_changed_pixels(found: Preprocessing) -> None:
-    if {*found.scale} != {1.0} or any(found.offset):
+def _refuse_changed_pixels(prepared: Preprocessing) -> None:
+    if {*prepared.scale} != {1.0} or any(prepared.offset):
         raise PipelineError(
-            "the model takes uint8 pixels as they are, but custom.scale, mean and std would change them: set null"
+            "the model takes uint8 pixels as they are, but custom.scale, mean and std would change them: set null",
+            code="pixels-changed",
+            key="custom.scale",
         )
 
 
-def _probe(tf: Any, raw: Callable[[Any], Any], prepared: Preprocessing, result: str) -> Any:
+def _probe(tf: ModuleType, raw: Answer, prepared: Preprocessing, result: str) -> Floats:
     """Answers to seeded noise: float32 [4, outputs]."""
     images = tf.constant(prepared.noise(4))
     with _failing(prepared):
-        found = raw(images).numpy()
-        if found.shape == (4, found.size // 4) and found.size:
-            return found
-    raise PipelineError(f"the model's output {result} is of shape {[*found.shape]}, but should be [images, classes]")
+        scores: Floats = raw(images).numpy()
+        if scores.shape == (4, scores.size // 4) and scores.size:
+            return scores
+    raise PipelineError(
+        f"the model's output {result} is of shape {[*scores.shape]}, but should be [images, classes]: name another in "
+        "custom.output, or export the model with one",
+        code="output-shape",
+        key="custom.output",
+        output=result,
+        shape=[*scores.shape],
+    )
 
 
 @contextmanager
@@ -189,33 +241,46 @@ def _failing(prepared: Preprocessing) -> Iterator[None]:
         reason = " ".join(str(error).split())[:300]
         raise PipelineError(
             f"the model fails on 4 images of {[*prepared.shape]} ({reason}): check custom.size, or export it with a "
-            "batch dimension that is left open"
+            "batch dimension that is left open",
+            code="model-fails",
+            key="custom.size",
+            shape=[*prepared.shape],
         ) from None
 
 
-def _refuse_other_kind(found: Any, result: str, answers: str) -> None:
+def _refuse_other_kind(scores: Floats, result: str, answers: str) -> None:
     """PipelineError if what should be probabilities is not, or what should be logits looks like nothing else."""
-    if not np.isfinite(found).all():
+    if not np.isfinite(scores).all():
         raise PipelineError(
-            f"the model's output {result} is not finite on seeded noise: check custom.scale, mean and std"
+            f"the model's output {result} is not finite on seeded noise: check custom.scale, mean and std",
+            code="output-not-finite",
+            key="custom.scale",
+            output=result,
         )
-    sums, inside = found.sum(axis=1), bool(((found >= -SLACK) & (found <= 1 + SLACK)).all())
-    alike = inside and (found.shape[1] == 1 or bool((np.abs(sums - 1) <= SLACK).all()))
+    sums, inside = scores.sum(axis=1), bool(((scores >= -SLACK) & (scores <= 1 + SLACK)).all())
+    alike = inside and (scores.shape[1] == 1 or bool((np.abs(sums - 1) <= SLACK).all()))
     if answers == "probabilities" and not alike:
-        told = f"adds up to {sums[0]:.3g} for an image" if found.shape[1] > 1 else f"is {found[0, 0]:.3g}"
+        reason = f"adds up to {sums[0]:.3g} for an image" if scores.shape[1] > 1 else f"is {scores[0, 0]:.3g}"
         raise PipelineError(
-            f"the model's output {result} {told} and ranges from {found.min():.3g} to {found.max():.3g}, which are "
-            "no probabilities of one class in several: if it is before softmax or sigmoid, set custom.answers to logits"
+            f"the model's output {result} {reason} and ranges from {scores.min():.3g} to {scores.max():.3g}, which are "
+            "no probabilities of one class in several: if it is before softmax or sigmoid, set custom.answers to "
+            "logits",
+            code="output-no-probabilities",
+            key="custom.answers",
+            output=result,
         )
-    if answers == "logits" and alike and found.shape[1] > 1:
+    if answers == "logits" and alike and scores.shape[1] > 1:
         raise PipelineError(
             f"the model's output {result} adds up to 1 for every image, so these are probabilities already, which a "
-            "second softmax would flatten: set custom.answers to probabilities"
+            "second softmax would flatten: set custom.answers to probabilities",
+            code="output-no-logits",
+            key="custom.answers",
+            output=result,
         )
 
 
-def _probabilities(tf: Any, raw: Callable[[Any], Any], outputs: int, answers: str) -> Callable[[Any], Any]:
-    def call(images: Any) -> Any:
+def _probabilities(tf: ModuleType, raw: Answer, outputs: int, answers: str) -> Answer:
+    def call(images: "Tensor") -> "Tensor":
         answer = raw(images)
         if outputs > 1:
             return tf.nn.softmax(answer) if answers == "logits" else answer

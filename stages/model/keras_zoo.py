@@ -1,22 +1,29 @@
-"""Keras models of the zoo: built, filled with weights, and asked how they want their input."""
+"""Keras models of the zoo: built, filled with weights, and how they take their input."""
 
-import os
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stages.contracts.preprocessing import Preprocessing
+from stages.contracts.preprocessing import Floats, Preprocessing
 from stages.contracts.zoo import MODULES, entry
+from stages.core import isolate
 from stages.core.errors import PipelineError
+from stages.core.tensorflow import tensorflow
 from stages.model import checkpoints, efficientnet_lite
+
+if TYPE_CHECKING:
+    from keras import Model as Network
 
 # Input side of the models that take any (MobileNetV3), as they were trained.
 ANY_SIZE = 224
 
 
-def build(tf: Any, name: str, weights: Path | None) -> Any:
+def build(tf: ModuleType, name: str, weights: Path | None) -> "Network":
     """Keras model with the weights of `weights` (.h5, or .pth for EfficientNet-Lite0), or with random ones for None."""
     row = entry(name)
     model = (
@@ -34,38 +41,54 @@ def build(tf: Any, name: str, weights: Path | None) -> Any:
     except (OSError, ValueError, KeyError, IndexError) as error:
         reason = " ".join(str(error).split())[:200]
         raise PipelineError(
-            f"{weights.name} does not hold the weights of {name} ({reason}); check model.weights"
+            f"{weights.name} does not hold the weights of {name} ({reason}); check model.weights",
+            code="weights-not-of-model",
+            file=weights.name,
+            key="model.weights",
+            model=name,
         ) from None
     return model
 
 
-def download_keras_weights(tf: Any, name: str, target: Path) -> None:
+def download_weights(name: str, target: Path) -> None:
     """Write Keras's own ImageNet weights to `target`, from its cache (~/.keras/models) or the network.
 
     Keras downloads straight to the final name in its cache, where an interrupted run would leave half a file that the
-    next one takes for whole. So it is given a home of its own, where links stand for what its cache already has.
+    next one takes for whole. So a process of its own has another cache, with links to what Keras's has already.
     """
-    cache = Path.home() / ".keras" / "models"
-    with tempfile.TemporaryDirectory(prefix=".keras.", dir=target.parent) as home:
-        models = Path(home) / ".keras" / "models"
-        models.mkdir(parents=True)
-        for cached in cache.glob("*.h5"):
+    shared = Path.home() / ".keras" / "models"
+    with tempfile.TemporaryDirectory(prefix=".keras.", dir=target.parent) as keras_home:
+        models = Path(keras_home) / "models"
+        models.mkdir()
+        for cached in shared.glob("*.h5"):
             (models / cached.name).symlink_to(cached.resolve())
-        before, os.environ["HOME"] = os.environ.get("HOME", ""), home
         try:
-            model = _keras_class(tf, entry(name).keras_class)(weights="imagenet")
-        except Exception as error:
-            reason = " ".join(str(error).split())[:300]
+            isolate.call(_save_imagenet_weights, name, keras_home, target)
+        except PipelineError as error:
             raise PipelineError(
-                f"could not get Keras's ImageNet weights of {name} ({reason}): connect to the internet, put the file "
-                f"that Keras names into {cache}, or set model.weights to a local .h5"
+                f"could not get Keras's ImageNet weights of {name} ({error}): connect to the internet, put the file "
+                f"that Keras names into {shared}, or set model.weights to a local .h5",
+                code="keras-weights",
+                model=name,
+                key="model.weights",
             ) from None
-        finally:
-            os.environ["HOME"] = before
-        model.save_weights(target)
 
 
-def preprocessing(tf: Any, name: str, model: Any) -> Preprocessing:
+def _save_imagenet_weights(name: str, keras_home: str, target: Path) -> None:
+    """In a process of its own: it changes the library."""
+    tf = tensorflow()
+    from keras.src.utils import data_utils
+
+    # Keras 2.14 heeds KERAS_HOME for its settings alone; what it downloads, it puts below the user's folder.
+    data_utils.get_file = partial(data_utils.get_file, cache_dir=keras_home)
+    try:
+        model = _keras_class(tf, entry(name).keras_class)(weights="imagenet")
+    except Exception as error:
+        raise PipelineError(" ".join(str(error).split())[:300]) from None
+    model.save_weights(target)
+
+
+def preprocessing(tf: ModuleType, name: str, model: "Network") -> Preprocessing:
     """How to make input for `model` from an image."""
     row = entry(name)
     height, width = (row.input_size or side or ANY_SIZE for side in model.input_shape[1:3])
@@ -75,26 +98,28 @@ def preprocessing(tf: Any, name: str, model: Any) -> Preprocessing:
     return read_off(preprocess_input, height, width)
 
 
-def read_off(preprocess_input: Any, height: int, width: int) -> Preprocessing:
+def read_off(preprocess_input: Callable[[Floats], Floats], height: int, width: int) -> Preprocessing:
     """Find scale, offset and channel order of a Keras preprocess_input from its answers; it must be affine."""
     probe = np.eye(3, dtype=np.float32)[None] * 255
     zero = preprocess_input(np.zeros_like(probe))[0, 0]
     gain = preprocess_input(probe.copy())[0] - zero
     channels = "rgb" if abs(gain[0, 0]) > abs(gain[0, 2]) else "bgr"
     scale = (np.diag(gain) if channels == "rgb" else np.diag(gain[::-1])) / 255
-    found = Preprocessing(height, width, "crop", 0.875, _triple(scale), _triple(zero), channels)
+    affine = Preprocessing(height, width, "crop", 0.875, _triple(scale), _triple(zero), channels)
     pixels = np.random.default_rng(0).integers(0, 256, (4, 4, 3), np.uint8)
-    if not np.allclose(found.normalize(pixels), preprocess_input(pixels.astype(np.float32)[None])[0], atol=1e-4):
+    if not np.allclose(affine.normalize(pixels), preprocess_input(pixels.astype(np.float32)[None])[0], atol=1e-4):
         raise PipelineError(
-            "this model's preprocess_input is not a scale and an offset per channel: choose another model"
+            "this model's preprocess_input is not a scale and an offset per channel: choose another model",
+            code="preprocessing-not-affine",
         )
-    return found
+    return affine
 
 
-def _triple(values: Any) -> tuple[float, float, float]:
+def _triple(values: Floats) -> tuple[float, float, float]:
     first, second, third = (float(value) for value in values)
     return first, second, third
 
 
-def _keras_class(tf: Any, name: str | None) -> Any:
-    return getattr(tf.keras.applications, str(name))
+def _keras_class(tf: ModuleType, name: str | None) -> Callable[..., "Network"]:
+    build: Callable[..., Network] = getattr(tf.keras.applications, str(name))
+    return build

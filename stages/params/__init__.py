@@ -1,1 +1,1 @@
-"""params.yaml, typed and checked once."""
+"""params.yaml, typed: a module for each block, and `document` for the whole file."""

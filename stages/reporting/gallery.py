@@ -6,14 +6,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
-from stages.contracts import paths, predictions
+from stages.contracts import predictions
+from stages.contracts.evaluation import predictions_path
 from stages.contracts.labels import Labels
 from stages.contracts.predictions import Prediction
+from stages.contracts.row import Row
 from stages.contracts.variant import BASELINE
 from stages.core.errors import PipelineError
 from stages.data import decode
+from stages.reporting.format import NBSP
 
 THUMBNAIL_PIXELS = 160
 THUMBNAIL_QUALITY = 75
@@ -21,6 +23,9 @@ THUMBNAIL_QUALITY = 75
 THUMBNAILS = 24
 # What an image's prediction became, in the order of the gallery.
 KINDS = {"lost": "right before, wrong now", "gained": "wrong before, right now", "other": "wrong before and now"}
+Pair = tuple[Prediction, Prediction]
+# The thumbnail of an image by its name, in base64.
+Picture = Callable[[str], str | None]
 
 
 @dataclass(frozen=True)
@@ -45,34 +50,34 @@ class Gallery:
     shown: list[Changed]
 
 
-def galleries(rows: Sequence[dict[str, Any]], known: Labels, picture: Callable[[str], str | None]) -> list[Gallery]:
-    """What changed against the baseline, one gallery for each variant that ran."""
-    baseline = predictions.read(paths.record(BASELINE.name, "predictions.csv"))
-    found = []
-    for name in (row["variant"] for row in rows if row["change"]):
-        own = predictions.read(paths.record(name, "predictions.csv"))
-        pairs = [pair for pair in zip(baseline, own, strict=True) if pair[0].classes[0] != pair[1].classes[0]]
-        kinds = [_kind(*pair) for pair in pairs]
-        shown = [_changed(*pair, known, picture) for pair in sorted(pairs, key=_first_lost)[:THUMBNAILS]]
-        found.append(Gallery(name, len(own), {kind: kinds.count(kind) for kind in KINDS}, shown))
-    return found
+def galleries(rows: Sequence[Row], labels: Labels, picture: Picture) -> list[Gallery]:
+    """What changed against the baseline, one gallery for each variant that is compared with it."""
+    baseline = predictions.read(predictions_path(BASELINE.name))
+    compared = [row.name for row in rows if row.accuracy and row.accuracy.change]
+    return [gallery(name, baseline, labels, picture) for name in compared]
+
+
+def gallery(name: str, baseline: Sequence[Prediction], labels: Labels, picture: Picture) -> Gallery:
+    """That of one variant, whose predictions are on the same images."""
+    answers = predictions.read(predictions_path(name))
+    pairs = [pair for pair in zip(baseline, answers, strict=True) if pair[0].classes[0] != pair[1].classes[0]]
+    kinds = [_kind(*pair) for pair in pairs]
+    shown = [_changed(*pair, labels, picture) for pair in sorted(pairs, key=_first_lost)[:THUMBNAILS]]
+    return Gallery(name, len(answers), {kind: kinds.count(kind) for kind in KINDS}, shown)
 
 
 def _kind(before: Prediction, after: Prediction) -> str:
     return "lost" if before.right else "gained" if after.right else "other"
 
 
-def _first_lost(pair: tuple[Prediction, Prediction]) -> tuple[int, float, str]:
+def _first_lost(pair: Pair) -> tuple[int, float, str]:
     """Order of the gallery: by kind, the surest answers first."""
     return list(KINDS).index(_kind(*pair)), -pair[1].scores[0], pair[1].file
 
 
-def _changed(before: Prediction, after: Prediction, known: Labels, picture: Callable[[str], str | None]) -> Changed:
-    old, new = (
-        f"{known.name(one.classes[0])}, {100 * one.scores[0]:.1f}\N{NO-BREAK SPACE}%" for one in (before, after)
-    )
-    label = known.name(after.label)
-    return Changed(after.file, _kind(before, after), label, old, new, picture(after.file))
+def _changed(before: Prediction, after: Prediction, labels: Labels, picture: Picture) -> Changed:
+    old, new = (f"{labels.name(one.classes[0])}, {100 * one.scores[0]:.1f}{NBSP}%" for one in (before, after))
+    return Changed(after.file, _kind(before, after), labels.name(after.label), old, new, picture(after.file))
 
 
 @cache

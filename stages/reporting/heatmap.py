@@ -8,9 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from stages.contracts.labels import Labels
-from stages.reporting.charts import MOST_NUMBERED, confusion_names
 from stages.statistics.per_class import ClassReport
 
+# In larger matrices and beside more classes, numbers and whole names do not fit.
+MOST_NUMBERED = 15
+NAME_LENGTH = 18
 # In pixels, as in the other charts: the names beside the rows, all cells together, a single cell at most.
 NAMES = 118
 CELLS = 320
@@ -21,13 +23,13 @@ WEAKEST, STRONGEST = 0.12, 0.6
 RIGHT, WRONG = "series-5", "series-6"
 
 
-def confusion(report: ClassReport, known: Labels, name: str, title: str) -> str:
+def confusion(report: ClassReport, labels: Labels, name: str, title: str) -> str:
     """One variant's matrix: a row for each label, a column for each predicted class, the last for those without images.
 
     `name` starts the ids, which a page may have once.
     """
-    counts, names = report.matrix(), confusion_names(report, known)
-    whole = [known.name(score.label) for score in report.known] + ["classes without images"]
+    counts, names = report.matrix(), confusion_names(report, labels)
+    whole = [labels.name(score.label) for score in report.known] + ["classes without images"]
     side = min(LARGEST, CELLS / counts.shape[1])
     height = side * len(counts)
     cells = [
@@ -39,21 +41,27 @@ def confusion(report: ClassReport, known: Labels, name: str, title: str) -> str:
     return (
         f'<svg class="chart" role="img" viewBox="0 0 {NAMES + CELLS} {height + NAMES:.0f}" '
         f'aria-labelledby="{name}-title {name}-desc"><title id="{name}-title">{escape(title)}</title>'
-        f'<desc id="{name}-desc">{escape(_told(counts, whole))}</desc>'
+        f'<desc id="{name}-desc">{escape(_words(counts, whole))}</desc>'
         f'<rect x="{NAMES}" width="{side * counts.shape[1]:.1f}" height="{height:.1f}" fill="none" '
         f'stroke="var(--rule)"/>{"".join(cells)}{numbers}{_axes(names, side, height)}</svg>'
     )
+
+
+def confusion_names(report: ClassReport, labels: Labels) -> list[str]:
+    """What stands beside the columns of a confusion matrix; without the last one, beside its rows."""
+    names = [labels.name(score.label) for score in report.known]
+    return [name if len(name) <= NAME_LENGTH else f"{name[: NAME_LENGTH - 1]}…" for name in names] + ["other"]
 
 
 def _cell(row: int, column: int, images: int, share: float, side: float, whole: list[str]) -> str:
     colour = RIGHT if row == column else WRONG
     # The root sets the few images that are taken for another class apart from none and from each other.
     strength = WEAKEST + (STRONGEST - WEAKEST) * math.sqrt(share)
-    told = f"{whole[row]}, predicted {whole[column]}: {images:,} ({100 * share:.0f} %)"
+    words = f"{whole[row]}, predicted {whole[column]}: {images:,} ({100 * share:.0f} %)"
     return (
         f'<rect x="{NAMES + column * side + 0.5:.1f}" y="{row * side + 0.5:.1f}" width="{side - 1:.1f}" '
         f'height="{side - 1:.1f}" fill="var(--{colour})" fill-opacity="{strength:.2f}">'
-        f"<title>{escape(told)}</title></rect>"
+        f"<title>{escape(words)}</title></rect>"
     )
 
 
@@ -87,7 +95,7 @@ def _axes(names: list[str], side: float, height: float) -> str:
     )
 
 
-def _told(counts: npt.NDArray[np.int64], whole: list[str]) -> str:
+def _words(counts: npt.NDArray[np.int64], whole: list[str]) -> str:
     """The matrix in words, row by row."""
     rows = []
     for row, images in enumerate(counts):

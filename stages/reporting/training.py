@@ -1,17 +1,15 @@
 """The section of the page on training: its curves, and what quantisation-aware training won back of INT8's loss."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
 
-from stages.contracts import paths
-from stages.contracts.variant import BASELINE, Variant
-from stages.reporting import svg, table
-from stages.reporting.format import Figure, interval, number, p_value, top1
-from stages.statistics.paired import points_won
-from stages.training import fit
-
-Record = dict[str, Any]
-Curve = Sequence[Mapping[str, float]]
+from stages.contracts.row import Change, Row, Summary
+from stages.contracts.training import CURVES, QAT_CURVE, QatRecord, QatTraining
+from stages.contracts.variant import BASELINE
+from stages.reporting import curves, figures
+from stages.reporting.curves import Curve
+from stages.reporting.format import Figure, figure, interval, number, p_value, signed
+from stages.training.curves import read_curve
 
 QAT = "QAT"
 COLUMNS = (
@@ -23,53 +21,71 @@ COLUMNS = (
     ("p50 of both INT8", "ms, post-training / QAT"),
     ("Size of both INT8", "MB, post-training / QAT"),
 )
-# A variant that is not in the report.
-ABSENT: Record = {"top1": None, "top1_ci95": None, "latency": None, "size_bytes": None}
 
 
-def curves(summary: Record) -> dict[str, Curve]:
-    """Every epoch of each training that the model went through."""
-    trained, qat = summary["model"]["training"], summary["qat"]
-    seeds = [run["seed"] for run in trained["runs"]] if trained else []
-    found: dict[str, Curve] = {f"seed {seed}": fit.read_curve(paths.CURVES, seed) for seed in seeds}
-    if qat and qat["status"] == "ok":
-        found[QAT] = fit.read_curve(paths.QAT_CURVE, qat["seed"])
-    return found
+@dataclass(frozen=True)
+class Line:
+    """FP32 and both INT8 of one runtime; `fp32` names the variant, and `cells` are in the order of COLUMNS."""
+
+    runtime: str
+    fp32: str | None
+    cells: list[Figure]
 
 
-def content(summary: Record, found: Mapping[str, Curve], size: str) -> Record | None:
-    """What the template shows of training; None where nothing was trained or asked to be."""
-    qat = summary["qat"]
-    if not found and not qat:
+@dataclass(frozen=True)
+class TrainingSection:
+    """What the page shows of training; `lines` and `notes` are of quantisation-aware training."""
+
+    chart: str | None
+    lines: list[Line]
+    notes: list[str]
+    columns: tuple[tuple[str, str], ...] = COLUMNS
+
+
+def read_curves(summary: Summary) -> dict[str, Curve]:
+    """Every epoch of each training that the model went through, by the training's name."""
+    runs = summary.model.training.runs if summary.model.training else ()
+    trainings: dict[str, Curve] = {f"seed {run.seed}": read_curve(CURVES, run.seed) for run in runs}
+    if summary.qat and summary.qat.training:
+        trainings[QAT] = read_curve(QAT_CURVE, summary.qat.training.run.seed)
+    return trainings
+
+
+def section(summary: Summary, trainings: Mapping[str, Curve], batch_size: int) -> TrainingSection | None:
+    """What the page shows of training; None where nothing was trained or should have been."""
+    if not trainings and not summary.qat:
         return None
-    return {
-        "chart": svg.training(found),
-        "columns": COLUMNS,
-        "lines": lines(summary["rows"], size),
-        "notes": notes(qat, found) if qat else [],
-    }
+    notes = qat_notes(summary.qat, trainings) if summary.qat else []
+    return TrainingSection(curves.chart(trainings), lines(summary.here, batch_size), notes)
 
 
-def lines(rows: Sequence[Record], size: str) -> list[Record]:
+def lines(rows: Sequence[Row], batch_size: int) -> list[Line]:
     """FP32 and both INT8 side by side: a line for each runtime that has a variant with quantisation-aware training."""
-    by_name = {row["variant"]: row for row in rows}
-    found = []
-    for row in (row for row in rows if row["qat"]):
-        candidates = (by_name.get(name, ABSENT) for name in (f"{row['runtime']}-fp32", BASELINE.name))
-        fp32 = next((one for one in candidates if one["top1"] is not None), ABSENT)
-        before = by_name.get(Variant.parse(row["variant"]).post_training.name, ABSENT)
-        found.append({"runtime": row["runtime"], "fp32": fp32.get("variant"), "cells": _cells(fp32, before, row, size)})
-    return found
+    by_name = {row.name: row for row in rows}
+    shown = []
+    for row in (row for row in rows if row.variant.qat):
+        runtime = row.variant.runtime
+        candidates = [by_name.get(name) for name in (f"{runtime}-fp32", BASELINE.name)]
+        fp32 = next((one for one in candidates if one and one.accuracy), None)
+        before = by_name.get(row.variant.post_training.name)
+        shown.append(Line(runtime, fp32.name if fp32 else None, _cells(fp32, before, row, batch_size)))
+    return shown
 
 
-def _cells(fp32: Record, before: Record, after: Record, size: str) -> list[Figure]:
-    """The numbers of a runtime, in the order of `COLUMNS`."""
+def top1(row: Row | None) -> Figure:
+    """In percent, with its interval; empty for a variant that was not evaluated."""
+    share = row.accuracy.top1 if row and row.accuracy else None
+    return figure(share.value, share.ci95, digits=1, scale=100) if share else Figure()
+
+
+def _cells(fp32: Row | None, before: Row | None, after: Row, batch_size: int) -> list[Figure]:
+    """The numbers of a runtime, in the order of COLUMNS."""
     both = (before, after)
     return [
-        *(top1(one) for one in (fp32, *both)),
-        *_won(after["change_from_int8"]),
-        _pair([number(table.batch(one, size).get("p50_ms"), 3) for one in both]),
-        _pair([number(one["size_bytes"], 2, 1e-6) for one in both]),
+        *(top1(row) for row in (fp32, *both)),
+        *_won(after.accuracy.change_from_int8 if after.accuracy else None),
+        _pair([number(figures.p50_ms(row, batch_size), digits=3) for row in both]),
+        _pair([number(row.size_bytes if row else None, digits=2, scale=1e-6) for row in both]),
     ]
 
 
@@ -77,38 +93,39 @@ def _pair(texts: Sequence[str]) -> Figure:
     return Figure(" / ".join(text or "\N{EN DASH}" for text in texts) if any(texts) else "")
 
 
-def _won(change: Record | None) -> list[Figure]:
+def _won(change: Change | None) -> list[Figure]:
     """Points won back, and how likely chance alone is to win or lose as many."""
     if not change:
-        return [Figure(""), Figure("")]
-    points, ends = points_won(change)
-    return [Figure("+" * (points > 0) + number(points, 2), interval(ends, 2)), Figure(p_value(change["mcnemar_p"]))]
+        return [Figure(), Figure()]
+    points = Figure(signed(change.points_won, digits=2), interval(change.points_won_ci95, digits=2))
+    return [points, Figure(p_value(change.mcnemar_p))]
 
 
-def notes(qat: Record, found: Mapping[str, Curve]) -> list[str]:
+def qat_notes(qat: QatRecord, trainings: Mapping[str, Curve]) -> list[str]:
     """What a reader must know of the table: its terms, and how the training went."""
     terms = (
         "Won back: top-1 with quantisation-aware training (QAT) minus that of the post-training INT8 on the same "
         "images; above 0 is better. Tango's score interval, exact McNemar's test. The weights learn on, so that QAT "
         "may end above FP32."
     )
-    if qat["status"] != "ok":
-        return [terms, f"QAT {qat['status']}: {qat['reason'].removeprefix('qat: ')}."]
-    return [terms, *_told(qat, found[QAT])]
+    if not qat.training:
+        return [terms, f"QAT {qat.status.state}: {(qat.status.reason or '').removeprefix('qat: ')}."]
+    return [terms, *_course(qat.training, trainings[QAT])]
 
 
-def _told(qat: Record, curve: Curve) -> list[str]:
+def _course(training: QatTraining, curve: Curve) -> list[str]:
     """How the training went, and what it could not simulate."""
-    before, after = (number(qat[f"{which}_val_accuracy"], 1, 100) for which in ("first", "best"))
-    last, left = curve[-1]["epoch"], qat["layers_not_simulated"]
-    found = [
-        f"QAT was best after epoch {qat['best_epoch']} of {last:.0f}: with INT8 simulated, {after} % of the "
-        f"{qat['validation_images']:,} validation images were right, and {before} % before it learned (epoch 0). It "
-        f"took {qat['train_s']:,.0f} s on {qat['train_images']:,} images."
+    before, after = (
+        number(share, digits=1, scale=100) for share in (training.first_val_accuracy, training.run.best_val_accuracy)
+    )
+    notes = [
+        f"QAT was best after epoch {training.run.best_epoch} of {curve[-1]['epoch']:.0f}: with INT8 simulated, "
+        f"{after} % of the {training.validation_images:,} validation images were right, and {before} % before it "
+        f"learned (epoch 0). It took {training.run.train_s:,.0f} s on {training.train_images:,} images."
     ]
-    if not qat["best_epoch"]:
-        found.append("No epoch was better than none: lower qat.learning_rate, or train on more images.")
-    if left:
-        kinds = ", ".join(f"{count} {kind}" for kind, count in left.items())
-        found.append(f"Layers that QAT did not simulate, whose ranges the calibration set gives: {kinds}.")
-    return found
+    if not training.run.best_epoch:
+        notes.append("No epoch was better than none: lower qat.learning_rate, or train on more images.")
+    if kinds := training.layers_not_simulated:
+        left = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+        notes.append(f"Layers that QAT did not simulate, whose ranges the calibration set gives: {left}.")
+    return notes

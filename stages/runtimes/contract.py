@@ -1,6 +1,9 @@
-"""What every runtime offers, so that all variants are converted, evaluated and timed by the same code."""
+"""What the author of a runtime writes, in its folder; the worker calls it in the runtime's interpreter.
 
-from collections.abc import Callable, Iterator
+A folder has `discover.py` (discover), `convert.py` (convert), `session.py` (open_session) and `serve.py` (describe),
+which are imported when they are asked for: only `convert` and `session` may import the runtime's library.
+"""
+
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -8,29 +11,14 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from stages.contracts.preprocessing import Floats
+from ..contracts.conversion import ConvertJob, Proof
+from ..contracts.environment import Discovery, Machine
+from ..contracts.evaluation import Counts
+from ..contracts.messages import BatchOrder, Block, BlockOrder, Loaded, LoadOrder, PredictOrder
+from ..contracts.preprocessing import Floats
+from ..contracts.timing import Memory, Parts, WarmUp
 
-
-@dataclass(frozen=True)
-class Job:
-    """One conversion: from a SavedModel, or the ONNX file made of it, to files in `target`.
-
-    Fake quantisation in either holds the ranges that INT8 is to have.
-    """
-
-    saved_model: Path
-    onnx: Path
-    target: Path
-    precision: str
-    input_shape: tuple[int, int, int]
-    # Calibration images in full batches of the given size: float32 [size, height, width, channels].
-    calibration: Callable[[int], Iterator[Floats]]
-    batch_sizes: tuple[int, ...]  # in order, smallest first
-    options: dict[str, Any]
-
-
-# What the GPU does in one inference from host to host.
-PARTS = ("input_copy", "compute", "output_copy")
+Array = npt.NDArray[Any]
 
 
 class Session(Protocol):
@@ -44,13 +32,13 @@ class Session(Protocol):
     def put(self, images: Floats) -> None:
         """Set the input tensor, float32 [n, height, width, channels], on the runtime's device; n may change."""
 
-    def run(self) -> npt.NDArray[Any]:
+    def run(self) -> Array:
         """Infer, and wait until the output tensor is a NumPy array of the model's own type."""
 
-    def probabilities(self, output: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    def probabilities(self, output: Array) -> npt.NDArray[np.float32]:
         """Turn an output into float32 [n, classes]."""
 
-    def verify(self) -> None:
+    def prove(self) -> None:
         """Run once more, and fail if anything but the converted model answers; PipelineError says what did.
 
         There is nothing to do where the runtime has nothing to fall back to.
@@ -61,22 +49,92 @@ class Session(Protocol):
         """Most GPU memory the runtime's allocator held; None on a CPU, and where the allocator does not tell."""
         return None
 
-    def parts_ms(self) -> dict[str, float] | None:
-        """Milliseconds of one inference in each of `PARTS` by the GPU's own clock; None where that is not known."""
+    def parts_ms(self) -> Parts | None:
+        """Milliseconds of one inference's copies and compute by the GPU's own clock; None where that is not known."""
         return None
 
 
-class Runtime(Protocol):
-    """A module of this package."""
+@dataclass(frozen=True)
+class Tensor:
+    """An input or output as a server sees it; `type` is NumPy's name, -1 in a shape is open, None is not recorded."""
 
-    def unavailable(self, precision: str, environment: dict[str, Any]) -> str | None:
-        """Why this machine cannot run that precision, from environment.json alone; None: it can."""
+    name: str
+    type: str
+    shape: tuple[int, ...] | None
+    # Of an integer tensor: its values are round(x / scale) + zero_point.
+    scale: float | None = None
+    zero_point: int | None = None
 
-    def convert(self, job: Job) -> dict[str, Any]:
-        """Write the converted model into job.target; returns what this runtime alone can tell of it."""
 
-    def load(self, folder: Path, precision: str, options: dict[str, Any], threads: int | None) -> Session:
+@dataclass(frozen=True)
+class EngineFile:
+    """A file that is a model by itself: it takes batches up to `batch_size`, or of that size alone if `fixed`."""
+
+    file: str
+    batch_size: int
+    fixed: bool
+
+
+@dataclass(frozen=True)
+class Interface:
+    """What a server must know of a converted model."""
+
+    input: Tensor
+    output: Tensor
+    # Those that an engine was built for; empty where any will do.
+    batch_sizes: tuple[int, ...] = ()
+    # Of a folder that is no model as a whole.
+    engines: tuple[EngineFile, ...] = ()
+
+
+class Discover(Protocol):
+    """NAME/discover.py."""
+
+    def discover(self, machine: Machine) -> Discovery:
+        """Versions, and by precision why this machine cannot run it, without importing a framework."""
+
+
+class Convert(Protocol):
+    """NAME/convert.py."""
+
+    def convert(self, job: ConvertJob, options: Any) -> Proof:
+        """Write the converted model into job.target; PipelineError where it would not be what its name says."""
+
+
+class Open(Protocol):
+    """NAME/session.py."""
+
+    def open_session(self, folder: Path, precision: str, options: Any, threads: int | None) -> Session:
         """Load a converted model with `threads` CPU threads (None: all cores)."""
+
+
+class Serve(Protocol):
+    """NAME/serve.py."""
+
+    def describe(self, folder: Path) -> Interface:
+        """Names, shapes and types of the model's tensors, and its engines, without a GPU."""
+
+
+class Runner(Protocol):
+    """Answers the verbs of predicting and timing: a worker by its Session, or a browser or phone in its own way."""
+
+    def load(self, order: LoadOrder) -> Loaded:
+        """Load a variant's model, once."""
+
+    def predict(self, order: PredictOrder) -> Counts:
+        """Classify a set of images, and write the table of predictions."""
+
+    def warm_up(self, order: BatchOrder) -> WarmUp:
+        """Call at a batch size until the times are stable."""
+
+    def block(self, order: BlockOrder) -> Block:
+        """Make timed calls."""
+
+    def prove(self, order: BatchOrder) -> None:
+        """PipelineError unless the converted model is what was timed."""
+
+    def memory(self) -> Memory:
+        """The most that it held so far."""
 
 
 def infer(session: Session, images: Floats) -> npt.NDArray[np.float32]:

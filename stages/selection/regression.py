@@ -1,36 +1,40 @@
 """Results against those of another revision: what is worse by more than the measurements vary."""
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from stages.contracts.predictions import Prediction
+from stages.contracts.row import HERE, Accuracy, Latency, Row, Summary
 from stages.contracts.variant import BASELINE
 from stages.core.errors import PipelineError
+from stages.statistics import paired
 from stages.statistics.latency import STEADY_CV
-from stages.statistics.paired import Change, holm
 
-Record = dict[str, Any]
 # By variant, empty where they are not at hand.
 Predictions = Callable[[str], Sequence[Prediction]]
-# A variant's rows in both revisions, in both of which it is ok.
-Pairs = dict[str, tuple[Record, Record]]
+# A variant's rows in both revisions, in both of which it is ok, by what a sentence calls it.
+Pairs = Mapping[str, tuple[Row, Row]]
 
 SIGNIFICANT = 0.05
 # Two builds of one TensorRT engine differ by a few percent in size, since it chooses kernels by timing them.
 SIZE_NOISE = 0.05
-
-
 # Runs of the same code on a shared machine differed by up to 69 %: one run of each cannot judge less than a doubling.
 SINGLE_RUN_NOISE = 1.0
 
 
-class Verdict(NamedTuple):
+@dataclass(frozen=True)
+class Verdict:
     """Sentences: what got worse beyond noise, what could not be compared or judged, and what else there is to know."""
 
-    regressions: list[str]
-    unknown: list[str]
-    notes: list[str]
+    regressions: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __add__(self, other: "Verdict") -> "Verdict":
+        """The sentences of both."""
+        return Verdict(self.regressions + other.regressions, self.unknown + other.unknown, self.notes + other.notes)
 
 
 class Chosen(NamedTuple):
@@ -41,130 +45,156 @@ class Chosen(NamedTuple):
 
 
 def compare(
-    old: Record, new: Record, chosen: Chosen, old_predictions: Predictions, new_predictions: Predictions
+    old: Summary, new: Summary, chosen: Chosen, old_predictions: Predictions, new_predictions: Predictions
 ) -> Verdict:
     """Two summaries, variant by variant, and the two choices with each other if they differ."""
-    models = [summary["model"]["name"] for summary in (old, new)]
-    if models[0] != models[1]:
-        raise PipelineError(f"those results are of {models[0]} and these of {models[1]}: compare results of one model")
-    before, now = ({row["variant"]: row for row in summary["rows"]} for summary in (old, new))
-    ok = {name: row for name, row in before.items() if row["status"] == "ok"}
-    pairs = {name: (row, now[name]) for name, row in ok.items() if name in now and now[name]["status"] == "ok"}
-    if chosen.then in ok and chosen.now in now and chosen.then != chosen.now:
-        pairs[f"what ships, {chosen.then} then and {chosen.now} now"] = ok[chosen.then], now[chosen.now]
-    parts = [
-        _presence(before, ok, now, old["environment"] == new["environment"]),
-        _accuracy(old, new, pairs, old_predictions, new_predictions),
-        _latency(old, new, pairs),
-        Verdict([grown for name, pair in pairs.items() if (grown := _grown(name, *pair))], [], []),
-    ]
-    return Verdict(*([sentence for part in parts for sentence in part[i]] for i in range(3)))
-
-
-def _presence(before: Record, ok: Record, now: Record, same_machine: bool) -> Verdict:
-    """Which variants came, went and stopped; what another machine cannot run has not become worse."""
-    stopped = [row for name, row in now.items() if name in ok and row["status"] != "ok"]
-    elsewhere = [row for row in stopped if row["status"] == "skipped" and not same_machine]
-    notes = [f"{name} is no longer among the variants" for name in ok if name not in now]
-    notes += [f"{name} is new" for name in now if name not in before]
-    unknown = [f"{row['variant']} does not run on this machine: {row['reason']}" for row in elsewhere]
-    unknown += [] if ok.keys() & now.keys() else ["no variant was measured both times"]
-    worse = [row for row in stopped if row not in elsewhere]
-    return Verdict(
-        [f"{row['variant']} was ok and is now {row['status']}: {row['reason']}" for row in worse], unknown, notes
+    if old.model.name != new.model.name:
+        raise PipelineError(
+            f"those results are of {old.model.name} and these of {new.model.name}: compare results of one model",
+            code="other-model",
+            then=old.model.name,
+            now=new.model.name,
+        )
+    pairs = _pairs(_by_name(old), _by_name(new), chosen)
+    return (
+        _presence(old, new)
+        + _accuracy(old, new, pairs, old_predictions, new_predictions)
+        + _latency(old, new, pairs)
+        + Verdict(tuple(growth for name, pair in pairs.items() if (growth := _growth(name, *pair))))
     )
 
 
-def _accuracy(old: Record, new: Record, pairs: Pairs, before: Predictions, now: Predictions) -> Verdict:
+def _by_name(summary: Summary) -> dict[str, Row]:
+    return {row.name: row for row in summary.here}
+
+
+def _pairs(before: dict[str, Row], now: dict[str, Row], chosen: Chosen) -> dict[str, tuple[Row, Row]]:
+    both = {name: (before[name], now[name]) for name in before if name in now}
+    if chosen.then in before and chosen.now in now and chosen.then != chosen.now:
+        both[f"what ships, {chosen.then} then and {chosen.now} now"] = before[chosen.then], now[chosen.now]
+    return {name: (old, new) for name, (old, new) in both.items() if old.status.ok and new.status.ok}
+
+
+def _same_machine(old: Summary, new: Summary) -> bool:
+    return old.environments[HERE] == new.environments[HERE]
+
+
+def _presence(old: Summary, new: Summary) -> Verdict:
+    """Which variants came, went and stopped; what another machine cannot run has not become worse."""
+    before, now = _by_name(old), _by_name(new)
+    ok = [name for name, row in before.items() if row.status.ok]
+    stopped = [now[name] for name in ok if name in now and not now[name].status.ok]
+    unavailable = [row for row in stopped if row.status.state == "skipped" and not _same_machine(old, new)]
+    notes = [f"{name} is no longer among the variants" for name in ok if name not in now]
+    notes += [f"{name} is new" for name in now if name not in before]
+    unknown = [f"{row.name} does not run on this machine: {row.status.reason}" for row in unavailable]
+    unknown += [] if set(ok) & now.keys() else ["no variant was measured both times"]
+    worse = [
+        f"{row.name} was ok and is now {row.status.state}: {row.status.explanation}"
+        for row in stopped
+        if row not in unavailable
+    ]
+    return Verdict(tuple(worse), tuple(unknown), tuple(notes))
+
+
+def _accuracy(old: Summary, new: Summary, pairs: Pairs, before: Predictions, now: Predictions) -> Verdict:
     """Paired where both lists of predictions are at hand, by Fisher's exact test on the counts where not; with Holm."""
-    images = new["evaluation"]["images"]
-    if old["evaluation"]["digest"] != new["evaluation"]["digest"]:
-        return Verdict([], ["accuracy was not compared: the evaluation images are others"], [])
+    if old.evaluation.digest != new.evaluation.digest:
+        return Verdict(unknown=("accuracy was not compared: the evaluation images are others",))
     drops, p_values, unpaired = [], [], []
     for name, (first, second) in pairs.items():
-        drops.append(first["top1"] - second["top1"])
-        earlier, later = before(first["variant"]), now(second["variant"])
-        if len(earlier) == len(later) == images:
-            p_values.append(Change.between(earlier, later).mcnemar_p)
-        else:
-            unpaired.append(name)
-            p_values.append(_fisher(first["top1"], second["top1"], images))
-    fallen = [
+        if first.accuracy and second.accuracy:
+            earlier, later = before(first.name), now(second.name)
+            complete = len(later) == new.evaluation.images and paired.same_images(earlier, later)
+            unpaired += [] if complete else [name]
+            p_values.append(_paired(earlier, later) if complete else _fisher(first.accuracy, second.accuracy))
+            drops.append((name, first.accuracy.top1.value - second.accuracy.top1.value))
+    fallen = tuple(
         f"{name}: top-1 fell by {100 * drop:.2f} points (p = {p_value:.2g})"
-        for name, drop, p_value in zip(pairs, drops, holm(p_values), strict=True)
+        for (name, drop), p_value in zip(drops, paired.holm(p_values), strict=True)
         if drop > 0 and p_value < SIGNIFICANT
-    ]
-    less = f"{', '.join(unpaired)}: top-1 was compared by counts alone, since the other revision's predictions are not "
-    return Verdict(fallen, [], [less + "in DVC's cache (`dvc fetch` may bring them)"] if unpaired else [])
+    )
+    return Verdict(fallen, notes=(_less_exact(unpaired),) if unpaired else ())
 
 
-def _fisher(old: float, new: float, images: int) -> float:
+def _less_exact(names: Sequence[str]) -> str:
+    return (
+        f"{', '.join(names)}: top-1 was compared by counts alone, since the other revision's predictions are not "
+        "in DVC's cache (`dvc fetch` may bring them)"
+    )
+
+
+def _paired(old: Sequence[Prediction], new: Sequence[Prediction]) -> float:
+    return paired.compare(old, new).mcnemar_p
+
+
+def _fisher(old: Accuracy, new: Accuracy) -> float:
     from scipy.stats import fisher_exact
 
-    right = [round(share * images) for share in (old, new)]
-    return float(fisher_exact([[count, images - count] for count in right]).pvalue)
+    shares = (old.top1, new.top1)
+    return float(fisher_exact([[share.correct, share.images - share.correct] for share in shares]).pvalue)
 
 
-def _latency(old: Record, new: Record, pairs: Pairs) -> Verdict:
-    """p50 as a multiple of the baseline's in the same run, since another run finds the machine in another mood."""
-    if old["environment"] != new["environment"]:
-        return Verdict([], ["latency was not compared: the machine or its software is another"], [])
+def _latency(old: Summary, new: Summary, pairs: Pairs) -> Verdict:
+    """p50 as a multiple of the baseline's in the same run, since machines are faster in one run than in another."""
+    if not _same_machine(old, new):
+        return Verdict(unknown=("latency was not compared: the machine or its software is another",))
     if BASELINE.name not in pairs:
-        told = f"latency was not compared: {BASELINE.name}, of which it is a multiple, is missing"
-        return Verdict([], [told], [])
-    bases = [row["latency"] for row in pairs[BASELINE.name]]
-    slower: list[str] = []
-    unknown: list[str] = []
-    notes = [_told_baseline(*bases)]
+        return Verdict(unknown=(f"latency was not compared: {BASELINE.name}, of which it is a multiple, is missing",))
+    bases = tuple(map(_latencies, pairs[BASELINE.name]))
+    verdict = Verdict(notes=(_baseline_moved(*bases),))
     for name, (before, now) in pairs.items():
-        gone = sorted(before["latency"].keys() - now["latency"].keys(), key=int)
-        unknown += [f"{name}: batch {size} is no longer measured" for size in gone]
-        sizes = before["latency"].keys() & now["latency"].keys() if name != BASELINE.name else set()
-        for size in sorted(sizes, key=int):
-            four = [latency[size] for latency in (before["latency"], now["latency"], *bases)]
-            rise, noise = _rise(four)
-            seen = f"{name}: p50 at batch {size}"
-            if math.isinf(noise):
-                unknown.append(f"{seen} was not compared: so few calls do not bound it")
-            elif rise > max(noise, _unseen(four)):
-                slower.append(f"{seen} rose by {rise:.1%} against {BASELINE.name} (noise: {noise:.1%})")
-            elif rise > noise:
-                unknown.append(
-                    f"{seen} rose by {rise:.1%} against {BASELINE.name}, but how far runs differ is not known from "
-                    "one of each: set `benchmark.repeats` to 3 on both sides"
-                )
-            else:
-                notes.append(f"{seen} changed by {rise:+.1%}, and up to {noise:.1%} passes as noise")
-    return Verdict(slower, unknown, notes)
+        then, here = _latencies(before), _latencies(now)
+        unmeasured = tuple(f"{name}: batch {size} is no longer measured" for size in then if size not in here)
+        verdict += Verdict(unknown=unmeasured)
+        for size in then if name != BASELINE.name else ():
+            four = [latencies[size] for latencies in (then, here, *bases) if size in latencies]
+            verdict += _rise(f"{name}: p50 at batch {size}", four) if len(four) == 4 else Verdict()
+    return verdict
 
 
-def _told_baseline(before: Record, now: Record) -> str:
+def _latencies(row: Row) -> dict[int, Latency]:
+    return {speed.batch_size: speed.latency for speed in row.speeds}
+
+
+def _baseline_moved(before: dict[int, Latency], now: dict[int, Latency]) -> str:
     """The measure of all others is not judged itself, since it moves with the machine."""
-    sizes = sorted(before.keys() & now.keys(), key=int)
-    moved = ", ".join(f"{now[size]['p50_ms'] / before[size]['p50_ms'] - 1:+.1%} at batch {size}" for size in sizes)
-    if not sizes:
+    rises = [(size, now[size].p50_ms / before[size].p50_ms - 1) for size in before if size in now]
+    if not rises:
         return "no batch size was measured both times"
+    moved = ", ".join(f"{rise:+.1%} at batch {size}" for size, rise in rises)
     return f"{BASELINE.name}, the measure of the others' latency, changed by {moved} itself"
 
 
-def _rise(four: Sequence[Record]) -> tuple[float, float]:
-    """By what share the multiple rose, and how much it may by chance: from old, new, and both baselines' latencies."""
-    old, new, old_base, new_base = (latency["p50_ms"] for latency in four)
-    return (new / new_base) / (old / old_base) - 1, STEADY_CV + math.hypot(*map(_half_width, four))
+def _rise(subject: str, four: Sequence[Latency]) -> Verdict:
+    """By what share a multiple rose: from the old and the new latency, and those of the baseline."""
+    old, new, old_base, new_base = (latency.p50_ms for latency in four)
+    rise = (new / new_base) / (old / old_base) - 1
+    noise = STEADY_CV + math.hypot(*map(_half_width, four))
+    if math.isinf(noise):
+        return Verdict(unknown=(f"{subject} was not compared: so few calls do not bound it",))
+    if rise > max(noise, _between_runs(four)):
+        return Verdict((f"{subject} rose by {rise:.1%} against {BASELINE.name} (noise: {noise:.1%})",))
+    if rise > noise:
+        unsure = f"{subject} rose by {rise:.1%} against {BASELINE.name}, but how far runs differ is not known from"
+        return Verdict(unknown=(f"{unsure} one of each: set `benchmark.repeats` to 3 on both sides",))
+    return Verdict(notes=(f"{subject} changed by {rise:+.1%}, and up to {noise:.1%} passes as noise",))
 
 
-def _unseen(four: Sequence[Record]) -> float:
+def _between_runs(latencies: Sequence[Latency]) -> float:
     """How much a multiple may rise between runs that were not repeated; repeats have it in their intervals."""
-    return 0.0 if all(len(latency["repeat_p50_ms"]) > 1 for latency in four) else SINGLE_RUN_NOISE
+    return 0.0 if all(len(latency.repeat_p50_ms) > 1 for latency in latencies) else SINGLE_RUN_NOISE
 
 
-def _half_width(latency: Record) -> float:
+def _half_width(latency: Latency) -> float:
     """Of the interval of p50, as a share of it."""
-    low, high = latency["p50_ci95_ms"]
-    return math.inf if low is None or high is None else (high - low) / 2 / float(latency["p50_ms"])
+    low, high = latency.p50_ci95_ms
+    return math.inf if low is None or high is None else (high - low) / 2 / latency.p50_ms
 
 
-def _grown(name: str, old: Record, new: Record) -> str | None:
-    share, sizes = new["size_bytes"] / old["size_bytes"] - 1, [row["size_bytes"] / 1e6 for row in (old, new)]
-    told = f"{name}: size on disk grew by {share:.1%}, from {sizes[0]:.1f} to {sizes[1]:.1f} MB"
-    return told if share > SIZE_NOISE else None
+def _growth(name: str, old: Row, new: Row) -> str | None:
+    if not old.size_bytes or not new.size_bytes:
+        return None
+    share = new.size_bytes / old.size_bytes - 1
+    sizes = f"from {old.size_bytes / 1e6:.1f} to {new.size_bytes / 1e6:.1f} MB"
+    return f"{name}: size on disk grew by {share:.1%}, {sizes}" if share > SIZE_NOISE else None

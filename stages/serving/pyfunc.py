@@ -1,4 +1,4 @@
-"""A variant as MLflow loads it, far from this repository: photographs in, a table of their classes out.
+"""A variant as MLflow loads it, far from this repository: images in, a table of their classes out.
 
 `register` puts this module and those it imports into the model, so what MLflow answers comes from the code that was
 evaluated.
@@ -9,28 +9,38 @@ import tempfile
 import threading
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from PIL import Image
 
-from stages import runtimes
-from stages.contracts import labels, paths
-from stages.contracts.predictions import top_k
-from stages.contracts.preprocessing import Floats, Preprocessing
-from stages.core import files
-from stages.core.errors import PipelineError
-from stages.data import decode, fit
-from stages.runtimes.contract import Session, infer
+from ..contracts import codec, labels
+from ..contracts.predictions import top_k
+from ..contracts.preprocessing import Floats
+from ..core.errors import PipelineError
+from ..data import decode, fit
+from ..runtimes import loading
+from ..runtimes.contract import Session, infer
+from .setting import LABELS, MODEL, SETTING, Setting
 
-# The signature's only input, and what lies in the model's folder.
+# The signature's only input.
 INPUT = "image"
-SETTING, LABELS, MODEL = "served.json", "labels.csv", "model"
 # Of a file from the network.
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
-COLUMNS = ("label", "name", "wnid", "score", "top5_labels", "top5_names", "top5_scores")
+
+
+class Answer(NamedTuple):
+    """What a model says of one image: its best class, and the best five with their probabilities."""
+
+    label: int
+    name: str
+    wnid: str
+    score: float
+    top5_labels: list[int]
+    top5_names: list[str]
+    top5_scores: list[float]
 
 
 class ServedModel:
@@ -38,30 +48,30 @@ class ServedModel:
 
     def __init__(self, folder: Path) -> None:
         """Read all but the model itself."""
-        setting = files.read_json(folder / SETTING)
+        setting = codec.read(Setting, folder / SETTING)
         self._folder = folder / MODEL
-        self._batch_size = int(setting["batch_size"])
-        self._preprocessing = Preprocessing.from_json(setting["preprocessing"])
+        self._batch_size = setting.batch_size
+        self._preprocessing = setting.preprocessing
         self._classes = labels.read(folder / LABELS)
         self._lock = threading.Lock()  # MLflow's server calls from several threads, and a session has one input tensor
 
     def predict(self, model_input: dict[str, npt.NDArray[Any]]) -> pd.DataFrame:
         """One row per image, in order."""
-        given = model_input[INPUT]
-        rows: list[dict[str, Any]] = []
+        images = model_input[INPUT]
+        rows: list[Answer] = []
         # The evaluation's own batches: TensorRT has an engine for them, and memory stays flat.
-        for start in range(0, len(given), self._batch_size):
-            batch = given[start : start + self._batch_size]
+        for start in range(0, len(images), self._batch_size):
+            batch = images[start : start + self._batch_size]
             rows += self._classify(np.stack([self._load(start + i, image) for i, image in enumerate(batch)]))
-        return pd.DataFrame(rows, columns=list(COLUMNS))
+        return pd.DataFrame(rows, columns=list(Answer._fields))
 
     def _load(self, position: int, image: Any) -> Floats:
         try:
-            return fit.model_input(photograph(image), self._preprocessing)
+            return fit.model_input(open_image(image), self._preprocessing)
         except (PipelineError, ValueError) as error:
             raise ValueError(f"image {position} of this request: {error}") from None
 
-    def _classify(self, batch: Floats) -> list[dict[str, Any]]:
+    def _classify(self, batch: Floats) -> list[Answer]:
         with self._lock:
             probabilities = infer(self._session, batch)
         return [
@@ -69,19 +79,17 @@ class ServedModel:
             for best, row in zip(top_k(probabilities), probabilities, strict=True)
         ]
 
-    def _row(self, best: npt.NDArray[np.int64], scores: list[float]) -> dict[str, Any]:
+    def _row(self, best: npt.NDArray[np.int64], scores: list[float]) -> Answer:
         indices: list[int] = best.tolist()
         names = [self._classes.names[index] for index in indices]
-        first = (indices[0], names[0], self._classes.wnids[indices[0]], scores[0])
-        return dict(zip(COLUMNS, (*first, indices, names, scores), strict=True))
+        return Answer(indices[0], names[0], self._classes.wnids[indices[0]], scores[0], indices, names, scores)
 
     @cached_property
     def _session(self) -> Session:
-        manifest = runtimes.Manifest(**files.read_json(self._folder / paths.MANIFEST))
-        return runtimes.runtime(manifest.runtime).load(self._folder, manifest.precision, manifest.options, None)
+        return loading.load(self._folder)
 
 
-def photograph(image: Any) -> Image.Image:
+def open_image(image: Any) -> Image.Image:
     """An RGB image from its pixels, from the bytes of a JPEG, PNG, BMP or WebP file, or from those in base64."""
     if isinstance(image, np.ndarray) and image.dtype == object:
         image = image.tolist()  # what JSON held

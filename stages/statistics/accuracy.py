@@ -1,20 +1,36 @@
-"""Accuracy from raw values, and the names of the figures that every variant has."""
+"""Accuracy of the variants of one device, with what changes from the baseline and from INT8 without training."""
 
-from typing import Any
+from collections.abc import Mapping
 
-# The figures of a variant that are one number each; latencies come by batch size.
-NUMBERS = (
-    "top1",
-    "top5",
-    "agreement",
-    "macro_f1",
-    "ece",
-    "first_inference_ms",
-    "load_ms",
-    "convert_s",
-    "size_bytes",
-    "peak_memory_bytes",
-)
+from stages.contracts.evaluation import Counts
+from stages.contracts.predictions import Predictions
+from stages.contracts.row import Accuracy, Change, Share
+from stages.contracts.variant import BASELINE, Variant
+from stages.statistics import paired
+from stages.statistics.chance import at_chance
+from stages.statistics.per_class import ClassReport
+
+
+def compare(counts: Mapping[str, Counts], predictions: Mapping[str, Predictions]) -> dict[str, Accuracy]:
+    """Accuracy of each variant that was evaluated, beside the others; both arguments by its name."""
+    changes = _changes(predictions)
+    return {
+        name: Accuracy(
+            top1=share(count.top1_correct, count.images),
+            top5=share(count.top5_correct, count.images),
+            averages=ClassReport.from_predictions(predictions[name]).averages(),
+            agreement=_agreement(name, changes.get(name)),
+            change=changes.get(name),
+            change_from_int8=_change(predictions, Variant.parse(name).post_training.name, name),
+            at_chance=at_chance(predictions[name]) if name == BASELINE.name else None,
+        )
+        for name, count in counts.items()
+    }
+
+
+def share(correct: int, images: int) -> Share:
+    """Correct images with Wilson's interval."""
+    return Share(correct, images, wilson_ci95(correct, images))
 
 
 def wilson_ci95(correct: int, total: int) -> tuple[float, float]:
@@ -25,12 +41,22 @@ def wilson_ci95(correct: int, total: int) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
-def plain(record: dict[str, Any]) -> dict[str, float]:
-    """The numbers of a record under flat names, the ends of an interval as NAME_low and NAME_high; no nulls."""
-    ends = {
-        f"{name}_{end}": value
-        for name, pair in record.items()
-        if "_ci95" in name and pair is not None
-        for end, value in zip(("low", "high"), pair, strict=True)
-    }
-    return {name: float(value) for name, value in (record | ends).items() if type(value) in (int, float)}
+def _changes(predictions: Mapping[str, Predictions]) -> dict[str, Change]:
+    """Of each variant from the baseline, with p-values adjusted for how many there are."""
+    changes = {name: _change(predictions, BASELINE.name, name) for name in predictions}
+    return paired.adjust({name: change for name, change in changes.items() if change})
+
+
+def _change(predictions: Mapping[str, Predictions], before: str, after: str) -> Change | None:
+    """None for a variant and itself, and where either was not evaluated or they were on other images."""
+    old, new = predictions.get(before), predictions.get(after)
+    if before == after or old is None or new is None or not paired.same_images(old, new):
+        return None
+    return paired.compare(old, new)
+
+
+def _agreement(name: str, change: Change | None) -> float | None:
+    """Share of images with the baseline's answer."""
+    if name == BASELINE.name:
+        return 1.0
+    return (change.images - change.changed) / change.images if change else None

@@ -2,26 +2,17 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from stages.contracts.predictions import Prediction
+from stages.contracts.row import AtChance
 
 LEVEL = 0.01
 # Of the way from chance to no error.
 USEFUL = 1 / 3
 
 
-@dataclass(frozen=True)
-class AtChance:
-    """A model that is no better than chance; `chance` is the share that has the most frequent label."""
-
-    correct: int
-    images: int
-    chance: float
-
-
-def at_chance(found: Sequence[Prediction]) -> AtChance | None:
-    """What was scored and what chance is, if top-1 is no better than always answering the most frequent label.
+def at_chance(predictions: Sequence[Prediction]) -> AtChance | None:
+    """The score and what chance is, if top-1 is no better than always answering the most frequent label.
 
     That label gets no fewer right than guessing among all classes does. None otherwise, by two one-sided binomial
     tests at 1 %: top-1 is not above chance, and it is below a third of the way from chance to perfect. Without the
@@ -29,10 +20,10 @@ def at_chance(found: Sequence[Prediction]) -> AtChance | None:
     """
     from scipy.stats import binomtest  # takes a second to import, and only `summarize` needs it
 
-    counts = Counter(p.label for p in found)
+    counts = Counter(p.label for p in predictions)
     if len(counts) < 2:
         return None
-    images, correct = len(found), sum(p.right for p in found)
+    images, correct = len(predictions), sum(p.right for p in predictions)
     chance = max(counts.values()) / images
     better = binomtest(correct, images, chance, "greater").pvalue <= LEVEL
     useless = binomtest(correct, images, chance + USEFUL * (1 - chance), "less").pvalue <= LEVEL

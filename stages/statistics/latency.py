@@ -3,16 +3,16 @@
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+import numpy.typing as npt
+
+from stages.contracts.row import Interval, Latency
 
 # Calls in a row make a block, blocks of one variant spread over the whole run make a repeat: milliseconds.
 Block = Sequence[float]
 Repeat = Sequence[Block]
-# Lower and upper end in milliseconds; None where so few calls cannot bound it.
-Interval = tuple[float | None, float | None]
 
 # MLPerf's single-stream scenario quotes a percentile once so many calls bound it with this confidence.
 EARLY_STOPPING_CONFIDENCE = 0.99
@@ -20,42 +20,24 @@ EARLY_STOPPING_CONFIDENCE = 0.99
 STEADY_CV = 0.025
 
 
-@dataclass(frozen=True)
-class Latency:
-    """Statistics of one set of timed calls, in milliseconds; throughput in images per second."""
-
-    p50_ms: float
-    p90_ms: float | None
-    p99_ms: float | None
-    p50_ci95_ms: Interval
-    p90_ci95_ms: Interval
-    p99_ci95_ms: Interval
-    mean_ms: float
-    throughput_ips: float
-    samples: int
-    repeat_p50_ms: tuple[float, ...]
-    repeat_cv: float | None
-
-    @classmethod
-    def from_repeats(cls, repeats: Sequence[Repeat], batch_size: int) -> "Latency":
-        """Summarise the calls of all repeats, each call an answer to `batch_size` images."""
-        blocks = [block for repeat in repeats for block in repeat]
-        calls = np.concatenate(blocks)
-        mean = float(np.mean(calls))
-        medians = tuple(float(np.median(np.concatenate(repeat))) for repeat in repeats)
-        return cls(
-            p50_ms=float(np.median(calls)),
-            p90_ms=_quoted(calls, 0.9),
-            p99_ms=_quoted(calls, 0.99),
-            p50_ci95_ms=across_repeats95(repeats, 0.5),
-            p90_ci95_ms=across_repeats95(repeats, 0.9),
-            p99_ci95_ms=across_repeats95(repeats, 0.99),
-            mean_ms=mean,
-            throughput_ips=batch_size * 1000 / mean,
-            samples=len(calls),
-            repeat_p50_ms=medians,
-            repeat_cv=statistics.stdev(medians) / statistics.mean(medians) if len(medians) > 1 else None,
-        )
+def summarize(repeats: Sequence[Repeat], batch_size: int) -> Latency:
+    """Statistics of the calls of all repeats, each call an answer to `batch_size` images."""
+    calls = np.concatenate([block for repeat in repeats for block in repeat])
+    mean = float(np.mean(calls))
+    medians = tuple(float(np.median(np.concatenate(repeat))) for repeat in repeats)
+    return Latency(
+        p50_ms=float(np.median(calls)),
+        p90_ms=_quoted(calls, 0.9),
+        p99_ms=_quoted(calls, 0.99),
+        p50_ci95_ms=across_repeats95(repeats, 0.5),
+        p90_ci95_ms=across_repeats95(repeats, 0.9),
+        p99_ci95_ms=across_repeats95(repeats, 0.99),
+        mean_ms=mean,
+        throughput_ips=batch_size * 1000 / mean,
+        samples=len(calls),
+        repeat_p50_ms=medians,
+        repeat_cv=statistics.stdev(medians) / statistics.mean(medians) if len(medians) > 1 else None,
+    )
 
 
 @cache
@@ -73,7 +55,7 @@ def calls_needed(quantile: float) -> int:
     return calls
 
 
-def _quoted(calls: "np.ndarray[tuple[int], np.dtype[np.float64]]", quantile: float) -> float | None:
+def _quoted(calls: npt.NDArray[np.float64], quantile: float) -> float | None:
     """The percentile, or None where MLPerf would not quote it from so few calls."""
     return float(np.quantile(calls, quantile)) if len(calls) >= calls_needed(quantile) else None
 

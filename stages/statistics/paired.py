@@ -3,13 +3,13 @@
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from statistics import NormalDist
-from typing import Any
 
 import numpy as np
 
 from stages.contracts.predictions import Prediction
+from stages.contracts.row import Change, ClassChange
 
 RESAMPLES = 9999
 Z95 = NormalDist().inv_cdf(0.975)
@@ -19,66 +19,45 @@ MOST_IMAGES = 10_000_000
 CLASSES_SHOWN = 10
 
 
-@dataclass(frozen=True)
-class ClassChange:
-    """Images of one class that a variant no longer gets right, or now does."""
+def compare(baseline: Sequence[Prediction], variant: Sequence[Prediction]) -> Change:
+    """What changes between two lists of predictions on the same images in the same order."""
+    lost, gained, changed = Counter[int](), Counter[int](), 0
+    for old, new in zip(baseline, variant, strict=True):
+        changed += old.classes[0] != new.classes[0]
+        if old.right != new.right:
+            (lost if old.right else gained)[old.label] += 1
+    total, fewer, more = len(baseline), lost.total(), gained.total()
+    return Change(
+        images=total,
+        changed=changed,
+        lost=fewer,
+        gained=more,
+        drop=(fewer - more) / total,
+        drop_ci95=score_ci95(fewer, more, total),
+        drop_bootstrap_ci95=bootstrap_ci95(fewer, more, total),
+        mcnemar_p=mcnemar(fewer, more),
+        classes=_most_changed(Counter(old.label for old in baseline), lost, gained),
+    )
 
-    label: int
-    images: int
-    lost: int
-    gained: int
+
+def same_images(first: Sequence[Prediction], second: Sequence[Prediction]) -> bool:
+    """Whether both are of the same images in the same order, and of one at least."""
+    alike = all(one.file == other.file for one, other in zip(first, second, strict=False))
+    return len(first) == len(second) > 0 and alike
 
 
-@dataclass(frozen=True)
-class Change:
-    """Top-1 of a variant against the baseline; drops are shares of all images, positive where the variant is worse.
-
-    `drop_ci95` is Tango's score interval, `drop_bootstrap_ci95` the percentile bootstrap's, which knows no change that
-    it has not seen: after no flip in 20 images it says that there is none, and the score interval 0.16 either way.
-    """
-
-    images: int
-    changed: int
-    lost: int
-    gained: int
-    drop: float
-    drop_ci95: tuple[float, float]
-    drop_bootstrap_ci95: tuple[float, float]
-    mcnemar_p: float
-    classes: tuple[ClassChange, ...]
-
-    @classmethod
-    def between(cls, baseline: Sequence[Prediction], variant: Sequence[Prediction]) -> "Change":
-        """Compare two lists of predictions on the same images in the same order."""
-        lost, gained, changed = Counter[int](), Counter[int](), 0
-        for old, new in zip(baseline, variant, strict=True):
-            changed += old.classes[0] != new.classes[0]
-            if old.right != new.right:
-                (lost if old.right else gained)[old.label] += 1
-        total, fewer, more = len(baseline), lost.total(), gained.total()
-        return cls(
-            images=total,
-            changed=changed,
-            lost=fewer,
-            gained=more,
-            drop=(fewer - more) / total,
-            drop_ci95=score_ci95(fewer, more, total),
-            drop_bootstrap_ci95=bootstrap_ci95(fewer, more, total),
-            mcnemar_p=mcnemar(fewer, more),
-            classes=_most_changed(Counter(old.label for old in baseline), lost, gained),
-        )
+def adjust(changes: Mapping[str, Change]) -> dict[str, Change]:
+    """The same changes with their p-values adjusted for how many there are."""
+    adjusted = holm([change.mcnemar_p for change in changes.values()])
+    return {
+        name: replace(change, mcnemar_p_holm=p_value)
+        for (name, change), p_value in zip(changes.items(), adjusted, strict=True)
+    }
 
 
 def _most_changed(images: Counter[int], lost: Counter[int], gained: Counter[int]) -> tuple[ClassChange, ...]:
-    found = [ClassChange(label, images[label], lost[label], gained[label]) for label in lost | gained]
-    return tuple(sorted(found, key=lambda c: (-c.lost - c.gained, -c.lost, c.label))[:CLASSES_SHOWN])
-
-
-def points_won(change: Mapping[str, Any]) -> tuple[float, tuple[float, float]]:
-    """Top-1 won in points, with its interval: the other way round than the drop of a `Change` in a record."""
-    low, high = change["drop_ci95"]
-    # Not the negative, which would make 0 a negative one.
-    return 0 - 100 * change["drop"], (0 - 100 * high, 0 - 100 * low)
+    changes = [ClassChange(label, images[label], lost[label], gained[label]) for label in lost | gained]
+    return tuple(sorted(changes, key=lambda c: (-c.lost - c.gained, -c.lost, c.label))[:CLASSES_SHOWN])
 
 
 def mcnemar(lost: int, gained: int) -> float:

@@ -10,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from stages.contracts import paths
 from stages.contracts.labels import Labels
 from stages.contracts.predictions import Prediction
+from stages.contracts.row import ClassAverages
 from stages.core import files
 
 # As many as Guo et al. take.
@@ -21,13 +21,10 @@ BINS = 15
 MOST_DRAWN = 30
 SCORES_SHOWN = 10
 PAIRS_SHOWN = 15
-# What a row of summary.json has of this.
-FIGURES = (
-    "macro_precision", "macro_recall", "macro_f1", "weighted_precision", "weighted_recall", "weighted_f1", "ece",
-)  # fmt: skip
-# In reports/classes/, each after the variant's name.
-SCORES, CONFUSION, CALIBRATION, DRAWING = ".csv", "_confusion.csv", "_calibration.csv", "_confusion_matrix.png"
-FILES = (SCORES, CONFUSION, CALIBRATION, DRAWING)
+# Tables of every class, each after the variant's name.
+CLASSES = Path("reports/classes")
+SCORES, CONFUSION, CALIBRATION = ".csv", "_confusion.csv", "_calibration.csv"
+FILES = (SCORES, CONFUSION, CALIBRATION)
 
 
 @dataclass(frozen=True)
@@ -76,10 +73,10 @@ class ClassReport:
     bins: tuple[Bin, ...]
 
     @classmethod
-    def from_predictions(cls, found: Sequence[Prediction]) -> "ClassReport":
+    def from_predictions(cls, predictions: Sequence[Prediction]) -> "ClassReport":
         """Compare the best class of every image with its label."""
-        confusion = Counter((p.label, p.classes[0]) for p in found)
-        return cls(_scores(found), dict(sorted(confusion.items())), _bins(found))
+        confusion = Counter((p.label, p.classes[0]) for p in predictions)
+        return cls(_scores(predictions), dict(sorted(confusion.items())), _bins(predictions))
 
     @property
     def known(self) -> tuple[ClassScore, ...]:
@@ -95,20 +92,22 @@ class ClassReport:
         distances = [bin_.images * abs(bin_.confidence - bin_.accuracy) for bin_ in self.bins]
         return sum(distances) / sum(bin_.images for bin_ in self.bins)
 
-    def figures(self) -> dict[str, float | None]:
-        """The averages over classes that have images, and the ECE, by `FIGURES`; nulls without images.
+    def averages(self) -> ClassAverages:
+        """Over the classes that have images.
 
         An undefined precision counts as 0, as in scikit-learn's classification_report (zero_division=0).
         """
-        if not self.known:
-            return dict.fromkeys(FIGURES)
-        found = {"ece": self.ece}
+        precision, recall, f1 = zip(*((s.precision or 0.0, s.recall or 0.0, s.f1) for s in self.known), strict=True)
         weights = [score.support for score in self.known]
-        for name in ("precision", "recall", "f1"):
-            values = [getattr(score, name) or 0.0 for score in self.known]
-            found |= {f"macro_{name}": float(np.mean(values))}
-            found |= {f"weighted_{name}": float(np.average(values, weights=weights))}
-        return {name: found[name] for name in FIGURES}
+        return ClassAverages(
+            macro_precision=float(np.mean(precision)),
+            macro_recall=float(np.mean(recall)),
+            macro_f1=float(np.mean(f1)),
+            weighted_precision=float(np.average(precision, weights=weights)),
+            weighted_recall=float(np.average(recall, weights=weights)),
+            weighted_f1=float(np.average(f1, weights=weights)),
+            ece=self.ece,
+        )
 
     @property
     def drawable(self) -> bool:
@@ -123,9 +122,9 @@ class ClassReport:
             counts[places[label], places.get(predicted, -1)] += images
         return counts
 
-    def write(self, folder: Path, variant: str, known: Labels) -> None:
+    def write(self, folder: Path, variant: str, labels: Labels) -> None:
         """Scores with the names of the classes, counts and bins, as three tables."""
-        scores = ((score.label, known.name(score.label), *astuple(score)[1:]) for score in self.scores)
+        scores = ((score.label, labels.name(score.label), *astuple(score)[1:]) for score in self.scores)
         columns = ("class", "name", "precision", "recall", "f1", "support")
         files.write_csv(folder / f"{variant}{SCORES}", columns, scores)
         counts = ((*pair, images) for pair, images in self.confusion.items())
@@ -137,19 +136,19 @@ class ClassReport:
     def read(cls, variant: str) -> "ClassReport":
         """What `summarize` wrote of a variant; PipelineError where a table is missing or damaged."""
         return cls(
-            tuple(files.parse_csv(paths.CLASSES / f"{variant}{SCORES}", _score, "classes")),
-            dict(files.parse_csv(paths.CLASSES / f"{variant}{CONFUSION}", _count, "classes")),
-            tuple(files.parse_csv(paths.CLASSES / f"{variant}{CALIBRATION}", _bin, "classes")),
+            tuple(files.parse_csv(CLASSES / f"{variant}{SCORES}", _score, "classes")),
+            dict(files.parse_csv(CLASSES / f"{variant}{CONFUSION}", _count, "classes")),
+            tuple(files.parse_csv(CLASSES / f"{variant}{CALIBRATION}", _bin, "classes")),
         )
 
 
-def _scores(found: Sequence[Prediction]) -> tuple[ClassScore, ...]:
+def _scores(predictions: Sequence[Prediction]) -> tuple[ClassScore, ...]:
     """Of each class that is a label or a prediction."""
     from sklearn.metrics import precision_recall_fscore_support  # takes a second to import
 
-    if not found:
+    if not predictions:
         return ()
-    labels, predicted = [p.label for p in found], [p.classes[0] for p in found]
+    labels, predicted = [p.label for p in predictions], [p.classes[0] for p in predictions]
     with warnings.catch_warnings():
         # It would take the numbers of many classes with few images for measured values, and say so.
         warnings.simplefilter("ignore", UserWarning)
@@ -165,11 +164,11 @@ def _known(share: float) -> float | None:
     return None if np.isnan(share) else float(share)
 
 
-def _bins(found: Sequence[Prediction]) -> tuple[Bin, ...]:
+def _bins(predictions: Sequence[Prediction]) -> tuple[Bin, ...]:
     """The bins that have images."""
     edges = np.linspace(0, 1, BINS + 1)
-    confidences = np.array([p.scores[0] for p in found])
-    right = np.array([p.right for p in found])
+    confidences = np.array([p.scores[0] for p in predictions])
+    right = np.array([p.right for p in predictions])
     # Rounding takes probabilities a little beyond 1, and 0 is in no half-open bin.
     places = np.clip(np.digitize(confidences, edges, right=True) - 1, 0, BINS - 1)
     return tuple(

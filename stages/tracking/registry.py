@@ -1,6 +1,11 @@
 """A registered model of MLflow's registry and its two aliases: the version to ship, and the one before it."""
 
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import LoggedModel
+    from mlflow.entities.model_registry import RegisteredModel
 
 CHAMPION, PREVIOUS = "champion", "previous-champion"
 
@@ -8,24 +13,24 @@ CHAMPION, PREVIOUS = "champion", "previous-champion"
 class Registry:
     """The versions of one registered model, by way of MLflow's client."""
 
-    def __init__(self, client: Any, name: str) -> None:
+    def __init__(self, client: "MlflowClient", name: str) -> None:
         """Look at nothing yet: the model may not be registered."""
         self._client = client
         self._name = name
 
     def champion(self) -> str | None:
         """The version with the alias."""
-        found = self._registered()
-        return str(found.aliases[CHAMPION]) if found and CHAMPION in found.aliases else None
+        model = self._registered()
+        return str(model.aliases[CHAMPION]) if model and CHAMPION in model.aliases else None
 
     def find(self, tags: dict[str, str]) -> str | None:
         """A version with all of these tags: the champion if it has them, else the newest."""
-        found = self._client.search_model_versions(f"name = '{self._name}'")
-        same = {str(version.version) for version in found if tags.items() <= version.tags.items()}
+        versions = self._client.search_model_versions(f"name = '{self._name}'")
+        same = {str(version.version) for version in versions if tags.items() <= version.tags.items()}
         champion = self.champion()
         return champion if champion in same else max(same, key=int, default=None)
 
-    def add(self, model: Any, run: str, tags: dict[str, str]) -> str:
+    def add(self, model: "LoggedModel", run: str, tags: dict[str, str]) -> str:
         """A new version with the files of a logged model, and its tags from the start."""
         if self._registered() is None:
             self._client.create_registered_model(self._name)
@@ -47,6 +52,6 @@ class Registry:
             self._client.set_registered_model_alias(self._name, PREVIOUS, before)
         self._client.set_registered_model_alias(self._name, CHAMPION, version)
 
-    def _registered(self) -> Any:
-        found = self._client.search_registered_models(f"name = '{self._name}'")
-        return found[0] if found else None
+    def _registered(self) -> "RegisteredModel | None":
+        models = self._client.search_registered_models(f"name = '{self._name}'")
+        return models[0] if models else None

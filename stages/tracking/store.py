@@ -1,35 +1,42 @@
 """The MLflow store that `track` and `register` write to: where it is, how to reach it, what to say if it is down."""
 
-import fcntl
 import hashlib
-import json
 import logging
 import os
-import re
-import sqlite3
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote
+from typing import TYPE_CHECKING
 
-from stages.core import errors, files
+import msgspec
+
+from stages.core import errors
 from stages.core.errors import PipelineError
-from stages.params.document import Params
+from stages.params.tracking import TrackingParams
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+SQLITE = "sqlite:///"
 
 
-def tracking_uri(setting: Params, checkout: Path) -> str:
+def tracking_uri(setting: TrackingParams, checkout: Path) -> str:
     """MLflow's own variable first, then params.yaml, then a database in the main checkout."""
-    named = os.environ.get("MLFLOW_TRACKING_URI") or setting.tracking.uri
-    if not named and set("?%") & set(str(checkout.resolve())):
+    named = os.environ.get("MLFLOW_TRACKING_URI") or setting.uri
+    place = checkout.resolve()
+    if not named and set("?%") & set(str(place)):
         raise PipelineError(
-            f"{checkout.resolve()} has a ? or % in its name, which no database address can hold: rename it"
+            f"{place} has a ? or % in its name, which no database address can hold: set tracking.uri, or rename the "
+            "folder",
+            code="store-address",
+            file=str(place),
         )
-    return named or f"sqlite:///{checkout.resolve()}/mlflow.db"
+    return named or f"{SQLITE}{place}/mlflow.db"
 
 
-def connect(uri: str) -> Any:
-    """MLflow's client for that store, quiet."""
+def connect(uri: str) -> "MlflowClient":
+    """MLflow's client for that store, quiet; importing it takes two seconds."""
     import mlflow
 
     logging.getLogger("mlflow").setLevel(logging.WARNING)  # it announces every table it creates
@@ -41,37 +48,40 @@ def connect(uri: str) -> Any:
     return mlflow.MlflowClient(uri)
 
 
-def recorded(receipt: Path, key: str, uri: str) -> dict[str, Any] | None:
-    """The receipt if it is for these results and this store; a damaged one is none."""
-    with suppress(PipelineError):
-        found = files.read_json(receipt)
-        if isinstance(found, dict) and found.get("key") == key and found.get("uri") == uri:
-            return found
-    return None
+@dataclass(frozen=True)
+class Stamp:
+    """Size and modification time of a database, its write-ahead log included: whoever logs something changes them."""
+
+    size: int
+    mtime_ns: int
 
 
-def holds(uri: str, query: str, values: Sequence[str], ask: Callable[[Any], bool]) -> bool:
-    """Whether the store still has what a receipt says.
+def database(uri: str) -> Path | None:
+    """The file of a SQLite store; None for a server."""
+    return Path(uri.removeprefix(SQLITE).partition("?")[0]) if uri.startswith(SQLITE) else None
 
-    A local database answers `query` in a millisecond; a server is asked by MLflow's client, whose import takes seconds.
-    """
-    database = re.match(r"sqlite:///(.*)", uri)
-    if not database:
-        from mlflow.exceptions import MlflowException
 
-        with suppress(MlflowException):
-            return ask(connect(uri))
-        return False
-    with suppress(sqlite3.Error), closing(sqlite3.connect(f"file:{quote(database[1])}?mode=ro", uri=True)) as found:
-        return found.execute(query, values).fetchone() is not None
-    return False
+def stamp(uri: str) -> Stamp | None:
+    """The state of a local store; None for a server, and where the file is missing."""
+    file = database(uri)
+    if file is None or not file.is_file():
+        return None
+    places = (file, file.with_name(f"{file.name}-wal"))
+    states = [place.stat() for place in places if place.exists()]
+    return Stamp(sum(state.st_size for state in states), max(state.st_mtime_ns for state in states))
+
+
+def gone(uri: str) -> bool:
+    """Whether it is a local store whose file is missing: MLflow's client would make a new one."""
+    return database(uri) is not None and stamp(uri) is None
 
 
 @contextmanager
 def one_at_a_time(checkout: Path) -> Iterator[None]:
     """Two first uses of a SQLite store would migrate it at once, and one of them would die."""
-    with (checkout / "mlflow.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    import filelock
+
+    with filelock.FileLock(checkout / "mlflow.lock"):
         yield
 
 
@@ -80,6 +90,6 @@ def cause(error: Exception) -> str:
     return "no server answers there" if "Max retries exceeded" in str(error) else errors.describe(error)[:300]
 
 
-def digest(value: Any) -> str:
-    """Sixteen hex digits of the SHA-256 of a JSON value."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+def digest(value: object) -> str:
+    """Sixteen hex digits of the SHA-256 of a record, or of plain values, as JSON."""
+    return hashlib.sha256(msgspec.json.encode(value, order="sorted")).hexdigest()[:16]

@@ -7,13 +7,20 @@ activations asymmetric.
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import SimpleNamespace
-from typing import Any
+from types import ModuleType, SimpleNamespace
+from typing import TYPE_CHECKING
 
 from stages.core.errors import PipelineError, describe
 
+if TYPE_CHECKING:
+    from keras import Model as Network
+    from keras.layers import Layer
+    from tensorflow import Tensor, TensorShape, Variable
+    from tensorflow_model_optimization.python.core.quantization.keras.quantize_registry import QuantizeRegistry
+    from tensorflow_model_optimization.python.core.quantization.keras.quantize_scheme import QuantizeScheme
 
-def flatten(tf: Any, model: Any) -> Any:
+
+def flatten(tf: ModuleType, model: "Network") -> "Network":
     """The same network without models inside it, and with softmax in a layer by itself; `model` is used up.
 
     What simulates INT8 takes no nested models, and it would round probabilities more than the loss's logarithm bears.
@@ -30,13 +37,13 @@ def flatten(tf: Any, model: Any) -> Any:
     ]
     flat = tf.keras.Model(inputs, outputs)
     # Variables that are named after layers, as those of every copy will be.
-    found = tf.keras.models.clone_model(flat)
-    found.set_weights(flat.get_weights())
-    found.output_names = model.output_names
-    return found
+    clone = tf.keras.models.clone_model(flat)
+    clone.set_weights(flat.get_weights())
+    clone.output_names = model.output_names
+    return clone
 
 
-def _name_apart(tf: Any, model: Any) -> None:
+def _name_apart(tf: ModuleType, model: "Network") -> None:
     """Name the layers of models inside after these too: two of them may have layers of one name."""
     for inner in {id(layer): layer for layer in model.layers if isinstance(layer, tf.keras.Model)}.values():
         for layer in inner.layers:
@@ -44,7 +51,7 @@ def _name_apart(tf: Any, model: Any) -> None:
         _name_apart(tf, inner)
 
 
-def _part_softmax(tf: Any, tensor: Any) -> bool:
+def _part_softmax(tf: ModuleType, tensor: "Tensor") -> bool:
     """Take softmax from the layer that an output comes from; whether it had one."""
     layer, _, place = tensor._keras_history
     while isinstance(layer, tf.keras.Model):
@@ -55,26 +62,26 @@ def _part_softmax(tf: Any, tensor: Any) -> bool:
     return True
 
 
-def _inline(tf: Any, model: Any, inputs: list[Any]) -> list[Any]:
+def _inline(tf: ModuleType, model: "Network", inputs: list["Tensor"]) -> list["Tensor"]:
     """What the model makes of `inputs`, layer by layer; their order has no public name in Keras."""
     known = {id(old): new for old, new in zip(model.inputs, inputs, strict=True)}
 
-    def current(value: Any) -> Any:
+    def current(value: object) -> object:
         return known.get(id(value), value)
 
     nodes = [node for depth in sorted(model._nodes_by_depth, reverse=True) for node in model._nodes_by_depth[depth]]
     for node in nodes:
         if node.is_input:
             continue
-        given, options = tf.nest.map_structure(current, (node.call_args, node.call_kwargs))
+        arguments, options = tf.nest.map_structure(current, (node.call_args, node.call_kwargs))
         inner = isinstance(node.layer, tf.keras.Model)
-        found = _inline(tf, node.layer, tf.nest.flatten(given)) if inner else node.layer(*given, **options)
-        outputs = zip(tf.nest.flatten(node.outputs), tf.nest.flatten(found), strict=True)
+        results = _inline(tf, node.layer, tf.nest.flatten(arguments)) if inner else node.layer(*arguments, **options)
+        outputs = zip(tf.nest.flatten(node.outputs), tf.nest.flatten(results), strict=True)
         known.update((id(old), new) for old, new in outputs)
     return [current(tensor) for tensor in model.outputs]
 
 
-def simulate(tf: Any, network: Any) -> tuple[Any, dict[str, int]]:
+def simulate(tf: ModuleType, network: "Network") -> tuple["Network", dict[str, int]]:
     """A copy of a flat network that computes as its INT8 will, and how many layers of each kind it leaves as they are.
 
     PipelineError if the library cannot make one.
@@ -85,15 +92,15 @@ def simulate(tf: Any, network: Any) -> tuple[Any, dict[str, int]]:
         # All learn, also what was frozen, but batch normalisation: folded into weights, it should not move while they
         # learn what becomes of them.
         layer.trainable = not isinstance(layer, tf.keras.layers.BatchNormalization)
-    left: Counter[str] = Counter()
+    not_simulated: Counter[str] = Counter()
     scheme, registry = _scheme(tf)
 
-    def annotated(layer: Any) -> Any:
+    def annotated(layer: "Layer") -> "Layer":
         if isinstance(layer, tf.keras.layers.InputLayer):
             return layer
         if _is_known(tf, registry, layer):
             return quantize_annotate_layer(layer)
-        left[type(layer).__name__] += 1
+        not_simulated[type(layer).__name__] += 1
         return layer
 
     try:
@@ -101,13 +108,14 @@ def simulate(tf: Any, network: Any) -> tuple[Any, dict[str, int]]:
     except Exception as error:
         raise PipelineError(
             f"its INT8 cannot be simulated: tensorflow-model-optimization says {describe(error)}; leave the variants "
-            "out that end in -int8-qat, or change the layer"
+            "out that end in -int8-qat, or change the layer",
+            code="qat-not-simulated",
         ) from None
     simulated.output_names = network.output_names
-    return simulated, dict(sorted(left.items()))
+    return simulated, dict(sorted(not_simulated.items()))
 
 
-def _scheme(tf: Any) -> tuple[Any, Any]:
+def _scheme(tf: ModuleType) -> tuple["QuantizeScheme", "QuantizeRegistry"]:
     """The library's scheme and rules for layers, with a range for each channel of depthwise weights too."""
     from tensorflow_model_optimization.python.core.quantization.keras.default_8bit.default_8bit_quantize_scheme import (
         Default8BitQuantizeScheme,
@@ -127,7 +135,7 @@ def _scheme(tf: Any) -> tuple[Any, Any]:
     return scheme, registry
 
 
-def _activation(layer: Any) -> str:
+def _activation(layer: "Layer") -> str:
     """The name of the function that a layer ends with; one without any is linear."""
     function = getattr(layer, "activation", None)
     return getattr(function, "__name__", type(function).__name__) if function else "linear"
@@ -140,15 +148,15 @@ class DepthwiseQuantizer:
     of right answers where it had 92 %.
     """
 
-    def __init__(self, tf: Any) -> None:
+    def __init__(self, tf: ModuleType) -> None:
         """Compute with this TensorFlow."""
         self._tf = tf
 
-    def build(self, shape: Any, name: str, layer: Any) -> dict[str, Any]:
+    def build(self, shape: "TensorShape", name: str, layer: "Layer") -> dict[str, "Variable"]:
         """The variable that holds the largest weight of each channel."""
         return {"peak": layer.add_weight(f"{name}_peak", (shape[2] * shape[3],), initializer="ones", trainable=False)}
 
-    def __call__(self, inputs: Any, training: bool, weights: dict[str, Any]) -> Any:
+    def __call__(self, inputs: "Tensor", training: bool, weights: dict[str, "Variable"]) -> "Tensor":
         """`inputs` as INT8 has them; while training the ranges in `weights` follow them."""
         tf, peak = self._tf, weights["peak"]
         channels_last = tf.reshape(inputs, [1, *inputs.shape[:2], -1])
@@ -160,11 +168,11 @@ class DepthwiseQuantizer:
         return tf.reshape(rounded, inputs.shape)
 
 
-def _is_known(tf: Any, registry: Any, layer: Any) -> bool:
+def _is_known(tf: ModuleType, registry: "QuantizeRegistry", layer: "Layer") -> bool:
     """Whether the library has a rule for this layer; it fails at one that it has none for."""
     layers = tf.keras.layers
     if isinstance(layer, layers.BatchNormalization):  # right after what it is folded into, where nothing else is
-        before = [found for node in layer.inbound_nodes for found in tf.nest.flatten(node.inbound_layers)]
+        before = [source for node in layer.inbound_nodes for source in tf.nest.flatten(node.inbound_layers)]
         weighted = (layers.Conv2D, layers.DepthwiseConv2D, layers.Dense)
         alone = len(before) == 1 and isinstance(before[0], weighted) and len(before[0].outbound_nodes) == 1
         return alone and bool(before[0].activation is tf.keras.activations.linear)
@@ -185,7 +193,7 @@ def first_ranges() -> Iterator[None]:
     """
     from tensorflow_model_optimization.python.core.quantization.keras import quant_ops
 
-    def assign(variable: Any, value: Any, decay: float, **_: Any) -> Any:
+    def assign(variable: "Variable", value: "Tensor", decay: float, **_: object) -> "Tensor":
         return variable.assign(value)
 
     library = quant_ops.moving_averages

@@ -1,8 +1,13 @@
 """Networks to train: a small one from scratch, or a new last layer on a model of the zoo, and how images are varied."""
 
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
-from stages.params.document import AugmentParams
+from stages.params.training import AugmentParams
+
+if TYPE_CHECKING:
+    from keras import Model as Network
+    from tensorflow import Tensor
 
 # The small network: two convolutions of so many filters, twice as many (at most LARGEST) after each halving of the
 # image, until its shorter side is this small.
@@ -12,7 +17,7 @@ DROPOUT = 0.3
 MOMENTUM = 0.9
 
 
-def small(tf: Any, shape: tuple[int, int, int], classes: int) -> Any:
+def small(tf: ModuleType, shape: tuple[int, int, int], classes: int) -> "Network":
     """Keras model: float32 [n, *shape] to probabilities [n, classes], in the manner of VGG with batch normalisation."""
     layers = tf.keras.layers
     images = x = layers.Input(shape)
@@ -28,7 +33,7 @@ def small(tf: Any, shape: tuple[int, int, int], classes: int) -> Any:
     return tf.keras.Model(images, _head(tf, layers.GlobalAveragePooling2D()(x), classes))
 
 
-def on_backbone(tf: Any, backbone: Any, classes: int) -> Any:
+def on_backbone(tf: ModuleType, backbone: "Network", classes: int) -> "Network":
     """The backbone up to its last layer with weights, and a new one in its place; `backbone` is a part by itself.
 
     It runs as in inference, so that its batch normalisation keeps the statistics it was pretrained with.
@@ -42,17 +47,17 @@ def on_backbone(tf: Any, backbone: Any, classes: int) -> Any:
     return tf.keras.Model(images, _head(tf, x, classes))
 
 
-def _head(tf: Any, features: Any, classes: int) -> Any:
+def _head(tf: ModuleType, features: "Tensor", classes: int) -> "Tensor":
     dropped = tf.keras.layers.Dropout(DROPOUT)(features)
     return tf.keras.layers.Dense(classes, "softmax")(dropped)
 
 
-def augmentation(tf: Any, setting: AugmentParams) -> Any:
+def augmentation(tf: ModuleType, setting: AugmentParams) -> "Network":
     """Keras layers that vary pixels [n, height, width, channels] while training, and do nothing otherwise."""
     layers, empty = tf.keras.layers, {"fill_mode": "constant"}
     turn = setting.rotate_degrees / 360
-    found = [layers.RandomFlip("horizontal")] if setting.flip else []
-    found += [layers.RandomRotation(turn, **empty)] if turn else []
-    found += [layers.RandomTranslation(setting.shift, setting.shift, **empty)] if setting.shift else []
-    found += [layers.RandomZoom(setting.zoom, **empty)] if setting.zoom else []
-    return tf.keras.Sequential(found or [layers.Activation("linear")])
+    varied = [layers.RandomFlip("horizontal")] if setting.flip else []
+    varied += [layers.RandomRotation(turn, **empty)] if turn else []
+    varied += [layers.RandomTranslation(setting.shift, setting.shift, **empty)] if setting.shift else []
+    varied += [layers.RandomZoom(setting.zoom, **empty)] if setting.zoom else []
+    return tf.keras.Sequential(varied or [layers.Activation("linear")])

@@ -27,19 +27,36 @@ import yaml
 from PIL import Image
 from tqdm import tqdm
 
-from stages import sweep
-from stages.cluster import ray
+from stages.cluster import adopt, ray
+from stages.cluster.batches import TABLE
 from stages.cluster.kept import KEY, Kept
-from stages.contracts import paths
+from stages.cluster.keys import Keys
+from stages.cluster.sweeping import INPUTS, Setting, Sweeping
+from stages.contracts import codec
+from stages.contracts.conversion import folder as model_folder
+from stages.contracts.environment import ENVIRONMENT as MACHINE
+from stages.contracts.environment import Environment, Fingerprints
+from stages.contracts.evaluation import Counts, predictions_path
+from stages.contracts.images import CALIBRATION, EVALUATION, IMAGES
+from stages.contracts.messages import Loaded, LoadOrder, PredictOrder
+from stages.contracts.model import MODEL, ModelRecord
+from stages.contracts.timing import Memory
+from stages.contracts.variant import Variant
 from stages.core import files
 from stages.data import batches, decode
-from stages.environment import describe_machine
-from stages.measurement import evaluation
-from stages.params import document
-from stages.reporting import table
+from stages.params import load
+from stages.params.data import EvaluationParams
+from stages.params.execution import ExecutionParams
+from stages.params.load import PARAMS
+from stages.params.measurement import BenchmarkParams
+from stages.reporting import grid as markdown
+from stages.reporting.format import number
+from stages.runtimes import host, predict
+from stages.runtimes.client import Client
 from stages.runtimes.timer import peak_resident_bytes
-from stages.tracking import store
+from tests.bench import figures
 from tests.bench.bench_pipeline import ENVIRONMENT, ROOT
+from tests.bench.gpu_page import digest
 
 ON_CPU = ["tflite-fp32", "tflite-fp16", "tflite-dynamic", "tflite-int8", "onnxruntime-fp32", "onnxruntime-int8"]
 ON_GPU = ["tensorrt-fp16", "tensorrt-fp32", "savedmodel-fp32"]
@@ -87,13 +104,13 @@ class Layout(NamedTuple):
 
 def checkout(folder: Path, layout: Layout, count: int) -> Path:
     """What the stages before `sweep` left here, with so many other images to evaluate."""
-    for path in [path for path in (*sweep.INPUTS, paths.IMAGES) if (ROOT / path).exists()]:
+    for path in [path for path in (*INPUTS, IMAGES) if (ROOT / path).exists()]:
         (folder / path.parent).mkdir(parents=True, exist_ok=True)
         (shutil.copytree if (ROOT / path).is_dir() else shutil.copy)(ROOT / path, folder / path)
-    files.write_json(folder / paths.ENVIRONMENT, describe_machine(None))
-    found = photographs(folder / paths.EVALUATION, count)
+    codec.write(host.describe(None), folder / MACHINE)
+    found = photographs(folder / EVALUATION, count)
     rows = [(path.name, 0, files.sha256(path)) for path in found]
-    files.write_csv(folder / sweep.TABLE, ("file", "label", "sha256"), rows)
+    files.write_csv(folder / TABLE, ("file", "label", "sha256"), rows)
     write_params(folder, "local", layout)
     return folder
 
@@ -101,7 +118,7 @@ def checkout(folder: Path, layout: Layout, count: int) -> Path:
 def photographs(folder: Path, count: int) -> list[Path]:
     """Copies of the evaluation set at the size of ImageNet's images."""
     folder.mkdir()
-    photos = [decode.decode(path) for path in batches.files(ROOT / paths.EVALUATION)]
+    photos = [decode.decode(path) for path in batches.files(ROOT / EVALUATION)]
     made = [folder / f"{index:06d}.jpg" for index in range(count)]
     for index, path in enumerate(made):
         if index < len(photos):
@@ -112,15 +129,15 @@ def photographs(folder: Path, count: int) -> list[Path]:
 
 
 def write_params(folder: Path, engine: str, layout: Layout) -> None:
-    values = yaml.safe_load((ROOT / paths.PARAMS).read_text())
+    values = yaml.safe_load((ROOT / PARAMS).read_text())
     values["variants"], values["evaluation"]["batch_size"] = layout.variants, 32 if layout.gpu else 8
     # Engines are built for each of these sizes, so that one is enough here.
     size = [values["evaluation"]["batch_size"]] if layout.gpu else [1]
     values["benchmark"] |= {"batch_sizes": size, "min_samples": 100, "min_seconds": 0.2}
     # What one sweep learned would make the next one faster.
-    values["tensorrt"] |= {"engines": "each", "timing_cache": False}
+    values["tensorrt"] = values.get("tensorrt", {}) | {"engines": "each", "timing_cache": False}
     values["execution"] |= {"engine": engine}
-    (folder / paths.PARAMS).write_text(yaml.safe_dump(values))
+    (folder / PARAMS).write_text(yaml.safe_dump(values))
 
 
 @contextmanager
@@ -220,43 +237,50 @@ def watched(found: dict[str, float]) -> Iterator[None]:
 
 
 def evaluated_here(variant: str) -> dict[str, float]:
-    """An evaluation by the local engine in this process, from its start."""
-    found: dict[str, float] = {}
-    found |= evaluation.evaluate(variant, document.load().evaluation.batch_size)
-    return found | {"evaluation_s": time.time() - psutil.Process().create_time(), "driver_bytes": peak_resident_bytes()}
+    """An evaluation by a worker of the local engine, from its start."""
+    start = time.time()
+    preprocessing = codec.read(ModelRecord, MODEL).preprocessing
+    order = PredictOrder(str(EVALUATION), str(predictions_path(variant)), load.read(EvaluationParams).batch_size)
+    with Client(Variant.parse(variant).runtime) as client:
+        client.ask("load", LoadOrder(str(model_folder(variant)), None, preprocessing), Loaded)
+        client.ask("predict", order, Counts)
+        seconds = time.time() - start
+        return {"evaluation_s": seconds, "driver_bytes": client.ask("memory", None, Memory).peak_memory_bytes}
 
 
 def evaluated_there(variant: str, actors: int) -> dict[str, float]:
     """Two evaluations as the stage `sweep` does them: with the first one, those processes start that decode."""
     start = time.perf_counter()
-    setting, found = document.load(), dict[str, float]()
-    with ray.joined(setting.execution) as parts, tqdm(disable=True) as bar:
+    found = dict[str, float]()
+    execution, size = load.read(ExecutionParams), load.read(EvaluationParams).batch_size
+    setting = Setting((variant,), (1,), 1, size, load.read(BenchmarkParams), execution, {})
+    with ray.joined(execution) as parts, tqdm(disable=True) as bar:
         found["joining_s"] = time.perf_counter() - start
         ((gpu_model, joined),) = parts.items()
         kept = Kept(gpu_model)
-        shutil.copytree(
-            paths.model(variant), kept.folder(f"convert@{variant}") / paths.model(variant), dirs_exist_ok=True
-        )
-        sweeping = sweep.Sweeping(setting, kept, joined, files.read_json(paths.ENVIRONMENT), bar)
+        model = model_folder(variant)
+        shutil.copytree(model, adopt.folder(f"convert@{variant}") / model, dirs_exist_ok=True)
+        keys = Keys(Fingerprints({}, {}, ""))  # nothing is looked up
+        sweeping = Sweeping(setting, kept, joined, codec.read(Environment, MACHINE), keys, bar)
         # While variants are converted, in a sweep.
         joined.prepare()
         found["preparing_s"] = time.perf_counter() - start - found["joining_s"]
         found["first_evaluation_s"], _ = evaluate(sweeping, variant, actors)
         with watched(found):
             found["evaluation_s"], found["to_first_answer_s"] = evaluate(sweeping, variant, actors)
-    same = Path("predictions.csv").read_bytes() == paths.record(variant, "predictions.csv").read_bytes()
+    same = Path("predictions.csv").read_bytes() == predictions_path(variant).read_bytes()
     return found | {"driver_bytes": peak_resident_bytes(), "same_predictions": same}
 
 
-def evaluate(sweeping: sweep.Sweeping, variant: str, actors: int) -> tuple[float, float]:
+def evaluate(sweeping: Sweeping, variant: str, actors: int) -> tuple[float, float]:
     """Seconds of an evaluation, and of them those until the first batch is answered."""
     start = time.perf_counter()
     answers = sweeping.predict(variant, actors)
     first = next(answers)
     to_first = time.perf_counter() - start
-    counts = evaluation.write(chain([first], answers), Path("predictions.csv"))
+    counts = predict.write(chain([first], answers), Path("predictions.csv"))
     end = time.perf_counter()
-    assert counts["images"] == len(batches.files(paths.EVALUATION))
+    assert counts.images == len(batches.files(EVALUATION))
     return end - start, to_first
 
 
@@ -279,12 +303,12 @@ def swept_here(folder: Path, layout: Layout) -> dict[str, float]:
 def swept_there(folder: Path, layout: Layout) -> dict[str, float]:
     """Seconds until all are converted, evaluated and timed, joining included."""
     write_params(folder, "ray", layout)
-    shutil.rmtree(folder / paths.SWEEP, ignore_errors=True)
+    shutil.rmtree(folder / adopt.SWEEP, ignore_errors=True)
     run(folder, "stages.environment")
     start = time.time()
     run(folder, "stages.sweep")
     end = time.time()
-    place = folder / Kept(files.read_json(folder / paths.SWEEP_RECORD)["gpu_model"]).place
+    place = folder / Kept(str(codec.read(adopt.Sweep, folder / adopt.SWEEP_RECORD).gpu_model)).place
     ends = {
         f"{unit}_until_s": max((place / name / unit / KEY).stat().st_mtime for name in layout.variants) - start
         for unit in UNITS
@@ -331,11 +355,11 @@ def measure(target: Path, layout: Layout) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = ENVIRONMENT["CUDA_VISIBLE_DEVICES"] = ""
     found: dict[str, Any] = {
         "command": shlex.join(["python", "-m", "tests.bench.bench_cluster", "measure", "PART.json", *sys.argv[3:]]),
-        "machine": describe_machine(None), "model": files.read_json(ROOT / paths.MODEL)["name"],
+        "machine": figures.machine(host.describe(None)), "model": codec.read(ModelRecord, ROOT / MODEL).name,
         "layout": layout._asdict() | {"apart": layout.apart, "driver_cores": len(layout.driver)},
         "variants": layout.variants, "evaluations": {}, "sweeps": {},
     }  # fmt: skip
-    few = max(len(batches.files(ROOT / paths.CALIBRATION)), layout.images // SHARE)
+    few = max(len(batches.files(ROOT / CALIBRATION)), layout.images // SHARE)
     with tempfile.TemporaryDirectory() as place:
         many, some = Path(place) / "many", Path(place) / "few"
         steps = ((evaluations, many, layout.images), (sweeps_of, some, few))[: 1 + layout.sweeps]
@@ -374,15 +398,15 @@ def section(found: dict[str, Any]) -> list[str]:
         f"## {found['variants'][0]}, workers of {cores}",
         "",
         f"{found['model']}, {layout['images']:,} images of 500 x 375. {machine['cpu']}, {machine['cores']} cores{gpu}"
-        f"{place}; environment digest `{store.digest(machine)}`. {timed}, the local engine from the start of its "
+        f"{place}; environment digest `{digest(machine)}`. {timed}, the local engine from the start of its "
         "process, Ray from the call in a joined cluster; efficiency against the local engine on one worker's cores.",
         "",
-        *table.grid(evaluation_cells(found), texts=1),
+        *markdown.grid(evaluation_cells(found), texts=1),
         "",
-        *table.grid(cpu_cells(found), texts=1),
+        *markdown.grid(cpu_cells(found), texts=1),
     ]
     if found["sweeps"]:
-        lines += ["", f"Sweeps of {', '.join(found['variants'])}:", "", *table.grid(sweep_cells(found), texts=1)]
+        lines += ["", f"Sweeps of {', '.join(found['variants'])}:", "", *markdown.grid(sweep_cells(found), texts=1)]
     return lines
 
 
@@ -414,7 +438,7 @@ def evaluation_cells(found: dict[str, Any]) -> list[list[str]]:
             f"{local / timed['evaluation_s'] / count:.0%}",
             seconds(timed, "evaluation_s", count),
             seconds(timed, "first_evaluation_s", count) if engine != "local" else "",
-            table.number(timed.get("to_first_answer_s")),
+            number(timed.get("to_first_answer_s"), digits=1, plain=True),
             "" if engine == "local" else f"{timed['joining_s'] + timed['preparing_s']:.1f}",
             f"{timed['driver_bytes'] / 1e6:.0f}",
         ])  # fmt: skip
@@ -427,7 +451,10 @@ def cpu_cells(found: dict[str, Any]) -> list[list[str]]:
     for engine, runs in found["evaluations"].items():
         if engine != "local":
             timed = median(runs)
-            parts = [table.number(timed[f"{role}_cpu_s"], 1000 / found["layout"]["images"], 2) for role in ROLES]
+            parts = [
+                number(timed[f"{role}_cpu_s"], scale=1000 / found["layout"]["images"], digits=2, plain=True)
+                for role in ROLES
+            ]
             cells.append([named(engine)[0], *parts])
     return cells
 
@@ -445,7 +472,7 @@ def sweep_cells(found: dict[str, Any]) -> list[list[str]]:
             name,
             f"{3600 * len(found['variants']) / timed['variants_s']:,.0f}",
             f"{local / timed['variants_s'] / count:.0%}",
-            *(table.number(seconds) for seconds in (*until, timed["variants_s"])),
+            *(number(seconds, digits=1, plain=True) for seconds in (*until, timed["variants_s"])),
         ])  # fmt: skip
     return cells
 

@@ -6,6 +6,7 @@ noisy, so these are figures to read, with their ratios taken within one run, and
 
 import csv
 import os
+import platform
 import shutil
 import statistics
 import subprocess
@@ -14,21 +15,34 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from stages.contracts import codec
+from stages.contracts.conversion import MANIFEST, ConvertJob, Manifest
+from stages.contracts.conversion import folder as model_folder
+from stages.contracts.evaluation import Counts
+from stages.contracts.images import CALIBRATION
+from stages.contracts.messages import BatchOrder, Block, BlockOrder, Converted, Loaded, LoadOrder, PredictOrder
 from stages.contracts.preprocessing import Preprocessing
+from stages.contracts.status import OK
+from stages.contracts.timing import TERMS, Memory, WarmUp
+from stages.contracts.variant import Variant
+from stages.core import isolate
 from stages.data import batches, decode
-from stages.environment import describe_machine
+from stages.runtimes import host, loading
+from stages.runtimes.client import Client
 from stages.runtimes.contract import infer
-from stages.runtimes.tflite import TFLiteSession
+from stages.runtimes.timer import images_of
+from tests.fixtures import tiny
 
 ROOT = Path(__file__).parents[2]
 PREPROCESSING = Preprocessing(224, 224, "crop", 0.875, (1 / 128,) * 3, (-127 / 128,) * 3, "rgb")
 CORES = len(os.sched_getaffinity(0))
+# Of the harness: others on the machine disturb a single thread less.
+THREADS = int(os.environ.get("BENCH_THREADS", "1"))
 ENVIRONMENT = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 
 
@@ -78,17 +92,17 @@ def profile(stages: dict[str, float]) -> str:
 
 
 def model_of_this_checkout() -> Path:
-    """The float TFLite file that `make repro` left here."""
-    path = ROOT / "models/tflite-fp32/model.tflite"
-    if not path.exists():
-        raise SystemExit("run `make repro` first: this part measures models/tflite-fp32/model.tflite")
+    """The folder of the float TFLite model that `make repro` left here."""
+    path = ROOT / model_folder("tflite-fp32")
+    if not (path / MANIFEST).exists():
+        raise SystemExit(f"run `make repro` first: this part measures {path}")
     return path
 
 
 def photographs(folder: Path, count: int) -> list[Path]:
     """Copies of the calibration crops as JPEG of a typical size (short side 256)."""
     folder.mkdir()
-    crops = [decode.decode(path) for path in batches.files(ROOT / "data/calibration")]
+    crops = [decode.decode(path) for path in batches.files(ROOT / CALIBRATION)]
     made = [folder / f"{index:05d}.jpg" for index in range(count)]
     for index, path in enumerate(made):
         if index < len(crops):
@@ -101,7 +115,7 @@ def photographs(folder: Path, count: int) -> list[Path]:
 def evaluation(folder: Path) -> None:
     """Images per second of decoding alone, inference alone, and both as `evaluate` does them; memory at two sizes."""
     found = photographs(folder / "photos", 600)
-    session = TFLiteSession(model_of_this_checkout(), xnnpack=True, threads=CORES)
+    session = loading.load(model_of_this_checkout(), CORES)
     batch = next(batches.batches(found[:8], PREPROCESSING, 8))
     infer(session, batch)
 
@@ -140,68 +154,80 @@ def seconds_of(work: Callable[[], None]) -> float:
 
 
 def resident_mb(folder: Path, count: int) -> float:
-    """Peak memory of `evaluate`'s own loop over `count` images, in a fresh process and a folder laid out as here."""
+    """Peak memory of the worker that classifies so many images, as `evaluate` asks it."""
     place = folder / f"evaluation{count}"
-    (place / "data").mkdir(parents=True)
-    found = photographs(place / "data/evaluation", count)
-    (place / "data/evaluation/labels.csv").write_text("file,label\n" + "".join(f"{p.name},0\n" for p in found))
-    shutil.copytree(ROOT / "models/tflite-fp32", place / "models/tflite-fp32")
-    (place / "reports").mkdir()
-    shutil.copy(ROOT / "reports/model.json", place / "reports")
-    code = (
-        "from stages.runtimes import evaluation; from stages.runtimes.timer import peak_resident_bytes\n"
-        f"assert evaluation.evaluate('tflite-fp32', 8)['images'] == {count}\n"
-        "print(peak_resident_bytes())"
-    )
-    environment = ENVIRONMENT | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=place, env=environment, capture_output=True, text=True, check=True
-    )
-    return int(done.stdout) / 1e6
+    found = photographs(place, count)
+    (place / "labels.csv").write_text("file,label\n" + "".join(f"{path.name},0\n" for path in found))
+    with Client("tflite") as client:
+        client.ask("load", LoadOrder(str(model_of_this_checkout()), None, PREPROCESSING), Loaded)
+        order = PredictOrder(str(place), str(folder / "predictions.csv"), 8)
+        assert client.ask("predict", order, Counts).images == count
+        return client.ask("memory", None, Memory).peak_memory_bytes / 1e6
 
 
 def harness(folder: Path) -> None:
-    """p50 of `benchmark` against a bare interpreter loop, in alternate blocks of one process."""
+    """p50 of a worker, asked as `benchmark` asks it, against a bare interpreter loop here, in alternate blocks."""
+    model = tiny_model(folder)
+    bare = bare_loop(model)
+    image = images_of(1, PREPROCESSING)
+    ours: list[float] = []
+    theirs: list[float] = []
+    with Client("tflite") as client:
+        client.ask("load", LoadOrder(str(model), THREADS, PREPROCESSING), Loaded)
+        client.ask("warm_up", BatchOrder(1), WarmUp)
+        bare(image, 20)
+        for _ in range(60):
+            theirs += bare(image, 20)[1:]
+            ours += client.ask("block", BlockOrder(1, dict.fromkeys(TERMS, 19)), Block).ms["latency"]
+    ratio = np.median(ours) / np.median(theirs)
+    medians = f"{np.median(ours):.3f} ms by the worker, {np.median(theirs):.3f} ms in a bare loop"
+    print(f"TFLite p50 with {THREADS} thread(s): {medians}: {ratio - 1:+.1%} (bar: 3 %)")
+
+
+def bare_loop(model: Path) -> Callable[[np.ndarray, int], list[float]]:
+    """Milliseconds of so many calls of LiteRT's own interpreter, without anything of this pipeline."""
     from ai_edge_litert.interpreter import Interpreter
 
-    from stages.runtimes import Manifest
-    from stages.runtimes.timer import TERMS, Stopwatch, images_of
+    interpreter = Interpreter(str(model / "model.tflite"), num_threads=THREADS)
+    interpreter.allocate_tensors()
+    source, result = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
 
-    path = model_of_this_checkout()
-    os.chdir(ROOT)
-    bare = Interpreter(str(path), num_threads=CORES)
-    bare.allocate_tensors()
-    source, result = bare.get_input_details()[0]["index"], bare.get_output_details()[0]["index"]
-    watch = Stopwatch(partial(Manifest.read("tflite-fp32").load, CORES), PREPROCESSING)
-    image = images_of(1, PREPROCESSING)
-
-    def bare_block(calls: int) -> list[float]:
+    def run(image: np.ndarray, calls: int) -> list[float]:
         times = []
         for _ in range(calls):
-            bare.set_tensor(source, image)
+            interpreter.set_tensor(source, image)
             start = time.perf_counter()
-            bare.invoke()
-            bare.get_tensor(result)
+            interpreter.invoke()
+            interpreter.get_tensor(result)
             times.append((time.perf_counter() - start) * 1000)
         return times
 
-    ours: list[float] = []
-    theirs: list[float] = []
-    watch.warm_up(1)
-    bare_block(20)
-    for _ in range(40):
-        theirs += bare_block(20)[1:]
-        ours += watch.block(1, dict.fromkeys(TERMS, 19))["latency"]
-    ratio = np.median(ours) / np.median(theirs)
-    medians = f"{np.median(ours):.3f} ms in the harness, {np.median(theirs):.3f} ms bare"
-    print(f"TFLite p50: {medians}: {ratio - 1:+.1%} (bar: 3 %)")
+    return run
+
+
+def tiny_model(folder: Path) -> Path:
+    """A convolution and a softmax as a TFLite file: of so short a call a harness takes the largest share."""
+    isolate.call(save_tiny, folder / "saved_model")
+    target = folder / "tflite-fp32"
+    target.mkdir()
+    options = loading.defaults("tflite", {})
+    job = ConvertJob(str(folder / "saved_model"), "", str(target), "fp32", (1,), "", PREPROCESSING, options)
+    with Client("tflite") as client:
+        client.ask("convert", job, Converted)
+    codec.write(Manifest(Variant("tflite", "fp32"), OK, options), target / MANIFEST)
+    return target
+
+
+def save_tiny(folder: Path) -> None:
+    """In a process of its own, so that TensorFlow's threads are not in this one."""
+    tiny.save_tiny(folder, PREPROCESSING.shape, 1000)
 
 
 def main() -> None:
     """Run the parts that are named, or all."""
     parts = {"pipeline": pipeline, "evaluation": evaluation, "harness": harness}
-    machine = describe_machine(None)
-    print(f"{machine['cpu']}, {machine['cores']} cores, Python {machine['python']}")
+    machine = host.describe_machine(None)
+    print(f"{machine.cpu}, {machine.cores} cores, Python {platform.python_version()}")
     for name in sys.argv[1:] or parts:
         with tempfile.TemporaryDirectory() as folder:
             parts[name](Path(folder))

@@ -5,8 +5,13 @@ from typing import Any
 
 import pytest
 
+from stages.contracts.conversion import Proof
+from stages.contracts.status import Status
+from stages.contracts.timing import Memory
 from stages.core import files
-from tests.bench import bench_gpu
+from stages.statistics import summary
+from tests.bench import bench_gpu, figures, gpu_page
+from tests.fixtures.records import GPU_MACHINE, Results
 
 Runs = list[dict[str, Any]]
 
@@ -14,7 +19,7 @@ Runs = list[dict[str, Any]]
 @pytest.fixture
 def h100() -> Runs:
     """The four runs of MobileNetV2 on an H100: three repeats, then the FP32 rows with TF32 off."""
-    runs = json.loads((bench_gpu.RESULTS / "h100.json").read_text())
+    runs = json.loads((gpu_page.RESULTS / "h100.json").read_text())
     return [run for run in runs if run["model"]["name"] == "mobilenet_v2"]
 
 
@@ -24,55 +29,55 @@ def row(run: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def test_the_page_of_the_h100_is_what_its_results_say() -> None:
-    runs = json.loads((bench_gpu.RESULTS / "h100.json").read_text())
-    assert (bench_gpu.RESULTS / "h100.md").read_text() == bench_gpu.page("h100", runs)
+    runs = json.loads((gpu_page.RESULTS / "h100.json").read_text())
+    assert (gpu_page.RESULTS / "h100.md").read_text() == gpu_page.page("h100", runs)
 
 
 def test_a_doubt_of_any_repeat_is_told(h100: Runs) -> None:
     repeats = h100[:3]
     row(repeats[1], "tftrt-fp16")["details"]["gpu"]["throttled_states"] = {"power cap": 3}
     row(repeats[2], "tftrt-fp16")["details"]["gpu"]["other_processes"] = 1
-    assert bench_gpu.variant_cells("tftrt-fp16", repeats)["status"] == "ok, throttled, shared GPU"
-    assert bench_gpu.variant_cells("tftrt-fp32", repeats)["status"] == "ok"
+    assert gpu_page.variant_cells("tftrt-fp16", repeats)["status"] == "ok, throttled, shared GPU"
+    assert gpu_page.variant_cells("tftrt-fp32", repeats)["status"] == "ok"
 
 
 def test_gpu_memory_that_nvml_does_not_tell_is_an_empty_cell(h100: Runs) -> None:
     row(h100[0], "tftrt-fp16")["details"]["gpu"]["process_memory_bytes"] = None
-    assert bench_gpu.variant_cells("tftrt-fp16", h100[:3])["GPU memory MB"] == ""
+    assert gpu_page.variant_cells("tftrt-fp16", h100[:3])["GPU memory MB"] == ""
 
 
 def test_a_repeat_that_failed_is_told_with_its_reason(h100: Runs) -> None:
     row(h100[2], "tftrt-fp16").update(status="failed", reason="benchmark: gone")
-    assert bench_gpu.variant_cells("tftrt-fp16", h100[:3])["status"] == "failed: benchmark: gone"
+    assert gpu_page.variant_cells("tftrt-fp16", h100[:3])["status"] == "failed: benchmark: gone"
 
 
 def test_the_rows_with_tf32_off_are_no_repeat_even_if_they_are_as_many(h100: Runs) -> None:
     for run in h100:
         run["rows"] = [found for found in run["rows"] if found["variant"] in ("savedmodel-fp32", "tftrt-fp32")]
-    text = "\n".join(bench_gpu.section(h100))
+    text = "\n".join(gpu_page.section(h100))
     assert "median of the p50 of 3 repeats" in text
     assert text.count("TF32 off (one run):") == 1
-    whole = (bench_gpu.RESULTS / "h100.md").read_text()
+    whole = (gpu_page.RESULTS / "h100.md").read_text()
     assert all(line in whole for line in text.splitlines() if line.startswith("| savedmodel-fp32 "))
 
 
 def test_images_per_second_are_the_median_of_the_repeats(h100: Runs) -> None:
     for run, found in zip(h100[:3], (1300.0, 1500.0, 1400.4), strict=True):
         row(run, "tftrt-fp16")["latency"]["1"]["throughput_ips"] = found
-    assert bench_gpu.variant_cells("tftrt-fp16", h100[:3])["images/s, batch 1"] == "1,400"
+    assert gpu_page.variant_cells("tftrt-fp16", h100[:3])["images/s, batch 1"] == "1,400"
 
 
 def test_a_conversion_takes_its_calibration_as_well_as_its_builds(h100: Runs) -> None:
-    found = bench_gpu.variant_cells("tftrt-int8", h100[:3])
+    found = gpu_page.variant_cells("tftrt-int8", h100[:3])
     assert (found["convert s"], found["build s"]) == ("420", "272")
-    assert bench_gpu.variant_cells("tflite-int8", h100[:3])["convert s"] == "33"
+    assert gpu_page.variant_cells("tflite-int8", h100[:3])["convert s"] == "33"
 
 
 def test_conditions_are_the_ranges_over_all_repeats(h100: Runs) -> None:
     for run, first, temperature in zip(h100[:3], (200.0, 300.0, 250.4), ([40, 42], [41, 47], [39, 44]), strict=True):
         row(run, "tftrt-fp16")["first_inference_ms"] = first
         row(run, "tftrt-fp16")["details"]["gpu"] |= {"temperature_c": temperature, "power_w": None}
-    assert bench_gpu.conditions("tftrt-fp16", h100[:3]) == {
+    assert gpu_page.conditions("tftrt-fp16", h100[:3]) == {
         "variant": "tftrt-fp16",
         "first inference ms": "200 to 300",
         "SM clock MHz": "1980",
@@ -83,24 +88,24 @@ def test_conditions_are_the_ranges_over_all_repeats(h100: Runs) -> None:
 
 
 def test_a_variant_on_the_cpu_has_a_first_inference_and_no_clocks(h100: Runs) -> None:
-    found = bench_gpu.conditions("tflite-fp32", h100[:3])
+    found = gpu_page.conditions("tflite-fp32", h100[:3])
     assert found.pop("first inference ms") == "2"
     assert set(found.values()) == {"tflite-fp32", ""}
 
 
 def test_a_variant_that_did_not_run_has_no_conditions(h100: Runs) -> None:
     row(h100[1], "tftrt-fp16").update(status="failed", reason="benchmark: gone")
-    lines = [line for line in bench_gpu.section(h100[:3]) if line.startswith("| tftrt-fp16")]
+    lines = [line for line in gpu_page.section(h100[:3]) if line.startswith("| tftrt-fp16")]
     assert len(lines) == 1 and "failed: benchmark: gone" in lines[0]
 
 
 def test_the_page_says_how_make_was_called(h100: Runs) -> None:
-    assert "Both made by `make bench-gpu NAME=h100 SETTINGS='evaluation.source=~/photos'`, or" in bench_gpu.page(
+    assert "Both made by `make bench-gpu NAME=h100 SETTINGS='evaluation.source=~/photos'`, or" in gpu_page.page(
         "h100", h100
     )
     for run in h100:
         run["command"] = "python -m tests.bench.bench_gpu measure mobilenet_v2 PART.json"
-    assert "Both made by `make bench-gpu NAME=h100`, or" in bench_gpu.page("h100", h100)
+    assert "Both made by `make bench-gpu NAME=h100`, or" in gpu_page.page("h100", h100)
 
 
 @pytest.fixture
@@ -143,3 +148,19 @@ def test_no_environment_is_copied(tmp_path: Path, environment: str) -> None:
         files.write_text(tmp_path / "checkout" / name, "")
     bench_gpu.copy(tmp_path / "checkout", tmp_path / "copied")
     assert {path.name for path in (tmp_path / "copied").iterdir()} == {"stages"}
+
+
+def test_the_figures_of_a_summary_of_today_make_a_page_too(results: Results) -> None:
+    results = Results(GPU_MACHINE)
+    results.ok("savedmodel-fp32", [0, 0, 0, 1], 4.0)
+    results.ok("tensorrt-fp16", [0, 0, 0, 1], 2.0)
+    results.timed("tensorrt-fp16", 2.0, memory=Memory(True, 100, 50))
+    results.converted("tensorrt-fp16", proof=Proof("engine_layers", {"fp16": 9}, {"engine_build_s.batch8": 61.0}))
+    results.stopped("tensorrt-int8", Status("skipped", "no calibrator"))
+    names = ("savedmodel-fp32", "tensorrt-fp16", "tensorrt-int8")
+    run = figures.flat(summary.build(names)) | {"command": "python -m tests.bench.bench_gpu measure tiny PART.json"}
+    text = gpu_page.page("mine", [json.loads(json.dumps(run))])
+    assert text.startswith("# NVIDIA T4")
+    cells = gpu_page.variant_cells("tensorrt-fp16", [run])
+    assert (cells["speed-up, batch 1"], cells["build s"], cells["top-1 %"]) == ("2.00x", "61", "75.00")
+    assert "| tensorrt-int8" in text and "skipped: no calibrator" in text

@@ -70,7 +70,7 @@ def test_a_record_without_a_schema_is_of_an_older_version(tmp_path: Path) -> Non
     path = written(tmp_path, lambda value: value.pop("schema"))
     with pytest.raises(PipelineError) as caught:
         codec.read(Conversion, path)
-    assert (caught.value.code, caught.value.values["field"]) == ("record-field", "schema")
+    assert (caught.value.code, caught.value.values["schema"]) == ("record-schema", 0)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b'{"schema": 1,}'])

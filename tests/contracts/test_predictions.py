@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from stages.contracts import predictions
-from stages.contracts.predictions import HEADER, Prediction
+from stages.contracts.predictions import HEADER, Prediction, top_k
 from stages.core.errors import PipelineError
 
 
@@ -53,3 +53,18 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
 
 def test_a_missing_table_is_empty(tmp_path: Path) -> None:
     assert not predictions.read(tmp_path / "predictions.csv")
+
+
+def test_top_k_is_best_first_and_per_row() -> None:
+    best = top_k(np.array([[0.1, 0.6, 0.3], [0.5, 0.2, 0.3]], np.float32), 2)
+    assert best.tolist() == [[1, 2], [0, 2]]
+
+
+def test_top_k_gives_ties_to_the_lower_class() -> None:
+    values = np.zeros((1, 1000), np.float32)
+    values[0, [7, 900, 12]] = 0.25
+    assert top_k(values).tolist() == [[7, 12, 900, 0, 1]]
+
+
+def test_top_k_returns_no_more_classes_than_there_are() -> None:
+    assert top_k(np.array([[0.1, 0.9]], np.float32), 5).tolist() == [[1, 0]]

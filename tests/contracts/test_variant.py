@@ -1,14 +1,14 @@
 import pytest
 
 from stages.contracts.variant import Variant
-from stages.runtimes.registry import VALID, known
+from stages.runtimes.registry import known, valid
 
 
 def test_a_name_is_a_runtime_a_precision_and_whether_it_was_trained_for() -> None:
     assert Variant.parse("tftrt-fp16") == Variant("tftrt", "fp16", qat=False)
     assert Variant.parse("tflite-int8") == Variant("tflite", "int8", qat=False)
     assert Variant.parse("tflite-int8-qat") == Variant("tflite", "int8", qat=True)
-    assert [name for name in VALID if Variant.parse(name).qat] == [
+    assert [name for name in valid() if Variant.parse(name).qat] == [
         "tflite-int8-qat", "onnxruntime-int8-qat", "tensorrt-int8-qat"
     ]  # fmt: skip
 
@@ -25,6 +25,6 @@ def test_what_has_no_such_form_is_no_name(name: str) -> None:
         Variant.parse(name)
 
 
-@pytest.mark.parametrize("name", VALID)
+@pytest.mark.parametrize("name", valid())
 def test_a_name_survives_the_trip(name: str) -> None:
     assert Variant.parse(name).name == name

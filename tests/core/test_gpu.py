@@ -1,11 +1,10 @@
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import Any
 
 import pynvml
 import pytest
 
-from stages.core.gpu import Gpu, State, conditions, first_gpu, session
+from stages.core.gpu import Gpu, State, first_gpu, session
 
 
 @pytest.fixture
@@ -63,9 +62,9 @@ def test_the_gpus_are_those_that_cuda_shows(
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     with session() as gpus:
-        assert [gpu.describe()["name"] for gpu in gpus] == found
+        assert [gpu.describe().name for gpu in gpus] == found
     with first_gpu() as gpu:
-        assert (gpu and gpu.describe()["name"]) == (found[0] if found else None)
+        assert (gpu and gpu.describe().name) == (found[0] if found else None)
 
 
 REFUSALS = {"not supported": pynvml.NVML_ERROR_NOT_SUPPORTED, "no permission": pynvml.NVML_ERROR_NO_PERMISSION}
@@ -90,8 +89,7 @@ def test_a_gpu_that_keeps_its_memory_to_itself_is_still_one(
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(pynvml, "nvmlDeviceGetMemoryInfo", refuse(code))
     with session() as gpus:
-        first = {"name": "GPU-aa", "compute_capability": "9.0", "memory_bytes": None}
-        assert [gpu.describe() for gpu in gpus] == [first, first | {"name": "GPU-bb"}]
+        assert [gpu.describe() for gpu in gpus] == [("GPU-aa", "9.0", None), ("GPU-bb", "9.0", None)]
         assert gpus[0].used_bytes() is None
 
 
@@ -108,7 +106,7 @@ def test_a_gpu_that_is_lost_or_kept_from_us_does_not_hide_the_other(
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     with session() as gpus:
-        assert [gpu.describe()["name"] for gpu in gpus] == ["GPU-bb"]
+        assert [gpu.describe().name for gpu in gpus] == ["GPU-bb"]
 
 
 def test_a_gpu_that_is_lost_while_it_is_watched_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,15 +161,3 @@ def test_utilization_is_known_or_none(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Gpu("handle").utilization_percentage() == 71
     monkeypatch.setattr(pynvml, "nvmlDeviceGetUtilizationRates", refuse(pynvml.NVML_ERROR_NOT_SUPPORTED))
     assert Gpu("handle").utilization_percentage() is None
-
-
-def test_conditions_are_ranges_and_counts() -> None:
-    states = [State(1980, 2619, 40, None, ()), State(1500, 2619, 60, None, ("power cap",))]
-    assert conditions([asdict(state) for state in states]) == {
-        "sm_clock_mhz": [1500, 1980],
-        "memory_clock_mhz": [2619, 2619],
-        "temperature_c": [40, 60],
-        "power_w": None,
-        "states": 2,
-        "throttled_states": {"power cap": 1},
-    }

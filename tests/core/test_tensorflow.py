@@ -1,27 +1,64 @@
-from typing import Any
+"""What a real TensorFlow says of its settings: in fresh processes, since they cannot be changed once it computes."""
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
 
 import pytest
 
+from stages.core import gpu, isolate
 from stages.core.tensorflow import tensorflow
 
 
-def gpus(monkeypatch: pytest.MonkeyPatch, grow: Any) -> Any:
-    import tensorflow as tf
+@dataclass(frozen=True)
+class Facts:
+    """Of one process, after its first operation."""
 
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["GPU:0", "GPU:1"])
-    monkeypatch.setattr(tf.config.experimental, "set_memory_growth", grow)
-    return tf
-
-
-def test_memory_grows_on_every_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    growing: list[tuple[str, bool]] = []
-    tf = gpus(monkeypatch, lambda gpu, enable: growing.append((gpu, enable)))
-    assert tensorflow() is tf
-    assert growing == [("GPU:0", True), ("GPU:1", True)]
+    threads: int
+    tf32: bool
+    log_level: str
+    # Whether the memory of each GPU grows, and the bytes in use on the first.
+    growing: tuple[bool, ...]
+    gpu_bytes: int | None
 
 
-def test_a_process_that_uses_its_gpus_already_has_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: Any) -> None:
-        raise RuntimeError("Physical devices cannot be modified after being initialized")
+def facts(threads: int | None, tf32: bool) -> Facts:
+    tf = tensorflow(threads, tf32)
+    config = tf.config
+    enabled = bool(config.experimental.tensor_float_32_execution_enabled())
+    growing = [bool(config.experimental.get_memory_growth(device)) for device in config.list_physical_devices("GPU")]
+    float(tf.reduce_sum(tf.ones([64, 64])))
+    assert tensorflow() is tf  # again, in a process that uses its devices already, as a notebook does
+    count = config.threading.get_intra_op_parallelism_threads()
+    return Facts(count, enabled, os.environ["TF_CPP_MIN_LOG_LEVEL"], tuple(growing), nvml_bytes()[0])
 
-    assert tensorflow() is gpus(monkeypatch, refuse)
+
+@pytest.mark.parametrize(("threads", "tf32"), [(2, False), (None, True)])
+def test_threads_and_tf32_are_set_before_anything_computes(threads: int | None, tf32: bool) -> None:
+    found = isolate.call(facts, threads, tf32)
+    assert (found.threads, found.tf32, found.log_level) == (threads or 0, tf32, "3")
+
+
+def test_the_module_imports_no_tensorflow() -> None:
+    code = "import sys, stages.core.tensorflow; sys.exit('tensorflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def nvml_bytes() -> tuple[int | None, int | None]:
+    """In use and in all on the first GPU; None where there is none."""
+    with gpu.first_gpu() as first:
+        return (first.used_bytes(), first.describe().memory_bytes) if first else (None, None)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(nvml_bytes()[1] is None, reason="no NVIDIA GPU whose memory is known")
+def test_memory_of_every_gpu_grows_as_it_is_needed() -> None:
+    before, total = nvml_bytes()
+    found = isolate.call(facts, None, True)
+    if not found.growing:
+        pytest.skip("this TensorFlow sees no GPU")
+    assert all(found.growing)
+    # Without growth TensorFlow takes nearly all at once.
+    assert before is not None and total is not None and found.gpu_bytes is not None
+    assert found.gpu_bytes - before < total / 4

@@ -12,9 +12,17 @@ from typing import Any
 import pytest
 
 from stages.data import archives, sources
-from tests.fixtures.models import Named, refusal
+from tests.fixtures.errors import named as of
+from tests.fixtures.errors import refused
+from tests.fixtures.models import Named
 
 Photos = Callable[..., Path]
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that fails is not tried again."""
+    monkeypatch.setattr(archives, "RETRY_PAUSES_S", ())
 
 
 def image_bytes(photo: Photos, tmp_path: Path, seed: int = 0) -> bytes:
@@ -85,25 +93,37 @@ def test_a_redirect_is_followed(server: Any, work: Path) -> None:
 
 def test_a_wrong_hash_shows_both(server: Any, named: Named) -> None:
     url, body = server.add("photos.zip", b"another file"), b"another file"
-    message = refusal(named, f"{url}#sha256={'0' * 64}")
-    assert message == (
-        f"{url} has the sha256 {hashlib.sha256(body).hexdigest()}, but params.yaml asks for {'0' * 64}: "
-        "correct one of them"
-    )
+    error = refused(named, f"{url}#sha256={'0' * 64}")
+    expected = ("download-hash", url, "0" * 64, hashlib.sha256(body).hexdigest())
+    assert of(error, "url", "expected", "actual") == expected
 
 
-def test_a_missing_page_is_told_with_its_address(server: Any, named: Named) -> None:
-    message = refusal(named, f"{server.url}/gone.zip#sha256={'0' * 64}")
-    assert message.startswith(f"could not download {server.url}/gone.zip (")
-    assert "Not Found" in message
-    assert message.endswith("check the address and the connection")
+def test_a_missing_page_is_named_with_its_status(server: Any, named: Named) -> None:
+    error = refused(named, f"{server.url}/gone.zip#sha256={'0' * 64}")
+    assert of(error, "url", "status") == ("download-failed", f"{server.url}/gone.zip", 404)
 
 
-def test_a_refused_connection_is_told(closed_port: int, named: Named) -> None:
+def test_a_refused_connection_is_named(closed_port: int, named: Named) -> None:
     url = f"http://127.0.0.1:{closed_port}/photos.zip"
-    message = refusal(named, f"{url}#sha256={'0' * 64}")
-    assert message.startswith(f"could not download {url} (")
-    assert "refused" in message
+    error = refused(named, f"{url}#sha256={'0' * 64}")
+    assert of(error, "url", "status") == ("download-failed", url, None)
+    assert "[Errno 111] Connection refused" in str(error)
+
+
+def test_an_answer_that_broke_off_is_fetched_again(server: Any, work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    body = b"x" * 1000
+    url = server.add("a.bin", b"half")
+    server.pages["/a.bin"] = (200, {"Content-Length": "1000", "Connection": "close"}, b"half")
+    monkeypatch.setattr(archives, "RETRY_PAUSES_S", (7,))
+    monkeypatch.setattr(archives.time, "sleep", lambda pause_s: server.add("a.bin", body) if pause_s == 7 else None)
+    path = archives.download(url, hashlib.sha256(body).hexdigest(), work)
+    assert path.read_bytes() == body
+    assert [item.name for item in work.iterdir()] == ["a.bin"]
+
+
+def test_a_file_that_is_not_the_expected_one_is_not_kept(server: Any, work: Path) -> None:
+    refused(archives.download, server.add("a.bin", b"another"), "0" * 64, work)
+    assert list(work.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -116,8 +136,9 @@ def test_a_refused_connection_is_told(closed_port: int, named: Named) -> None:
         "http:///a.zip",
     ],
 )
-def test_an_impossible_address_is_told(work: Path, url: str) -> None:
-    assert refusal(archives.download, url, "0" * 64, work).startswith(f"could not download {url} (")
+def test_an_impossible_address_is_named(work: Path, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    assert of(refused(archives.download, url, "0" * 64, work), "url") == ("download-failed", url)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +151,7 @@ def test_an_impossible_address_is_told(work: Path, url: str) -> None:
     ],
     ids=["no HTTP", "half a chunk", "half a body", "silence"],
 )
-def test_an_answer_that_breaks_off_is_told(work: Path, monkeypatch: pytest.MonkeyPatch, answer: bytes) -> None:
+def test_an_answer_that_breaks_off_is_named(work: Path, monkeypatch: pytest.MonkeyPatch, answer: bytes) -> None:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(10)
@@ -145,7 +166,7 @@ def test_an_answer_that_breaks_off_is_told(work: Path, monkeypatch: pytest.Monke
         thread.start()
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/a.zip"
         try:
-            assert url in refusal(archives.download, url, "0" * 64, work)
+            assert of(refused(archives.download, url, "0" * 64, work), "url") == ("download-failed", url)
         finally:
             thread.join()
 
@@ -156,9 +177,7 @@ def test_a_member_outside_its_folder_is_refused_and_not_written(
     server: Any, named: Named, work: Path, tmp_path: Path, kind: str, name: str
 ) -> None:
     source = pinned(server, "photos.bin", packed({"0/a.png": b"", name: b"escaped"}, kind))
-    assert refusal(named, source) == (
-        f"the archive holds {name!r}, which would be written outside its folder: pack it again"
-    )
+    assert of(refused(named, source), "file") == ("archive-outside", name)
     assert not list(tmp_path.rglob("*escaped*"))
     assert not Path("/tmp/escaped-by-test.png").exists()
 
@@ -206,14 +225,13 @@ LONG = {f"{label}/a.png": bytes(random.Random(label).choices(range(9), k=100_000
     ids=["html", "empty file", "damaged zip", "damaged tar.gz", "cut tar.gz", "encrypted zip"],
 )
 def test_an_archive_that_cannot_be_read_is_named(server: Any, named: Named, body: bytes) -> None:
-    message = refusal(named, pinned(server, "photos.bin", body))
-    assert message.startswith("photos.bin is not a readable zip or tar archive (")
-    assert message.endswith("): fetch or pack it again")
+    error = refused(named, pinned(server, "photos.bin", body))
+    assert of(error, "file") == ("archive-unreadable", "photos.bin")
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar"])
 def test_an_empty_archive_holds_no_images(server: Any, named: Named, kind: str) -> None:
-    assert "holds no images" in refusal(named, pinned(server, "photos.bin", packed({}, kind)))
+    assert refused(named, pinned(server, "photos.bin", packed({}, kind))).code == "source-empty"
 
 
 def test_an_archive_may_have_any_name(server: Any, named: Named, photo: Photos, tmp_path: Path) -> None:

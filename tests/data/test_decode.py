@@ -1,21 +1,20 @@
-import json
 import struct
 import subprocess
 import sys
 import zlib
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from PIL import Image, ImageChops
 
 from stages.contracts.preprocessing import Floats, Preprocessing
-from stages.core.errors import PipelineError
 from stages.data import batches, decode, fit
+from tests.fixtures.errors import named, refused
 
-Photo = Callable[..., Path]
+Photos = Callable[..., Path]
 ROOT = Path(__file__).parents[2]
 ORIENTATION = 0x0112
 PLAIN = Preprocessing(8, 8, "crop", 1.0, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), "rgb")
@@ -132,18 +131,15 @@ def test_sixteen_bit_colour_keeps_its_tones(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("pixels", "reason"),
     [
-        (
-            np.float32([[0, 0.5, 1]]),
-            "its pixels are fractions without a known black and white: save it with 8 or 16 bits",
-        ),
-        (np.int32([[0, 5, 70_000]]), "its pixels have 32 bits: save it with 8 or 16"),
-        (np.int32([[0, 5, -1]]), "its pixels have 32 bits: save it with 8 or 16"),
+        (np.float32([[0, 0.5, 1]]), "fractions"),
+        (np.int32([[0, 5, 70_000]]), "32 bits"),
+        (np.int32([[0, 5, -1]]), "32 bits"),
     ],
     ids=["float", "beyond 16 bits", "negative"],
 )
 def test_pixels_whose_white_is_unknown_are_refused(tmp_path: Path, pixels: np.ndarray, reason: str) -> None:
     Image.fromarray(pixels).save(tmp_path / "a.tif")
-    assert refusal(tmp_path / "a.tif") == reason
+    assert reason in refusal(tmp_path / "a.tif")
 
 
 def test_sixteen_bits_in_thirty_two_keep_their_tones(tmp_path: Path) -> None:
@@ -152,7 +148,7 @@ def test_sixteen_bits_in_thirty_two_keep_their_tones(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["1", "LA", "P", "RGBA"])
-def test_other_modes_become_rgb(photo: Photo, tmp_path: Path, mode: str) -> None:
+def test_other_modes_become_rgb(photo: Photos, tmp_path: Path, mode: str) -> None:
     found = decode.decode(photo(tmp_path / "a.png", mode=mode))
     assert (found.mode, found.size) == ("RGB", (24, 16))
 
@@ -194,23 +190,17 @@ def test_a_progressive_jpeg_is_read(tmp_path: Path) -> None:
 
 
 def refusal(path: Path) -> str:
-    """The reason why an image is not read."""
-    with pytest.raises(PipelineError) as caught:
-        decode.decode(path)
-    message = str(caught.value)
-    begin, end = f"{path} cannot be read as an image (", "): replace or remove it"
-    assert message.startswith(begin) and message.endswith(end) and "\n" not in message
-    return message.removeprefix(begin).removesuffix(end)
+    """What is said of an image that cannot be read."""
+    error = refused(decode.decode, path)
+    assert named(error, "file") == ("image-unreadable", str(path))
+    assert "\n" not in str(error)
+    return str(error)
 
 
-def test_a_truncated_jpeg_is_named(photo: Photo, tmp_path: Path) -> None:
+def test_a_truncated_jpeg_is_named(photo: Photos, tmp_path: Path) -> None:
     path = photo(tmp_path / "a.jpg")
     path.write_bytes(path.read_bytes()[:-200])
-    with pytest.raises(PipelineError) as caught:
-        decode.decode(path)
-    assert str(caught.value).startswith(f"{path} cannot be read as an image (")
-    assert "truncated" in str(caught.value)
-    assert str(caught.value).endswith("): replace or remove it")
+    assert "truncated" in refusal(path)
 
 
 HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
@@ -222,20 +212,19 @@ HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
         (b"", "the file is empty"),
         (b"<html>404</html>", "not an image"),
         (b"a", "not an image"),
-        (HEIC, "it is HEIC, which phones write and Pillow does not read: save it as JPEG or PNG"),
+        (HEIC, "it is HEIC"),
     ],
     ids=["empty", "text", "one byte", "HEIC"],
 )
 @pytest.mark.parametrize("name", ["a.jpg", "a.heic"])
 def test_a_file_that_is_no_image_says_what_it_is(tmp_path: Path, content: bytes, reason: str, name: str) -> None:
     (tmp_path / name).write_bytes(content)
-    assert refusal(tmp_path / name) == reason
+    assert f"({reason}" in refusal(tmp_path / name)
     assert batches.files(tmp_path) == [tmp_path / name]
 
 
 def test_a_missing_image_is_named(tmp_path: Path) -> None:
-    with pytest.raises(PipelineError, match=r"there is no file .*a\.jpg: correct the path"):
-        decode.decode(tmp_path / "a.jpg")
+    assert named(refused(decode.decode, tmp_path / "a.jpg"), "file") == ("image-missing", str(tmp_path / "a.jpg"))
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")  # pytest forgets what the module ignores
@@ -244,9 +233,7 @@ def test_an_image_that_unpacks_to_far_too_much_is_refused_without_a_warning(tmp_
     path = tmp_path / "a.png"
     Image.new("1", (side, side)).save(path)
     assert path.stat().st_size < 100_000
-    assert refusal(path) == (
-        f"it has {side * side:,} pixels, and at most 89,478,485 are read, lest a small file unpack to any number"
-    )
+    assert f"{side * side:,} pixels" in refusal(path)
     code = f"from pathlib import Path; from stages.data import decode; decode.decode(Path({str(path)!r}))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert "PipelineError" in done.stderr
@@ -258,7 +245,7 @@ def test_the_largest_image_that_is_read_is_read(tmp_path: Path) -> None:
     assert decode.decode(tmp_path / "a.png").size == (decode.MAX_PIXELS // 5, 5)
 
 
-def test_image_files_are_found_in_a_stable_order(photo: Photo, tmp_path: Path) -> None:
+def test_image_files_are_found_in_a_stable_order(photo: Photos, tmp_path: Path) -> None:
     for name in ("b/2.PNG", "b/10.jpg", "a.jpeg", "c.webp", "d.bmp"):
         photo(tmp_path / name)
     (tmp_path / "notes.txt").write_text("no image")
@@ -307,7 +294,8 @@ def test_the_crop_fraction_leaves_the_border_out() -> None:
 
 
 def test_height_and_width_are_not_mixed_up() -> None:
-    assert fit.model_input(gradient(), Preprocessing(4, 6, "crop", 1.0, (1.0,) * 3, (0.0,) * 3, "rgb")).shape == (4, 6, 3)
+    prepared = Preprocessing(4, 6, "crop", 1.0, (1.0,) * 3, (0.0,) * 3, "rgb")
+    assert fit.model_input(gradient(), prepared).shape == (4, 6, 3)
 
 
 def test_an_image_of_one_pixel_works() -> None:
@@ -327,10 +315,10 @@ def test_scale_and_offset_are_per_channel_and_in_the_order_of_the_output() -> No
 
 def test_preprocessing_survives_json() -> None:
     before = Preprocessing(3, 4, "crop", 0.875, (1 / 127.5, 0.1, 0.2), (-1.0, 0.0, 1.0), "bgr")
-    assert Preprocessing.from_json(json.loads(json.dumps(asdict(before)))) == before
+    assert msgspec.json.decode(msgspec.json.encode(before), type=Preprocessing) == before
 
 
-def test_batches_keep_the_order_and_the_last_one_is_ragged(photo: Photo, tmp_path: Path) -> None:
+def test_batches_keep_the_order_and_the_last_one_is_ragged(photo: Photos, tmp_path: Path) -> None:
     paths = [photo(tmp_path / f"{i}.png", seed=i) for i in range(7)]
     found = list(batches.batches(paths, PLAIN, 3))
     assert [len(batch) for batch in found] == [3, 3, 1]
@@ -357,11 +345,10 @@ def test_decoding_runs_ahead_by_a_bounded_number(monkeypatch: pytest.MonkeyPatch
     assert len(started) <= 28
 
 
-def test_a_bad_image_among_many_is_named(photo: Photo, tmp_path: Path) -> None:
+def test_a_bad_image_among_many_is_named(photo: Photos, tmp_path: Path) -> None:
     paths = [photo(tmp_path / f"{i}.png", seed=i) for i in range(5)]
     paths[3].write_bytes(b"no image")
-    with pytest.raises(PipelineError, match=r"3\.png cannot be read as an image"):
-        list(batches.batches(paths, PLAIN, 2))
+    assert named(refused(list, batches.batches(paths, PLAIN, 2)), "file") == ("image-unreadable", str(paths[3]))
 
 
 @pytest.mark.parametrize(

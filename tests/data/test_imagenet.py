@@ -6,6 +6,7 @@ import pytest
 from stages.contracts.labels import Labels
 from stages.core.errors import PipelineError
 from stages.data import sources
+from tests.fixtures.errors import named, refused
 
 Photos = Callable[..., Path]
 SYNSETS = "imagenet_2012_validation_synset_labels.txt"
@@ -29,10 +30,8 @@ def labelled(folder: Path, labels: Labels) -> list[tuple[str, int | None]]:
     return [(found.name, found.label) for found in sources.labelled(str(folder), labels, folder, folder)]
 
 
-def refusal(folder: Path, labels: Labels) -> str:
-    with pytest.raises(PipelineError) as caught:
-        labelled(folder, labels)
-    return str(caught.value)
+def refusal(folder: Path, labels: Labels) -> PipelineError:
+    return refused(labelled, folder, labels)
 
 
 @pytest.mark.parametrize("text", ["\n".join(WNIDS), "\r\n".join([*WNIDS, "", ""])], ids=["plain", "Windows"])
@@ -56,11 +55,9 @@ def test_images_that_kaggles_table_leaves_out_are_listed(folder: Path, tiny_labe
     (folder / "LOC_val_solution.csv").write_text(
         f"ImageId,PredictionString\nILSVRC2012_val_00000002,{WNIDS[1]} 1 2 3 4\nILSVRC2012_val_00000004,\n"
     )
-    lines = refusal(folder, tiny_labels).splitlines()
-    assert lines[0].endswith("(3), mend or remove each:")
-    assert lines[1] == f"  LOC_val_solution.csv does not list {name(1)}"
-    assert lines[2] == f"  LOC_val_solution.csv does not list {name(3)}"
-    assert lines[3].startswith(f"  {name(4)} has the unknown label ''")
+    problems = refusal(folder, tiny_labels).values["problems"]
+    assert problems[:2] == [f"LOC_val_solution.csv does not list {name(number)}" for number in (1, 3)]
+    assert problems[2].startswith(name(4)) and "''" in problems[2]
 
 
 @pytest.mark.parametrize("count", [3, 5])
@@ -68,40 +65,36 @@ def test_a_synset_file_of_another_length_shows_both_numbers_and_both_names(
     folder: Path, tiny_labels: Labels, count: int
 ) -> None:
     (folder / SYNSETS).write_text("\n".join((WNIDS * 2)[:count]))
-    assert refusal(folder, tiny_labels) == (
-        f"{folder} holds 4 of ImageNet's validation images, but {SYNSETS} has {count} lines: "
-        "keep one line per image, in the order of the file names"
-    )
+    error = refusal(folder, tiny_labels)
+    assert named(error, "file") == ("imagenet-no-list", str(folder))
+    assert f"{SYNSETS} has {count} lines" in str(error)
 
 
 def test_ilsvrcs_own_numbers_are_refused_with_the_file_to_get(folder: Path, tiny_labels: Labels) -> None:
     (folder / "ILSVRC2012_validation_ground_truth.txt").write_text("490\n361\n171\n822\n")
-    message = refusal(folder, tiny_labels)
-    assert "ILSVRC2012_validation_ground_truth.txt has ILSVRC's own numbers, which are not the model's: " in message
-    assert f"put {SYNSETS} there" in message
-    assert "\n" not in message
+    error = refusal(folder, tiny_labels)
+    assert error.code == "imagenet-no-list"
+    assert "ILSVRC2012_validation_ground_truth.txt" in str(error) and SYNSETS in str(error)
+    assert "\n" not in str(error)
 
 
 def test_images_without_any_list_say_which_to_get(folder: Path, tiny_labels: Labels) -> None:
-    assert f"but nothing that says what they show: put {SYNSETS} there" in refusal(folder, tiny_labels)
+    error = refusal(folder, tiny_labels)
+    assert error.code == "imagenet-no-list" and SYNSETS in str(error)
 
 
 def test_two_synset_files_that_differ_are_refused(folder: Path, tiny_labels: Labels) -> None:
     (folder / "a.txt").write_text("\n".join(WNIDS))
     (folder / "b.txt").write_text("\n".join(WNIDS[::-1]))
-    assert (
-        refusal(folder, tiny_labels)
-        == f"{folder}/a.txt and b.txt beside it differ: keep the one that is of these images"
-    )
+    assert named(refusal(folder, tiny_labels), "files") == ("imagenet-lists-differ", ["a.txt", "b.txt"])
     (folder / "b.txt").write_text("\n".join(WNIDS))
     assert len(labelled(folder, tiny_labels)) == 4
 
 
 def test_classes_that_the_model_does_not_have_are_listed_with_their_images(folder: Path, tiny_labels: Labels) -> None:
     (folder / SYNSETS).write_text("\n".join([*WNIDS[:3], "n99999999"]))
-    assert f"\n  {name(4)} has the unknown label 'n99999999' (allowed: 0 to 3, a WordNet id" in refusal(
-        folder, tiny_labels
-    )
+    (problem,) = refusal(folder, tiny_labels).values["problems"]
+    assert problem.startswith(name(4)) and "'n99999999'" in problem
 
 
 def test_labels_csv_goes_before_the_synset_file(folder: Path, tiny_labels: Labels) -> None:

@@ -4,7 +4,9 @@ from pathlib import Path
 import pytest
 
 from stages.data import sources
-from tests.fixtures.models import Named, refusal
+from tests.fixtures.errors import named as of
+from tests.fixtures.errors import refused
+from tests.fixtures.models import Named
 
 Photos = Callable[..., Path]
 
@@ -36,18 +38,13 @@ def test_more_columns_and_another_order_do_no_harm(checkout: Path, photo: Photos
 
 def test_every_wrong_line_of_labels_csv_is_listed(checkout: Path, photo: Photos, named: Named) -> None:
     table(checkout, photo, "file,label\nmissing.jpg,0\na.jpg,dog\na.jpg,4\na.jpg,crane\n,1\na.jpg\na.jpg,1\n", "a.jpg")
-    message = refusal(named, "photos")
-    lines = message.splitlines()
-    assert lines[0] == "problems in photos (6), mend or remove each:"
-    assert lines[1:3] == [
-        "  labels.csv line 2: the file missing.jpg does not exist in its folder",
-        "  labels.csv line 3: a.jpg has the unknown label 'dog' "
-        "(allowed: 0 to 3, a WordNet id, or a class name that is unique)",
-    ]
-    assert lines[3].startswith("  labels.csv line 4: a.jpg has the unknown label '4'")
-    assert lines[4].startswith("  labels.csv line 5: a.jpg has the unknown label 'crane'")
-    assert lines[5] == "  labels.csv line 6: the file (empty) does not exist in its folder"
-    assert lines[6].startswith("  labels.csv line 7: a.jpg has the unknown label ''")
+    error = refused(named, "photos")
+    assert of(error, "source") == ("source-problems", "photos")
+    problems = error.values["problems"]
+    assert [problem.partition(":")[0] for problem in problems] == [f"labels.csv line {line}" for line in range(2, 8)]
+    expected = ("missing.jpg", "'dog'", "'4'", "'crane'", "(empty)", "''")
+    for problem, what in zip(problems, expected, strict=True):
+        assert what in problem
 
 
 @pytest.mark.parametrize("text", ["", "name,class\na.jpg,1\n", "a.jpg,1\n", "file;label\na.jpg;1\n"])
@@ -55,8 +52,7 @@ def test_labels_csv_without_its_header_says_what_belongs_there(
     checkout: Path, photo: Photos, named: Named, text: str
 ) -> None:
     table(checkout, photo, text, "a.jpg")
-    message = refusal(named, "photos")
-    assert message.endswith("photos/labels.csv needs the columns file and label in its first line")
+    assert "photos/labels.csv" in str(refused(named, "photos"))
 
 
 @pytest.mark.parametrize(
@@ -70,7 +66,7 @@ def test_labels_csv_without_its_header_says_what_belongs_there(
 )
 def test_labels_csv_that_is_not_utf8_text_is_named(checkout: Path, photo: Photos, named: Named, content: bytes) -> None:
     table(checkout, photo, content, "a.jpg")
-    assert "labels.csv" in refusal(named, "photos")
+    assert "labels.csv" in str(refused(named, "photos"))
 
 
 @pytest.mark.parametrize("place", ["absolute", "parent"])
@@ -80,14 +76,13 @@ def test_labels_csv_may_not_name_files_outside_its_folder(
     outside = photo(checkout / "elsewhere/a.jpg")
     name = {"absolute": str(outside), "parent": "../elsewhere/a.jpg"}[place]
     table(checkout, photo, f"file,label\n{name},1\n")
-    assert f"line 2: the file {name}" in refusal(named, "photos")
+    (problem,) = refused(named, "photos").values["problems"]
+    assert problem.startswith("labels.csv line 2: ") and name in problem
 
 
 def test_labels_csv_with_nothing_but_its_header_is_refused(checkout: Path, photo: Photos, named: Named) -> None:
     table(checkout, photo, "file,label\n", "a.jpg")
-    assert refusal(named, "photos") == (
-        "photos holds no images: it needs a labels.csv (file,label) or one sub-folder per class"
-    )
+    assert of(refused(named, "photos"), "source") == ("source-empty", "photos")
 
 
 def test_sub_folders_name_the_classes(checkout: Path, photo: Photos, named: Named) -> None:
@@ -100,16 +95,15 @@ def test_sub_folders_name_the_classes(checkout: Path, photo: Photos, named: Name
 def test_every_wrong_folder_is_listed(checkout: Path, photo: Photos, named: Named) -> None:
     for name in ("dogs/a.jpg", "crane/b.jpg", "top.jpg", "0/c.jpg"):
         photo(checkout / "photos" / name)
-    lines = refusal(named, "photos").splitlines()
-    assert lines[0] == "problems in photos (3), mend or remove each:"
-    assert lines[1].startswith("  crane/b.jpg lies in a folder named with the unknown label 'crane' (allowed: 0 to 3")
-    assert lines[2].startswith("  dogs/a.jpg lies in a folder named with the unknown label 'dogs'")
-    assert lines[3] == "  top.jpg has no label: list it in labels.csv or put it into a folder named as its class"
+    first, second, third = refused(named, "photos").values["problems"]
+    assert first.startswith("crane/b.jpg ") and "'crane'" in first
+    assert second.startswith("dogs/a.jpg ") and "'dogs'" in second
+    assert third.startswith("top.jpg ")
 
 
 def test_an_empty_folder_says_what_belongs_there(checkout: Path, named: Named) -> None:
     (checkout / "photos").mkdir()
-    assert "photos holds no images: it needs a labels.csv" in refusal(named, "photos")
+    assert of(refused(named, "photos"), "source") == ("source-empty", "photos")
 
 
 @pytest.mark.parametrize("kind", ["missing", "a file"])
@@ -118,8 +112,12 @@ def test_a_source_that_is_no_folder_is_named_as_written_and_as_resolved(
 ) -> None:
     if kind == "a file":
         (checkout / "photos").write_text("")
-    message = refusal(named, "photos")
-    assert message == f"there is no folder {checkout}/photos (named in params.yaml as photos): correct the path"
+    error = refused(named, "photos")
+    assert of(error, "source", "file") == ("source-missing", "photos", f"{checkout}/photos")
+
+
+def test_the_home_folder_of_an_unknown_user_is_named(checkout: Path, named: Named) -> None:
+    assert of(refused(named, "~nobody-here/photos"), "source") == ("path-unknown-user", "~nobody-here/photos")
 
 
 def test_a_home_folder_and_an_absolute_path_are_found(
@@ -134,8 +132,8 @@ def test_unlabelled_images_come_from_every_depth(checkout: Path, photo: Photos, 
     for name in ("b.jpg", "a/c.png", "a/b/d.bmp"):
         photo(checkout / "photos" / name)
     found = sources.unlabelled("photos", checkout, work)
-    assert [(photo.name, photo.label) for photo in found] == [("a/b/d.bmp", None), ("a/c.png", None), ("b.jpg", None)]
-    assert all(photo.path.is_file() for photo in found)
+    assert [(image.name, image.label) for image in found] == [("a/b/d.bmp", None), ("a/c.png", None), ("b.jpg", None)]
+    assert all(image.path.is_file() for image in found)
 
 
 @pytest.fixture
@@ -185,10 +183,9 @@ def test_a_source_that_names_no_classes_says_which_key_does(
     checkout: Path, photo: Photos, classes: Classes, source: str
 ) -> None:
     photo(checkout / "photos/ILSVRC2012_val_00000001.JPEG", format="JPEG")
-    assert refusal(classes, source) == (
-        f"{source} does not say which classes a custom model has: name them in custom.labels"
-    )
+    expected = ("source-no-classes", source, "custom.labels")
+    assert of(refused(classes, source), "source", "key") == expected
 
 
 def test_a_missing_folder_of_classes_is_named(checkout: Path, classes: Classes) -> None:
-    assert refusal(classes, "photos").startswith(f"there is no folder {checkout}/photos (named in params.yaml")
+    assert of(refused(classes, "photos"), "file") == ("source-missing", f"{checkout}/photos")

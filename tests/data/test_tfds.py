@@ -21,6 +21,7 @@ from stages.contracts.labels import Labels
 from stages.core.errors import PipelineError
 from stages.core.tensorflow import tensorflow
 from stages.data import sources
+from tests.fixtures.errors import named, refused
 
 
 def png(seed: int) -> bytes:
@@ -79,7 +80,7 @@ def catalogue(monkeypatch: pytest.MonkeyPatch) -> Catalogue:
 @pytest.fixture
 def classes(tmp_path: Path, tiny_labels: Labels) -> Callable[[str], list[int | None]]:
     def read(source: str) -> list[int | None]:
-        return [photo.label for photo in sources.labelled(source, tiny_labels, tmp_path, tmp_path)]
+        return [image.label for image in sources.labelled(source, tiny_labels, tmp_path, tmp_path)]
 
     return read
 
@@ -87,18 +88,18 @@ def classes(tmp_path: Path, tiny_labels: Labels) -> Callable[[str], list[int | N
 Classes = Callable[[str], list[int | None]]
 
 
-def refusal(classes: Classes, source: str) -> str:
-    with pytest.raises(PipelineError) as caught:
-        classes(source)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+def refusal(classes: Classes, source: str) -> PipelineError:
+    error = refused(classes, source)
+    assert "\n" not in str(error)
+    assert error.values["source"] == source
+    return error
 
 
 def test_the_bytes_of_the_images_are_kept(catalogue: Catalogue, tmp_path: Path, tiny_labels: Labels) -> None:
     catalogue.add("birds", ["cock", "tench"], test=[0, 1, 0])
     found = sources.labelled("tfds:birds", tiny_labels, tmp_path, tmp_path)
-    assert [(photo.name, photo.label) for photo in found] == [("000000.png", 1), ("000001.png", 0), ("000002.png", 1)]
-    assert [photo.path.read_bytes() for photo in found] == [png(seed) for seed in range(3)]
+    assert [(image.name, image.label) for image in found] == [("000000.png", 1), ("000001.png", 0), ("000002.png", 1)]
+    assert [image.path.read_bytes() for image in found] == [png(seed) for seed in range(3)]
 
 
 @pytest.mark.parametrize(
@@ -131,26 +132,21 @@ def test_classes_that_the_model_does_not_have_are_refused_if_they_are_shown(
     catalogue: Catalogue, classes: Classes
 ) -> None:
     catalogue.add("pets", ["dog", "tench", "cat"], test=[0, 1, 2, 0], tame=[1, 1])
-    assert refusal(classes, "tfds:pets") == (
-        "tfds:pets shows classes that the model does not have (2), such as 'cat': "
-        "set another data set, or a model of its classes"
-    )
+    assert named(refusal(classes, "tfds:pets"), "classes") == ("tfds-unknown-classes", ["cat", "dog"])
     assert classes("tfds:pets:tame") == [0, 0]
 
 
 def test_a_split_without_labels_is_refused_with_the_others(catalogue: Catalogue, classes: Classes) -> None:
     catalogue.add("imagenet2012", ["tench"], train=[0], validation=[0], test=[-1])
-    message = refusal(classes, "tfds:imagenet2012")
-    assert message == "tfds:imagenet2012 has images without a label: name another split (train, validation, test)"
+    error = refusal(classes, "tfds:imagenet2012")
+    assert named(error, "splits") == ("tfds-no-labels", ["train", "validation", "test"])
 
 
 def test_a_data_set_without_labels_is_refused_with_its_features(catalogue: Catalogue, classes: Classes) -> None:
     catalogue.add("faces", [], test=[0])
-    assert refusal(classes, "tfds:faces") == (
-        "tfds:faces has no feature `label` that names classes, but image, label: set another data set"
-    )
+    assert named(refusal(classes, "tfds:faces"), "features") == ("tfds-no-classes", ["image", "label"])
     del catalogue.sets["faces"][1]["label"]
-    assert refusal(classes, "tfds:faces").endswith("but image: set another data set")
+    assert named(refusal(classes, "tfds:faces"), "features") == ("tfds-no-classes", ["image"])
 
 
 @pytest.mark.parametrize(
@@ -167,24 +163,23 @@ def test_what_the_library_raises_becomes_one_sentence(
     catalogue.add("birds", ["tench"], test=[0])
     catalogue.sets["sounds"] = ({"test": [0]}, {"label": SimpleNamespace(names=["tench"])})
     split = "nowhere" if "nowhere" in source else "test"
-    assert refusal(classes, source) == (
-        f"TensorFlow Datasets could not give {source} ({reason}): check the name, the split ({split}) and the "
-        "connection, or prepare it by hand as its page in the catalogue says"
-    )
+    error = refusal(classes, source)
+    assert named(error, "split") == ("tfds-load", split)
+    assert reason in str(error)
 
 
 def test_without_the_library_the_command_that_installs_it_is_shown(
     classes: Classes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
-    message = refusal(classes, "tfds:mnist")
-    assert message.startswith("tfds:mnist needs TensorFlow Datasets (")
-    command = message.partition("run `")[2].removesuffix(" install tensorflow-datasets`")
+    error = refusal(classes, "tfds:mnist")
+    assert error.code == "tfds-missing"
+    command = str(error).partition("run `")[2].removesuffix(" install tensorflow-datasets`")
     assert subprocess.run([*command.split(), "--version"], capture_output=True, check=False).returncode == 0
 
 
 def test_calibration_takes_the_train_split_without_labels(catalogue: Catalogue, tmp_path: Path) -> None:
     catalogue.add("birds", ["dog"], train=[-1, 0], test=[0])
     found = sources.unlabelled("tfds:birds", tmp_path, tmp_path)
-    assert [(photo.name, photo.label) for photo in found] == [("000000.png", None), ("000001.png", None)]
+    assert [(image.name, image.label) for image in found] == [("000000.png", None), ("000001.png", None)]
     assert catalogue.asked == [("birds", "train")]

@@ -9,7 +9,8 @@ from PIL import Image
 from stages.contracts.labels import Labels
 from stages.core.tensorflow import tensorflow
 from stages.data import batches, sources
-from tests.fixtures import models
+from tests.fixtures.errors import named as of
+from tests.fixtures.errors import refused
 from tests.fixtures.models import Named
 
 Value = bytes | int | float | list[int]
@@ -43,10 +44,6 @@ def write(path: Path, *records: dict[str, Value]) -> Path:
     return path
 
 
-def refusal(named: Named, source: str = "shards") -> str:
-    return models.refusal(named, source)
-
-
 def test_the_bytes_of_every_image_are_kept_under_the_suffix_of_their_format(
     checkout: Path, tmp_path: Path, tiny_labels: Labels
 ) -> None:
@@ -54,13 +51,13 @@ def test_the_bytes_of_every_image_are_kept_under_the_suffix_of_their_format(
     contents = [encoded(kind, seed) for seed, kind in enumerate(kinds)]
     write(checkout / "shards/a.tfrecord", *({"image": content, "label": 2} for content in contents))
     found = sources.labelled("shards", tiny_labels, checkout, tmp_path)
-    assert [photo.name for photo in found] == [
+    assert [image.name for image in found] == [
         f"a.tfrecord/{number:06d}{suffix}"
         for number, suffix in enumerate((".jpg", ".png", ".gif", ".bmp", ".webp", ".tif"), 1)
     ]
-    assert [photo.path.read_bytes() for photo in found] == contents
-    assert {photo.label for photo in found} == {2}
-    assert batches.files(tmp_path / "records") == [photo.path for photo in found]
+    assert [image.path.read_bytes() for image in found] == contents
+    assert {image.label for image in found} == {2}
+    assert batches.files(tmp_path / "records") == [image.path for image in found]
 
 
 @pytest.mark.parametrize(
@@ -96,56 +93,46 @@ def test_a_class_name_goes_before_the_number_where_the_model_knows_it(checkout: 
     record = {"image/encoded": JPEG, "image/class/label": 1}
     write(checkout / "known/a.tfrecord", *(record | {"image/class/text": name} for name in (b"tench", b"dog")))
     write(checkout / "other/a.tfrecord", record | {"image/class/text": b"dog"})
-    assert "\n  a.tfrecord record 2 has the unknown label 'dog' (allowed: 0 to 3," in refusal(named, "known")
+    (problem,) = refused(named, "known").values["problems"]
+    assert problem.startswith("a.tfrecord record 2 ") and "'dog'" in problem
     assert [label for _, label in named("other")] == [1]
 
 
 def test_a_number_is_a_place_even_where_a_class_is_called_by_one(checkout: Path, tmp_path: Path) -> None:
     write(checkout / "shards/a.tfrecord", {"image": JPEG, "label": 1})
     found = sources.labelled("shards", Labels(("1", "0"), ("", "")), checkout, tmp_path)
-    assert [photo.label for photo in found] == [1]
+    assert [image.label for image in found] == [1]
 
 
 def test_every_unknown_label_is_listed(checkout: Path, named: Named) -> None:
     write(checkout / "shards/a.tfrecord", *({"image": JPEG, "label": label} for label in (4, 0, -1)))
-    lines = refusal(named).splitlines()
-    assert lines[0] == "problems in shards (2), mend or remove each:"
-    assert lines[1].startswith("  a.tfrecord record 1 has the unknown label '4' (allowed: 0 to 3")
-    assert lines[2].startswith("  a.tfrecord record 3 has the unknown label '-1'")
+    error = refused(named, "shards")
+    first, second = error.values["problems"]
+    assert of(error, "source") == ("source-problems", "shards")
+    assert first.startswith("a.tfrecord record 1 ") and "'4'" in first
+    assert second.startswith("a.tfrecord record 3 ") and "'-1'" in second
 
 
 @pytest.mark.parametrize(
-    ("record", "sentence"),
+    ("record", "code", "features"),
     [
-        (
-            {"image/width": 8, "label": 1},
-            "a.tfrecord record 1 has no feature image/encoded or image, but these: image/width, label; write it there",
-        ),
-        (
-            {"image": JPEG, "height": 8},
-            "a.tfrecord record 1 has no feature image/class/label or label, but these: height, image; write it there",
-        ),
-        ({}, "a.tfrecord record 1 has no feature image/encoded or image, but these: none; write it there"),
-        (
-            {"image": [1, 2, 3], "label": 1},
-            "a.tfrecord record 1 should have one text or whole number in image, but it has 3",
-        ),
-        (
-            {"image": JPEG, "label": 1.0},
-            "a.tfrecord record 1 should have one text or whole number in label, but it has 0",
-        ),
-        (
-            {"image": 5, "label": 1},
-            "a.tfrecord record 1 holds a number for its image: write the bytes of a JPEG or PNG there",
-        ),
+        ({"image/width": 8, "label": 1}, "tfrecord-no-feature", ("image/encoded", "image")),
+        ({"image": JPEG, "height": 8}, "tfrecord-no-feature", ("image/class/label", "label")),
+        ({}, "tfrecord-no-feature", ("image/encoded", "image")),
+        ({"image": [1, 2, 3], "label": 1}, "tfrecord-values", ("image", 3)),
+        ({"image": JPEG, "label": 1.0}, "tfrecord-values", ("label", 0)),
+        ({"image": 5, "label": 1}, "tfrecord-no-image", ()),
     ],
     ids=["no image", "no label", "nothing", "pixels", "float label", "number for image"],
 )
-def test_a_record_that_lacks_something_is_named_with_what_it_has(
-    checkout: Path, named: Named, record: dict[str, Value], sentence: str
+def test_a_record_that_lacks_something_is_named_with_what_it_lacks(
+    checkout: Path, named: Named, record: dict[str, Value], code: str, features: tuple[object, ...]
 ) -> None:
     write(checkout / "shards/a.tfrecord", record)
-    assert refusal(named) == sentence
+    error = refused(named, "shards")
+    assert of(error, "record") == (code, "a.tfrecord record 1")
+    values = error.values
+    assert features == values.get("features", (values["feature"], values["values"]) if "feature" in values else ())
 
 
 @pytest.mark.parametrize("fault", ["cut short", "a flipped bit", "no TFRecord"])
@@ -154,32 +141,28 @@ def test_a_damaged_shard_is_named_with_how_far_it_was_read(checkout: Path, named
     content = bytearray(path.read_bytes())
     content[-100] ^= 1
     path.write_bytes({"cut short": content[:-50], "a flipped bit": content, "no TFRecord": b"<html>" * 9}[fault])
-    assert refusal(named) == (
-        f"{path} is no TFRecord file of tf.train.Example, or it is damaged "
-        f"(after {0 if fault == 'no TFRecord' else 1} records): fetch or write it again"
-    )
+    read = 0 if fault == "no TFRecord" else 1
+    assert of(refused(named, "shards"), "file", "records") == ("tfrecord-damaged", str(path), read)
 
 
-def test_a_record_that_is_no_example_is_told(checkout: Path, named: Named) -> None:
+def test_a_record_that_is_no_example_is_refused(checkout: Path, named: Named) -> None:
     path = checkout / "shards/a.tfrecord"
     path.parent.mkdir()
     with tensorflow().io.TFRecordWriter(str(path)) as writer:
         writer.write(b"\x01nonsense")
-    assert "is no TFRecord file of tf.train.Example" in refusal(named)
+    assert of(refused(named, "shards"), "file") == ("tfrecord-damaged", str(path))
 
 
 def test_shards_without_records_hold_no_images(checkout: Path, named: Named) -> None:
     write(checkout / "shards/a.tfrecord")
-    assert refusal(named).startswith("shards holds no images")
+    assert of(refused(named, "shards"), "source") == ("source-empty", "shards")
 
 
 def test_training_and_validation_shards_in_one_folder_are_not_mixed(checkout: Path, named: Named) -> None:
     for name in ("train-00000-of-00001", "validation-00000-of-00001"):
         write(checkout / "shards" / name, {"image": JPEG, "label": 1})
-    assert refusal(named) == (
-        f"{checkout}/shards holds TFRecord shards of several sets (train, validation): "
-        "move each into a folder of its own, and name one in params.yaml"
-    )
+    expected = ("tfrecord-several-sets", f"{checkout}/shards", ["train", "validation"])
+    assert of(refused(named, "shards"), "file", "sets") == expected
 
 
 def test_shards_serve_for_calibration_without_labels(checkout: Path, tmp_path: Path) -> None:

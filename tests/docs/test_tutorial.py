@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from stages.core import files
+from stages.contracts import codec
+from stages.contracts.row import SUMMARY, Summary
 
 REPOSITORY = Path(__file__).parents[2]
 TUTORIAL = REPOSITORY / "docs/tutorials/your-own-model.md"
@@ -79,17 +80,19 @@ def test_the_tutorial_works_as_it_is_written(clone: Path) -> None:
     assert brought.count("| ok ") == 3
     assert trained.count("| ok ") == 2
     assert simulated.count("| ok ") == 3
-    first = files.read_json(clone / "demo/reports/summary.json")
-    assert first["evaluation"]["images"] == 1000
-    assert first["calibration"]["images"] == 100
-    assert min(row["top1"] for row in first["rows"] if row["status"] == "ok") >= 0.975
-    assert all(row["macro_f1"] >= 0.97 and row["ece"] <= 0.05 for row in first["rows"] if row["status"] == "ok")
-    last = files.read_json(clone / "reports/summary.json")
-    assert last["model"]["training"]["backbone"] == "small"
-    assert last["model"]["input_shape"] == [28, 28, 1]
-    assert last["evaluation"]["images"] == 250
-    assert min(row["top1"] for row in last["rows"]) >= 0.9
-    assert [row["qat"] for row in last["rows"]] == [False, False, True]
-    assert last["qat"]["train_images"] == last["model"]["training"]["train_images"]
+    first = codec.read(Summary, clone / "demo" / SUMMARY)
+    assert first.evaluation.images == 1000
+    assert first.calibration.images == 100
+    accuracies = [row.accuracy for row in first.rows if row.status.ok]
+    assert all(made and made.top1.value >= 0.975 for made in accuracies)
+    assert all(made and made.averages.macro_f1 >= 0.97 and made.averages.ece <= 0.05 for made in accuracies)
+    last = codec.read(Summary, clone / SUMMARY)
+    trained_here = last.model.training
+    assert trained_here and trained_here.backbone == "small"
+    assert last.model.input_shape == (28, 28, 1)
+    assert last.evaluation.images == 250
+    assert all(row.accuracy and row.accuracy.top1.value >= 0.9 for row in last.rows)
+    assert [row.variant.qat for row in last.rows] == [False, False, True]
+    assert last.qat and last.qat.training and last.qat.training.train_images == trained_here.train_images
     # 60 s on two quiet cores; what a slow machine takes is none of this test's business.
-    assert first["model"]["training"]["runs"][0]["best_epoch"] >= 6
+    assert first.model.training and first.model.training.runs[0].best_epoch >= 6

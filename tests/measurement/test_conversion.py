@@ -1,36 +1,52 @@
-import pickle
+import json
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from stages import convert
-from stages.contracts import paths
-from stages.contracts.preprocessing import Preprocessing
+from stages.cluster import adopt, kept
+from stages.contracts import codec, system
+from stages.contracts.conversion import MANIFEST, Conversion, ConvertJob, Manifest, Proof, conversion_path, folder
+from stages.contracts.environment import ENVIRONMENT, Environment, RuntimeEnvironment
+from stages.contracts.images import CALIBRATION
+from stages.contracts.messages import Block, Converted
+from stages.contracts.model import MODEL, ONNX, SAVED_MODEL
+from stages.contracts.status import OK, Status
+from stages.contracts.system import Sample, system_path
+from stages.contracts.training import QAT_ONNX, QAT_RECORD, QAT_SAVED_MODEL, QatRecord
+from stages.contracts.variant import Variant
 from stages.core import files
 from stages.core.errors import PipelineError
-from stages.measurement import conversion, system
-from stages.measurement.system import Sample
-from stages.params import document
-from stages.runtimes import Manifest
-from stages.runtimes.contract import Job
+from stages.measurement import conversion
+from stages.measurement.conversion import Setting
+from stages.params.measurement import variants
+from stages.runtimes import loading, registry
+from tests.fixtures.errors import refused
+from tests.fixtures.records import BASE, CPU_MACHINE, PREPARED, TINY
 
 Edit = Callable[..., None]
 Run = Callable[[str], None]
+NO_GPU = "no NVIDIA GPU"
+SETTING = Setting((1, 8), 1, {})
+BASELINE = Variant("savedmodel", "fp32")
+
+
+def runtime(name: str) -> RuntimeEnvironment:
+    reason = NO_GPU if name in ("tftrt", "tensorrt") else None
+    return RuntimeEnvironment(name, "3.10", {}, dict.fromkeys(registry.description(name).precisions, reason))
 
 
 @pytest.fixture
-def prepared(checkout: Path, no_gpu: dict[str, Any], model_record: dict[str, Any], photo: Callable[..., Path]) -> None:
+def prepared(checkout: Path) -> None:
     """What the stages before `convert` leave; a copy of the SavedModel does not need it to be a real one."""
-    files.write_json(paths.ENVIRONMENT, no_gpu)
-    files.write_json(paths.MODEL, model_record)
-    files.write_text(paths.SAVED_MODEL / "saved_model.pb", "graph")
-    files.write_text(paths.SAVED_MODEL / "variables/variables.index", "weights")
-    for seed in range(5):
-        photo(paths.CALIBRATION / f"{seed}.png", seed)
+    codec.write(Environment(CPU_MACHINE, BASE, tuple(map(runtime, registry.RUNTIMES))), ENVIRONMENT)
+    codec.write(TINY, MODEL)
+    files.write_text(SAVED_MODEL / "saved_model.pb", "graph")
+    files.write_text(SAVED_MODEL / "variables/variables.index", "weights")
 
 
 @pytest.fixture
@@ -42,57 +58,100 @@ def run(command_line: Callable[..., None]) -> Run:
     return main
 
 
-def record(variant: str) -> dict[str, Any]:
-    return dict(files.read_json(paths.record(variant, "convert.json")))
+def record(variant: str) -> Conversion:
+    return codec.read(Conversion, conversion_path(variant))
+
+
+def manifest(variant: str) -> Manifest:
+    return codec.read(Manifest, folder(variant) / MANIFEST)
 
 
 def test_the_baseline_is_a_copy_with_a_manifest(prepared: None, run: Run) -> None:
     run("savedmodel-fp32")
-    folder = paths.model("savedmodel-fp32")
     expected = {"saved_model.pb": 5, "variables/variables.index": 7}
-    assert files.sizes(folder).keys() == {*expected, "variant.json"}
-    assert Manifest.read("savedmodel-fp32") == Manifest(
-        "savedmodel-fp32", "savedmodel", "fp32", False, "ok", None, {"tf32": True}
-    )
-    found = record("savedmodel-fp32")
-    assert (found["status"], found["reason"], found["details"]["tf32"]) == ("ok", None, True)
-    assert [found["details"][f"{part}_bytes"] for part in ("graph", "variables", "engine")] == [5, 7, 0]
-    assert found["convert_s"] > 0
-    assert (found["files"], found["size_bytes"]) == (expected, 12)
-    assert found["model_sha256"] == files.tree_digest(paths.SAVED_MODEL)
+    assert files.sizes(folder("savedmodel-fp32")).keys() == {*expected, MANIFEST}
+    assert manifest("savedmodel-fp32") == Manifest(BASELINE, OK, {"tf32": True})
+    made = record("savedmodel-fp32")
+    assert (made.variant, made.status, made.builds) == (BASELINE, OK, ())
+    assert made.proof and made.proof.facts["tf32"] is True
+    assert made.seconds and made.seconds > 0
+    assert (made.files, made.size_bytes) == (expected, 12)
+    assert made.sha256 == files.tree_digest(SAVED_MODEL)
+
+
+def test_the_manifest_has_the_defaults_of_a_block_that_is_left_out(prepared: None, run: Run, edit: Edit) -> None:
+    conversion.run("savedmodel-fp32", replace(SETTING, options={}))
+    assert manifest("savedmodel-fp32").options == {"tf32": True}
+    edit(("savedmodel.tf32", False))
+    run("savedmodel-fp32")
+    assert manifest("savedmodel-fp32").options == {"tf32": False}
 
 
 def test_further_builds_are_compared_and_not_kept(
     prepared: None, run: Run, edit: Edit, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setattr(conversion.isolate, "call", lambda function, *arguments: function(*arguments))
     p50s = iter([2.0, 3.0, 4.0])
-    monkeypatch.setattr(conversion, "p50_of", lambda runtime, job, batch_size: next(p50s))
+    manifests: list[Manifest] = []
+
+    def p50_ms(variant: Variant, job: ConvertJob) -> float:
+        manifests.append(codec.read(Manifest, Path(job.target) / MANIFEST))
+        return next(p50s)
+
+    monkeypatch.setattr(conversion, "_p50_ms", p50_ms)
     edit(("convert.repeats", 3))
     run("savedmodel-fp32")
-    found = record("savedmodel-fp32")["details"]["builds"]
-    assert [build["p50_ms"] for build in found] == [2, 3, 4]
-    assert {build["model_sha256"] for build in found} == {files.tree_digest(paths.SAVED_MODEL)}
-    assert all(build["size_bytes"] == 12 and build["convert_s"] > 0 for build in found)
+    builds = record("savedmodel-fp32").builds
+    assert [build.p50_ms for build in builds] == [2, 3, 4]
+    assert {build.model_sha256 for build in builds} == {files.tree_digest(SAVED_MODEL)}
+    assert all(build.size_bytes == 12 and build.convert_s > 0 for build in builds)
+    assert manifests == [Manifest(BASELINE, OK, {"tf32": True})] * 3
     assert list(tmp_path.glob("tmp*")) == []
 
 
-def test_further_builds_start_without_what_the_first_one_learned(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[dict[str, Any]] = []
+class FakeClient:
+    """Notes what it is asked, and answers as a worker whose block took these milliseconds."""
 
-    def call(function: Any, *arguments: Any) -> Any:
-        if function is conversion.p50_of:
-            return 2.0
-        asked.append(arguments[1].options)
-        return 1.0, {}
+    requests: list[tuple[str, Any]]
 
-    monkeypatch.setattr(conversion.isolate, "call", call)
-    for options, expected in (({"timing_cache": True, "tf32": True}, {"timing_cache": False, "tf32": True}), ({}, {})):
-        job = Job(Path(), Path(), Path("none"), "fp16", (4, 4, 3), lambda size: iter(()), (1,), options)
-        assert len(conversion.builds("tensorrt", job, (1.0, {}), 3)) == 3
-        assert asked == [expected] * 2
-        asked.clear()
+    def __init__(self, runtime: str) -> None:
+        self._runtime = runtime
+
+    def __enter__(self) -> "FakeClient":
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def ask(self, verb: str, arguments: Any, kind: Any) -> Any:
+        self.requests.append((verb, arguments))
+        if verb == "convert":
+            (Path(arguments.target) / "model").write_text("m")
+            return Converted(1.0, Proof("engine_layers", {}, {}), loading.defaults(self._runtime, arguments.options))
+        return Block({"latency": [1.0, 2.0, 9.0], "latency_host": [5.0] * 3}) if verb == "block" else None
+
+
+@pytest.fixture
+def requests(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
+    FakeClient.requests = []
+    monkeypatch.setattr(conversion, "Client", FakeClient)
+    return FakeClient.requests
+
+
+@pytest.mark.parametrize(("name", "learns"), [("tensorrt-fp16", True), ("onnxruntime-fp32", False)])
+def test_further_builds_start_without_what_the_first_one_learned(
+    prepared: None, requests: list[tuple[str, Any]], tmp_path: Path, name: str, learns: bool
+) -> None:
+    able = tuple(map(all_of, ("tensorrt", "onnxruntime")))
+    codec.write(Environment(CPU_MACHINE, BASE, able), ENVIRONMENT)
+    conversion.run(name, replace(SETTING, repeats=3))
+    jobs = [arguments for verb, arguments in requests if verb == "convert"]
+    assert [job.options.get("timing_cache") for job in jobs] == ([None, False, False] if learns else [None] * 3)
+    assert [build.p50_ms for build in record(name).builds] == [2.0] * 3
+    assert [arguments.batch_size for verb, arguments in requests if verb == "warm_up"] == [1] * 3
+
+
+def all_of(name: str) -> RuntimeEnvironment:
+    return replace(runtime(name), unavailable=dict.fromkeys(registry.description(name).precisions))
 
 
 def test_the_machine_is_watched_while_it_converts_and_not_while_it_times(
@@ -101,129 +160,111 @@ def test_the_machine_is_watched_while_it_converts_and_not_while_it_times(
     threads: list[int] = []
     before = threading.active_count()
 
-    def timed(*_: Any) -> float:
+    def p50_ms(*_: Any) -> float:
         threads.append(threading.active_count())
         return 2.0
 
-    monkeypatch.setattr(conversion.isolate, "call", lambda function, *arguments: function(*arguments))
-    monkeypatch.setattr(conversion, "p50_of", timed)
+    monkeypatch.setattr(conversion, "_p50_ms", p50_ms)
     edit(("convert.repeats", 2))
     run("savedmodel-fp32")
     assert threads == [before] * 2
-    assert len(system.read(paths.record("savedmodel-fp32", "convert_system.csv"))) == 1
+    assert len(system.read(system_path("savedmodel-fp32", "convert"))) >= 1
 
 
 def test_what_is_not_converted_is_not_watched(prepared: None, run: Run) -> None:
-    system.write([Sample(1, 2.0, 3.0, None, None, None)], paths.record("tftrt-int8", "convert_system.csv"))
+    system.write([Sample(1, 2.0, 3.0, None, None, None)], system_path("tftrt-int8", "convert"))
     run("tftrt-int8")
-    assert system.read(paths.record("tftrt-int8", "convert_system.csv")) == []
-
-
-def test_one_build_has_nothing_to_be_compared_with(prepared: None, run: Run) -> None:
-    run("savedmodel-fp32")
-    assert "builds" not in record("savedmodel-fp32")["details"]
+    assert system.read(system_path("tftrt-int8", "convert")) == []
 
 
 def test_a_variant_that_this_machine_cannot_run_is_skipped_with_its_reason(prepared: None, run: Run) -> None:
     run("tftrt-int8")
-    reason = "no NVIDIA GPU (no NVIDIA driver answers on this machine)"
-    found = record("tftrt-int8")
-    assert (found["status"], found["reason"]) == ("skipped", reason)
-    assert (found["convert_s"], found["size_bytes"], found["files"], found["model_sha256"]) == (None, None, {}, None)
-    assert list(files.sizes(paths.model("tftrt-int8"))) == ["variant.json"]
-    assert Manifest.read("tftrt-int8").reason == reason
+    skipped = Status("skipped", NO_GPU)
+    assert record("tftrt-int8") == Conversion(Variant("tftrt", "int8"), skipped)
+    assert list(files.sizes(folder("tftrt-int8"))) == [MANIFEST]
+    assert manifest("tftrt-int8") == Manifest(Variant("tftrt", "int8"), skipped, {})
 
 
 def test_a_conversion_that_fails_is_recorded_and_ends_the_stage(
     prepared: None, run: Run, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    (paths.SAVED_MODEL / "saved_model.pb").rename("elsewhere.pb")
-    (paths.SAVED_MODEL / "saved_model.pb").symlink_to("nowhere.pb")
-    files.write_text(paths.model("savedmodel-fp32") / "old.pb", "from an earlier run")
-    with pytest.raises(PipelineError, match=r"^savedmodel-fp32 could not be converted: Error: .*saved_model\.pb"):
-        run("savedmodel-fp32")
-    found = record("savedmodel-fp32")
-    assert (found["status"], found["convert_s"], found["files"]) == ("failed", None, {})
-    assert list(files.sizes(paths.model("savedmodel-fp32"))) == ["variant.json"]
-    assert Manifest.read("savedmodel-fp32").status == "failed"
+    (SAVED_MODEL / "saved_model.pb").rename("elsewhere.pb")
+    (SAVED_MODEL / "saved_model.pb").symlink_to("nowhere.pb")
+    files.write_text(folder("savedmodel-fp32") / "old.pb", "from an earlier run")
+    error = refused(run, "savedmodel-fp32")
+    assert (error.code, error.values) == ("not-converted", {"variant": "savedmodel-fp32"})
+    made = record("savedmodel-fp32")
+    assert made == Conversion(BASELINE, Status("failed", made.status.reason))
+    assert "saved_model.pb" in str(made.status.reason)
+    assert list(files.sizes(folder("savedmodel-fp32"))) == [MANIFEST]
+    assert manifest("savedmodel-fp32").status == made.status
     assert "Traceback" in capfd.readouterr().err
 
 
 def test_a_missing_record_of_the_model_is_this_variants_failure(prepared: None, run: Run) -> None:
-    paths.MODEL.unlink()
-    with pytest.raises(PipelineError, match=r"savedmodel-fp32 could not be converted: reports/model\.json is missing"):
-        run("savedmodel-fp32")
-    assert record("savedmodel-fp32")["status"] == "failed"
+    MODEL.unlink()
+    assert refused(run, "savedmodel-fp32").code == "not-converted"
+    assert str(MODEL) in str(record("savedmodel-fp32").status.reason)
 
 
-@pytest.mark.parametrize("status", ["skipped", "failed"])
+@pytest.mark.parametrize("state", ["skipped", "failed"])
 def test_a_training_that_did_not_happen_is_the_reason_of_its_variants_alone(
-    prepared: None, run: Run, status: str
+    prepared: None, run: Run, state: Any
 ) -> None:
-    files.write_json(paths.QAT_RECORD, {"status": status, "reason": "no layers"})
-    if status == "failed":
-        with pytest.raises(PipelineError, match=r"^tflite-int8-qat could not be converted: no layers"):
-            run("tflite-int8-qat")
+    status = Status(state, "no layers")
+    codec.write(QatRecord(status, None), QAT_RECORD)
+    if state == "failed":
+        assert refused(run, "tflite-int8-qat").code == "not-converted"
     else:
         run("tflite-int8-qat")
-    found = record("tflite-int8-qat")
-    assert (found["runtime"], found["precision"], found["qat"]) == ("tflite", "int8", True)
-    assert (found["status"], found["reason"], found["model_sha256"]) == (status, "no layers", None)
-    assert Manifest.read("tflite-int8-qat") == Manifest(
-        "tflite-int8-qat", "tflite", "int8", True, status, "no layers", {}
-    )
+    trained = Variant("tflite", "int8", qat=True)
+    assert record("tflite-int8-qat") == Conversion(trained, status)
+    assert manifest("tflite-int8-qat") == Manifest(trained, status, {})
     run("savedmodel-fp32")
-    assert (record("savedmodel-fp32")["status"], record("savedmodel-fp32")["qat"]) == ("ok", False)
+    assert record("savedmodel-fp32").status.ok
 
 
 def test_what_this_machine_lacks_is_told_before_what_a_training_did(prepared: None, run: Run) -> None:
-    files.write_json(paths.QAT_RECORD, {"status": "failed", "reason": "no layers"})
+    codec.write(QatRecord(Status("failed", "no layers"), None), QAT_RECORD)
     run("tensorrt-int8-qat")
-    assert record("tensorrt-int8-qat")["status"] == "skipped"
-    assert "GPU" in record("tensorrt-int8-qat")["reason"]
+    assert record("tensorrt-int8-qat").status == Status("skipped", NO_GPU)
 
 
 @pytest.mark.parametrize("runtime", ["tflite", "onnxruntime", "tensorrt"])
-def test_a_variant_takes_what_was_trained_for_it_and_no_other_does(
-    prepared: None, tmp_path: Path, runtime: str
-) -> None:
-    plain, taught = (conversion.job_for(f"{runtime}-int8{end}", document.load(), tmp_path) for end in ("", "-qat"))
-    assert (plain.saved_model, plain.onnx) == (paths.SAVED_MODEL, paths.ONNX)
-    assert (taught.saved_model, taught.onnx) == (paths.QAT_SAVED_MODEL, paths.QAT_ONNX)
-    assert (taught.precision, taught.options) == (plain.precision, plain.options)
+def test_a_variant_takes_what_was_trained_for_it_and_no_other_does(prepared: None, runtime: str) -> None:
+    plain, taught = (conversion.job_for(Variant(runtime, "int8", qat), SETTING, Path("t")) for qat in (False, True))
+    assert (plain.saved_model, plain.onnx) == (str(SAVED_MODEL), str(ONNX))
+    assert taught == replace(plain, saved_model=str(QAT_SAVED_MODEL), onnx=str(QAT_ONNX))
 
 
-def test_an_unknown_variant_lists_the_valid_ones(prepared: None, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        run("tflite-int4")
-    assert "'tflite-int8'" in capsys.readouterr().err
-
-
-def test_a_job_has_all_batch_sizes_that_are_ever_served(prepared: None, edit: Edit, tmp_path: Path) -> None:
-    edit(("benchmark.batch_sizes", [16, 1]), ("evaluation.batch_size", 8), ("tftrt.max_workspace_mib", 512))
-    job = conversion.job_for("tftrt-fp16", document.load(), tmp_path)
-    assert job.batch_sizes == (1, 8, 16)
-    assert (job.precision, job.input_shape, job.target) == ("fp16", (4, 4, 3), tmp_path)
-    assert job.options == {
-        "tf32": True, "minimum_segment_size": 3, "max_workspace_mib": 512, "maximum_cached_engines": None,
-        "dynamic_shapes": False, "profile_strategy": "Range",
-    }  # fmt: skip
-
-
-def test_a_job_travels_to_another_process(prepared: None, tmp_path: Path) -> None:
-    job = pickle.loads(pickle.dumps(conversion.job_for("tflite-int8", document.load(), tmp_path)))
-    assert [batch.shape for batch in job.calibration(1)] == [(1, 4, 4, 3)] * 5
-
-
-def test_calibration_comes_in_full_batches_only(prepared: None, model_record: dict[str, Any]) -> None:
-    preprocessing = Preprocessing.from_json(model_record["preprocessing"])
-    found = list(conversion.calibration_batches(preprocessing, 2))
-    assert [batch.shape for batch in found] == [(2, 4, 4, 3)] * 2
-    singly = list(conversion.calibration_batches(preprocessing, 1))
-    np.testing.assert_array_equal(np.concatenate(found), np.concatenate(singly)[:4])
-
-
-def test_too_few_calibration_images_for_one_batch_are_refused(prepared: None, model_record: dict[str, Any]) -> None:
+def test_an_unknown_variant_lists_the_valid_ones(prepared: None, run: Run) -> None:
     with pytest.raises(PipelineError) as caught:
-        conversion.calibration_batches(Preprocessing.from_json(model_record["preprocessing"]), 8)
-    assert str(caught.value) == "calibration needs at least one batch of 8 images, but calibration.images is 5"
+        run("tflite-int4")
+    assert "tflite-int8" in str(caught.value)
+    assert record("tflite-int4").status.state == "failed"
+
+
+def test_a_job_has_all_that_a_worker_must_know(
+    prepared: None, run: Run, edit: Edit, requests: list[tuple[str, Any]]
+) -> None:
+    edit(("benchmark.batch_sizes", [16, 1]), ("evaluation.batch_size", 8), ("tflite.xnnpack", False))
+    run("tflite-fp16")
+    ((_, job),) = requests
+    assert job == ConvertJob(
+        str(SAVED_MODEL), str(ONNX), job.target, "fp16", (1, 8, 16), str(CALIBRATION), PREPARED, {"xnnpack": False}
+    )
+    assert Path(job.target) != folder("tflite-fp16") and not Path(job.target).exists()
+
+
+def test_what_a_cluster_converted_is_adopted_and_what_it_lost_is_a_failure(prepared: None, run: Run) -> None:
+    sources = dict.fromkeys(variants()) | {"savedmodel-fp32": "a", "tflite-fp32": "b"}
+    adopt.write(adopt.Sweep("ray", "T4", sources, None, {"convert@tflite-fp32": "its worker was lost"}))
+    with kept.Kept("T4").keeping("convert@savedmodel-fp32", "key") as place:
+        files.write_text(place / folder("savedmodel-fp32") / "model", "of the cluster")
+        files.write_text(place / conversion_path("savedmodel-fp32"), "{}")
+    files.write_text(folder("savedmodel-fp32") / "old", "of an earlier run")
+    run("savedmodel-fp32")
+    assert list(files.sizes(folder("savedmodel-fp32"))) == ["model"]
+    assert json.loads(conversion_path("savedmodel-fp32").read_text()) == {}
+    assert refused(run, "tflite-fp32").code == "not-converted"
+    assert record("tflite-fp32").status == manifest("tflite-fp32").status == Status("failed", "its worker was lost")

@@ -1,25 +1,42 @@
 from collections.abc import Callable
-from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from stages import benchmark
-from stages.contracts import paths
+from stages.cluster import adopt, kept
+from stages.contracts import codec
+from stages.contracts.conversion import MANIFEST, Manifest, folder
+from stages.contracts.messages import Block, Loaded, LoadOrder
+from stages.contracts.model import MODEL
+from stages.contracts.status import OK, Status
+from stages.contracts.timing import (
+    SAMPLES,
+    TERMS,
+    TIMING,
+    GpuState,
+    GpuWatch,
+    Memory,
+    RepeatTiming,
+    Timing,
+    VariantTiming,
+    WarmUp,
+)  # fmt: skip
 from stages.contracts.variant import Variant
-from stages.core import files
 from stages.core.errors import PipelineError
 from stages.core.gpu import State
 from stages.measurement import interleave
 from stages.measurement.interleave import BLOCKS, Repeat
-from stages.params.document import BenchmarkParams
-from stages.runtimes import Manifest
-from stages.runtimes.timer import TERMS
+from stages.params.measurement import BenchmarkParams, variants
+from tests.fixtures.errors import refused
+from tests.fixtures.records import PREPARED, TINY
+
+KILLED = "its process was ended by SIGKILL, probably for lack of memory"
 
 
-class FakeWorker:
-    """Answers as the process of one variant does; its calls take `ms`, and it fails at request number `fails_at`."""
+class FakeClient:
+    """Answers as the worker of one variant does; its calls take `ms`, and it fails at request number `fails_at`."""
 
     def __init__(self, name: str, log: list[tuple[str, Any]], ms: float = 1.0, fails_at: int | None = None) -> None:
         self.name, self.log, self.ms, self.fails_at, self.warm_ms = name, log, ms, fails_at, ms
@@ -30,94 +47,87 @@ class FakeWorker:
     def close(self) -> None:
         self.closed = True
 
-    def ask(self, request: Any) -> Any:
-        self.log.append((self.name, request))
+    def ask(self, verb: str, arguments: Any, kind: type) -> Any:
+        self.log.append((self.name, (verb, arguments)))
         self.requests += 1
         if self.requests == self.fails_at:
-            raise PipelineError("its process was ended by SIGKILL, probably for lack of memory")
-        method, *arguments = request
-        if method == "load":
-            return 5.0
-        if method == "warm_up":
-            return {
-                "first_inference_ms": 9.0,
-                "warmup_calls": 11,
-                "warmup_stable": True,
-                "call_ms": {"latency": self.warm_ms, "latency_host": self.warm_ms + 0.5},
-            }
-        if method == "memory":
-            memory = {"peak_memory_bytes": 100, "gpu_peak_memory_bytes": self.gpu_peak}
-            return memory | {"on_gpu": self.gpu_peak is not None}
-        if method == "verify":
-            return None
-        assert method == "block"
-        calls = arguments[1]
-        return {"latency": [self.ms] * calls["latency"], "latency_host": [self.ms + 0.5] * calls["latency_host"]}
+            raise PipelineError(KILLED, code="worker-ended")
+        return getattr(self, verb)(arguments)
 
+    def load(self, order: LoadOrder) -> Loaded:
+        return Loaded(5.0)
 
-def test_parts_are_medians_over_all_rounds_and_repeats() -> None:
-    class Gpu(FakeWorker):
-        def ask(self, request: Any) -> Any:
-            answer = super().ask(request)
-            split = {"input_copy": [0.1], "compute": [self.ms], "output_copy": [0.2]}
-            return answer | split if request[0] == "block" else answer
+    def warm_up(self, order: Any) -> WarmUp:
+        return WarmUp(9.0, 11, True, {"latency": self.warm_ms, "latency_host": self.warm_ms + 0.5})
 
-    repeats = [raced(setting(), a=Gpu("a", [], ms), b=FakeWorker("b", [])) for ms in (1.0, 1.0, 3.0)]
-    found = interleave.record("a", repeats, (1,))["batches"]["1"]
-    assert found["parts_ms"] == {"input_copy": 0.1, "compute": 1.0, "output_copy": 0.2}
-    assert interleave.record("b", repeats, (1,))["batches"]["1"]["parts_ms"] is None
+    def block(self, order: Any) -> Block:
+        host = [self.ms + 0.5] * order.calls["latency_host"]
+        return Block({"latency": [self.ms] * order.calls["latency"], "latency_host": host})
+
+    def prove(self, order: Any) -> None: ...
+
+    def memory(self, order: None) -> Memory:
+        return Memory(self.gpu_peak is not None, 100, self.gpu_peak)
 
 
 def setting(samples: int = 20, seconds: float = 0, sizes: tuple[int, ...] = (1,)) -> BenchmarkParams:
-    return BenchmarkParams(batch_sizes=sizes, min_samples=samples, min_seconds=seconds, repeats=1, threads=None)
+    return BenchmarkParams(batch_sizes=sizes, min_samples=samples, min_seconds=seconds, repeats=1, threads=2)
 
 
-def raced(chosen: BenchmarkParams, gpu: Any = None, **workers: FakeWorker) -> Repeat:
-    found = Repeat(workers, chosen, gpu)  # type: ignore[arg-type]
-    found.run()
+def timed(chosen: BenchmarkParams, gpu: Any = None, **clients: FakeClient) -> Repeat:
+    repeat = Repeat(clients, chosen, PREPARED, gpu)  # type: ignore[arg-type]
+    repeat.run()
+    return repeat
+
+
+def watch(repeat: Repeat, name: str) -> GpuWatch:
+    gpu = repeat.timing(name).gpu
+    assert gpu
+    return gpu
+
+
+def on_gpu(name: str = "there", **more: Any) -> FakeClient:
+    found = FakeClient(name, [], **more)
+    found.gpu_peak = 77
     return found
-
-
-def record(repeat: Repeat, name: str, batch_sizes: tuple[int, ...] = (1,)) -> dict[str, Any]:
-    return interleave.record(name, [repeat], batch_sizes)
 
 
 @pytest.mark.parametrize(("samples", "calls"), [(20, 20), (95, 100), (2, BLOCKS)])
 def test_the_minimum_number_of_calls_is_reached_in_whole_blocks(samples: int, calls: int) -> None:
-    found = raced(setting(samples), a=FakeWorker("a", []))
-    assert len(found.blocks["a", 1, "latency"]) == BLOCKS
-    assert record(found, "a")["batches"]["1"]["latency"]["samples"] == calls
+    repeat = timed(setting(samples), a=FakeClient("a", []))
+    assert len(repeat.blocks["a", 1, "latency"]) == BLOCKS
+    assert len(repeat.times("a", 1, "latency")) == calls
 
 
 def test_the_minimum_of_seconds_is_reached_too() -> None:
-    found = raced(setting(20, 0.5), a=FakeWorker("a", [], ms=1.0), b=FakeWorker("b", [], ms=100.0))
+    repeat = timed(setting(20, 0.5), a=FakeClient("a", [], ms=1.0), b=FakeClient("b", [], ms=100.0))
     for name in ("a", "b"):
         for term in TERMS:
-            times = found.times(name, 1, term)
+            times = repeat.times(name, 1, term)
             assert len(times) >= 20
             assert sum(times) >= 500
-    assert len(found.times("a", 1, "latency")) == 530  # ten blocks of a twentieth more than a tenth
+    assert len(repeat.times("a", 1, "latency")) == 530  # ten blocks of a twentieth more than a tenth
 
 
 def test_each_term_has_its_own_number_of_calls() -> None:
     """On a GPU the copy to it may take many times as long as the model; no other variant waits for that."""
-    found = raced(setting(20, 0.5), a=FakeWorker("a", [], ms=0.5), b=FakeWorker("b", []))
-    assert len(found.blocks["b", 1, "latency"]) == BLOCKS
-    assert (len(found.times("a", 1, "latency")), len(found.times("a", 1, "latency_host"))) == (1050, 530)
+    repeat = timed(setting(20, 0.5), a=FakeClient("a", [], ms=0.5), b=FakeClient("b", []))
+    assert len(repeat.blocks["b", 1, "latency"]) == BLOCKS
+    assert (len(repeat.times("a", 1, "latency")), len(repeat.times("a", 1, "latency_host"))) == (1050, 530)
 
 
 @pytest.mark.parametrize(("warm_ms", "ms"), [(10.0, 1.0), (1.0, 0.3)])
 def test_calls_that_turn_out_faster_than_in_the_warm_up_get_more_rounds(warm_ms: float, ms: float) -> None:
-    worker = FakeWorker("a", [], ms)
+    worker = FakeClient("a", [], ms)
     worker.warm_ms = warm_ms
-    found = raced(setting(20, 0.2), a=worker)
-    assert sum(found.times("a", 1, "latency")) >= 200
-    assert len(found.blocks["a", 1, "latency"]) > BLOCKS
+    repeat = timed(setting(20, 0.2), a=worker)
+    assert sum(repeat.times("a", 1, "latency")) >= 200
+    assert len(repeat.blocks["a", 1, "latency"]) > BLOCKS
 
 
 def test_every_round_has_one_block_of_each_variant_in_changing_order() -> None:
     log: list[tuple[str, Any]] = []
-    raced(setting(), **{name: FakeWorker(name, log) for name in "abcd"})
+    timed(setting(), **{name: FakeClient(name, log) for name in "abcd"})
     order = [name for name, request in log if request[0] == "block"]
     rounds = [order[start : start + 4] for start in range(0, len(order), 4)]
     assert len(rounds) == BLOCKS
@@ -127,56 +137,55 @@ def test_every_round_has_one_block_of_each_variant_in_changing_order() -> None:
 
 def test_a_slow_variant_makes_all_variants_run_to_its_last_round() -> None:
     log: list[tuple[str, Any]] = []
-    slow = FakeWorker("slow", log, ms=0.5)
+    slow = FakeClient("slow", log, ms=0.5)
     slow.warm_ms = 1.0
-    found = raced(setting(20, 0.1), fast=FakeWorker("fast", log, ms=5.0), slow=slow)
-    assert len(found.blocks["fast", 1, "latency"]) == len(found.blocks["slow", 1, "latency"]) > BLOCKS
+    repeat = timed(setting(20, 0.1), fast=FakeClient("fast", log, ms=5.0), slow=slow)
+    assert len(repeat.blocks["fast", 1, "latency"]) == len(repeat.blocks["slow", 1, "latency"]) > BLOCKS
 
 
 def test_everything_is_asked_in_order() -> None:
     log: list[tuple[str, Any]] = []
-    raced(setting(sizes=(1, 8)), a=FakeWorker("a", log), b=FakeWorker("b", log))
-    steps = [(name, *request[:2]) for name, request in log if request[0] != "block"]
+    timed(setting(sizes=(1, 8)), a=FakeClient("a", log), b=FakeClient("b", log))
+    steps = [(name, verb, getattr(arguments, "batch_size", None)) for name, (verb, arguments) in log if verb != "block"]
     assert steps == [
-        ("a", "load"), ("b", "load"),
-        ("a", "warm_up", 1), ("b", "warm_up", 1), ("a", "verify", 1), ("b", "verify", 1),
-        ("a", "warm_up", 8), ("b", "warm_up", 8), ("a", "verify", 8), ("b", "verify", 8),
-        ("a", "memory"), ("b", "memory"),
+        ("a", "load", None), ("b", "load", None),
+        ("a", "warm_up", 1), ("b", "warm_up", 1), ("a", "prove", 1), ("b", "prove", 1),
+        ("a", "warm_up", 8), ("b", "warm_up", 8), ("a", "prove", 8), ("b", "prove", 8),
+        ("a", "memory", None), ("b", "memory", None),
     ]  # fmt: skip
-    sizes = [request[1] for _, request in log if request[0] == "block"]
+    sizes = [arguments.batch_size for _, (verb, arguments) in log if verb == "block"]
     assert sizes == [1] * 2 * BLOCKS + [8] * 2 * BLOCKS
+    assert log[0] == ("a", ("load", LoadOrder("models/a", 2, PREPARED)))
 
 
-def test_a_result_has_all_that_was_measured() -> None:
-    found = record(raced(setting(sizes=(1, 8)), a=FakeWorker("a", [], ms=2.0)), "a", (1, 8))
-    assert (found["status"], found["reason"], found["load_ms"], found["peak_memory_bytes"]) == ("ok", None, 5.0, 100)
-    batch = found["batches"]["8"]
-    assert (batch["first_inference_ms"], batch["warmup_calls"]) == (9.0, 11)
-    assert (batch["latency"]["p50_ms"], batch["latency"]["throughput_ips"]) == (2.0, 4000.0)
-    assert batch["latency_host"]["p50_ms"] == 2.5
+def test_a_record_has_all_that_was_seen_and_no_statistics() -> None:
+    repeat = timed(setting(sizes=(1, 8)), a=FakeClient("a", [], ms=2.0))
+    warm = WarmUp(9.0, 11, True, {"latency": 2.0, "latency_host": 2.5})
+    seen = RepeatTiming(5.0, Memory(False, 100, None), {"1": warm, "8": warm}, None)
+    assert repeat.timing("a") == seen
+    assert interleave.of_variant("a", [repeat, repeat]) == VariantTiming(OK, (seen, seen))
 
 
-STEPS = {"load": 1, "warm-up": 2, "third block": 5, "last block": 12, "verify": 13, "memory": 14}
+STEPS = {"load": 1, "warm-up": 2, "third block": 5, "last block": 12, "prove": 13, "memory": 14}
 
 
 @pytest.mark.parametrize("fails_at", STEPS.values(), ids=STEPS)
 def test_a_variant_that_fails_is_dropped_with_its_reason_and_the_others_finish(fails_at: int) -> None:
     log: list[tuple[str, Any]] = []
-    bad = FakeWorker("bad", log, fails_at=fails_at)
-    found = raced(setting(), good=FakeWorker("good", log), bad=bad, fine=FakeWorker("fine", log))
-    reason = "its process was ended by SIGKILL, probably for lack of memory"
-    assert found.failed == {"bad": reason}
-    assert record(found, "bad") == {"status": "failed", "reason": reason}
+    bad = FakeClient("bad", log, fails_at=fails_at)
+    repeat = timed(setting(), good=FakeClient("good", log), bad=bad, fine=FakeClient("fine", log))
+    assert repeat.failed == {"bad": KILLED}
+    assert interleave.of_variant("bad", [repeat]) == VariantTiming(Status("failed", KILLED))
     assert bad.requests == fails_at and bad.closed
     for name in ("good", "fine"):
-        assert record(found, name)["status"] == "ok"
-        assert len(found.times(name, 1, "latency")) == 20
+        assert interleave.of_variant(name, [repeat]).status.ok
+        assert len(repeat.times(name, 1, "latency")) == 20
 
 
 class FakeGpu:
     """Holds 10 bytes more at every second question, so that each request to a worker adds 10."""
 
-    def __init__(self, others: int | None, throttled_by: tuple[str, ...], own: int = 1) -> None:
+    def __init__(self, others: int | None, throttled_by: tuple[str, ...] = (), own: int = 1) -> None:
         self.others, self.throttled_by, self.questions = others, throttled_by, 0
         self.own = own  # what NVML sees of the benchmark itself
 
@@ -188,28 +197,19 @@ class FakeGpu:
         return 10 * (self.questions // 2)
 
     def state(self) -> State:
-        return State(1980, 2619, 40 + self.questions % 2, 250.0, self.throttled_by)
+        return State(1980, 2619, 40, 250.0, self.throttled_by)
 
 
 def test_a_variant_on_the_gpu_has_the_gpus_record_and_one_on_the_cpu_has_none() -> None:
-    there, here = FakeWorker("there", []), FakeWorker("here", [])
-    there.gpu_peak = 77
-    found = raced(setting(), FakeGpu(2, ("power cap",)), there=there, here=here)
-    assert record(found, "here")["gpu"] is None
-    gpu = record(found, "there")["gpu"]
-    assert gpu["process_memory_bytes"] == 10 * there.requests
-    assert gpu["other_processes"] == 2
-    assert len(gpu["states"]) == BLOCKS
-    assert gpu["states"][0] == {
-        "sm_clock_mhz": 1980, "memory_clock_mhz": 2619, "temperature_c": 40, "power_w": 250.0,
-        "throttled_by": ("power cap",),
-    }  # fmt: skip
+    there = on_gpu()
+    repeat = timed(setting(), FakeGpu(2, ("power cap",)), there=there, here=FakeClient("here", []))
+    assert repeat.timing("here").gpu is None
+    state = GpuState(1980, 2619, 40, 250.0, ("power cap",))
+    assert watch(repeat, "there") == GpuWatch(10 * there.requests, 2, (state,) * BLOCKS)
 
 
 def test_a_gpu_that_nvml_does_not_show_is_not_recorded_as_empty() -> None:
-    worker = FakeWorker("there", [])
-    worker.gpu_peak = 77
-    assert record(raced(setting(), None, there=worker), "there")["gpu"] is None
+    assert timed(setting(), None, there=on_gpu()).timing("there").gpu is None
 
 
 def test_gpu_memory_that_nvml_does_not_tell_is_unknown() -> None:
@@ -217,11 +217,7 @@ def test_gpu_memory_that_nvml_does_not_tell_is_unknown() -> None:
         def used_bytes(self) -> None:  # type: ignore[override]
             return None
 
-    worker = FakeWorker("there", [])
-    worker.gpu_peak = 77
-    repeats = [raced(setting(), gpu, there=worker) for gpu in (Silent(0, ()), FakeGpu(0, ()))]
-    assert record(repeats[0], "there")["gpu"]["process_memory_bytes"] is None
-    assert interleave.record("there", repeats, (1,))["gpu"]["process_memory_bytes"] == 10 * worker.requests / 2
+    assert watch(timed(setting(), Silent(0), there=on_gpu()), "there").process_memory_bytes is None
 
 
 def test_a_process_that_joins_the_gpu_later_is_counted() -> None:
@@ -229,129 +225,113 @@ def test_a_process_that_joins_the_gpu_later_is_counted() -> None:
         def processes(self) -> int:
             return 2 * bool(self.questions)
 
-    worker = FakeWorker("there", [])
-    worker.gpu_peak = 77
     # None at the start; at the end two, of which one is the worker itself.
-    assert record(raced(setting(), FakeGpu(0, ()), there=worker), "there")["gpu"]["other_processes"] == 0
-    assert record(raced(setting(), Joined(0, ()), there=worker), "there")["gpu"]["other_processes"] == 1
+    assert watch(timed(setting(), FakeGpu(0), there=on_gpu()), "there").other_processes == 0
+    assert watch(timed(setting(), Joined(0), there=on_gpu()), "there").other_processes == 1
 
 
-@pytest.mark.parametrize(("others", "own", "found"), [(0, 1, 0), (0, 0, None), (None, 1, None), (2, -2, 2)])
+@pytest.mark.parametrize(("others", "own", "count"), [(0, 1, 0), (0, 0, None), (None, 1, None), (2, -2, 2)])
 def test_whether_a_gpu_is_shared_is_unknown_where_nvml_does_not_see_our_own_processes(
-    others: int | None, own: int, found: int | None
+    others: int | None, own: int, count: int | None
 ) -> None:
-    worker = FakeWorker("there", [])
-    worker.gpu_peak = 77
-    gpu = FakeGpu(others, (), own)
-    assert record(raced(setting(), gpu, there=worker), "there")["gpu"]["other_processes"] == found
-
-
-@pytest.mark.parametrize(
-    ("counts", "found"), [((0, 0), 0), ((0, None), None), ((None, None), None), ((None, 2), 2), ((1, 0), 1)]
-)
-def test_a_repeat_whose_gpu_was_perhaps_shared_makes_all_of_them_doubtful(
-    counts: tuple[int | None, ...], found: int | None
-) -> None:
-    worker = FakeWorker("there", [])
-    worker.gpu_peak = 77
-    repeats = [raced(setting(), FakeGpu(count, ()), there=worker) for count in counts]
-    assert interleave.record("there", repeats, (1,))["gpu"]["other_processes"] == found
+    repeat = timed(setting(), FakeGpu(others, own=own), there=on_gpu())
+    assert watch(repeat, "there").other_processes == count
 
 
 def test_a_worker_that_failed_leaves_the_gpu_and_is_no_stranger_on_it() -> None:
-    workers = {"fine": FakeWorker("fine", []), "bad": FakeWorker("bad", [], fails_at=2)}
-    for worker in workers.values():
-        worker.gpu_peak = 77
+    clients = {"fine": on_gpu("fine"), "bad": on_gpu("bad", fails_at=2)}
 
     class Watched(FakeGpu):
         def processes(self) -> int:
-            return sum(worker.requests > 0 and not worker.closed for worker in workers.values())
+            return sum(client.requests > 0 and not client.closed for client in clients.values())
 
-    found = raced(setting(), Watched(0, ()), **workers)
-    assert record(found, "fine")["gpu"]["other_processes"] == 0
+    assert watch(timed(setting(), Watched(0), **clients), "fine").other_processes == 0
 
 
 def test_all_variants_may_fail() -> None:
-    found = raced(setting(), a=FakeWorker("a", [], fails_at=1), b=FakeWorker("b", [], fails_at=3))
-    assert set(found.failed) == {"a", "b"}
+    repeat = timed(setting(), a=FakeClient("a", [], fails_at=1), b=FakeClient("b", [], fails_at=3))
+    assert set(repeat.failed) == {"a", "b"}
 
 
 def test_no_variants_make_no_results() -> None:
-    found = raced(setting())
-    assert list(interleave.samples([found])) == []
+    assert list(interleave.samples([timed(setting())])) == []
 
 
-def test_samples_list_every_call_with_its_block() -> None:
-    found = raced(setting(sizes=(1, 8)), a=FakeWorker("a", [], ms=1.25))
-    rows = list(interleave.samples([found, found]))
-    assert len(rows) == 2 * 2 * 2 * 20
-    assert rows[0] == ("a", 1, "latency", 0, 0, "1.25")
+def test_samples_list_every_call_and_part_of_one_with_its_block() -> None:
+    class Split(FakeClient):
+        def block(self, order: Any) -> Block:
+            return Block(super().block(order).ms | {"compute": [0.75]})
+
+    repeat = timed(setting(sizes=(1, 8)), a=Split("a", [], ms=1.25))
+    rows = list(interleave.samples([repeat, repeat]))
+    assert len(rows) == 2 * 2 * (2 * 20 + BLOCKS)
+    assert rows[0] == ("a", 1, "latency", 0, 0, 1.25)
+    assert ("a", 8, "compute", 1, 9, 0.75) in rows
     assert {repeat for _, _, _, repeat, _, _ in rows} == {0, 1}
     assert {block for _, _, _, _, block, _ in rows} == set(range(BLOCKS))
 
 
-def test_repeats_are_pooled_and_keep_their_own_medians() -> None:
-    repeats = [raced(setting(), a=FakeWorker("a", [], ms)) for ms in (1.0, 2.0, 3.0)]
-    found = interleave.record("a", repeats, (1,))["batches"]["1"]["latency"]
-    assert (found["samples"], found["p50_ms"], found["repeat_p50_ms"], found["repeat_cv"]) == (60, 2, (1, 2, 3), 0.5)
-
-
 def test_a_variant_that_fails_in_a_later_repeat_has_failed() -> None:
-    repeats = [raced(setting(), a=FakeWorker("a", [])), raced(setting(), a=FakeWorker("a", [], fails_at=3))]
-    found = interleave.record("a", repeats, (1,))
-    assert (found["status"], found["reason"]) == ("failed", repeats[1].failed["a"])
-
-
-def test_memory_is_the_largest_and_the_gpus_states_are_those_of_all_repeats() -> None:
-    repeats = []
-    for peak, others in ((70, 0), (90, 2), (80, 0)):
-        worker = FakeWorker("a", [])
-        worker.gpu_peak = peak
-        repeats.append(raced(setting(), FakeGpu(others, ()), a=worker))
-    found = interleave.record("a", repeats, (1,))
-    assert (found["gpu_peak_memory_bytes"], found["gpu"]["other_processes"]) == (90, 2)
-    assert len(found["gpu"]["states"]) == 3 * BLOCKS
+    repeats = [timed(setting(), a=FakeClient("a", [])), timed(setting(), a=FakeClient("a", [], fails_at=3))]
+    assert interleave.of_variant("a", repeats) == VariantTiming(Status("failed", KILLED))
 
 
 def test_each_repeat_has_another_order() -> None:
     orders = []
     for seed in (0, 1):
         log: list[tuple[str, Any]] = []
-        repeat = Repeat({name: FakeWorker(name, log) for name in "abcd"}, setting(), None, seed)  # type: ignore[arg-type]
-        repeat.run()
-        orders.append([name for name, request in log if request[0] == "block"])
+        clients = {name: FakeClient(name, log) for name in "abcd"}
+        Repeat(clients, setting(), PREPARED, None, seed).run()  # type: ignore[arg-type]
+        orders.append([name for name, (verb, _) in log if verb == "block"])
     assert orders[0] != orders[1]
     assert sorted(orders[0]) == sorted(orders[1])
 
 
 # The stage.
 
-
-def write_manifest(name: str, status: str) -> None:
-    manifest = Manifest(name, *astuple(Variant.parse(name)), status, None, {"xnnpack": True, "tf32": True})
-    files.write_json(paths.model(name) / paths.MANIFEST, manifest._asdict())
+NO_SAMPLES = "variant,batch_size,term,repeat,block,ms\n"
 
 
-def test_main_without_any_model_writes_empty_results(
-    checkout: Path, edit: Callable[..., None], model_record: dict[str, Any]
-) -> None:
-    edit(("variants", ["tftrt-fp32"]))
-    files.write_json(paths.MODEL, model_record)
-    write_manifest("tftrt-fp32", "skipped")
+def write_manifest(name: str, status: Status) -> None:
+    codec.write(Manifest(Variant.parse(name), status, {}), folder(name) / MANIFEST)
+
+
+@pytest.fixture
+def two(checkout: Path, edit: Callable[..., None]) -> None:
+    """Two variants, of which only TFLite's has a model, and that is none."""
+    edit(("variants", ["tftrt-fp32", "tflite-fp32"]))
+    codec.write(TINY, MODEL)
+    write_manifest("tftrt-fp32", Status("skipped", "no NVIDIA GPU"))
+    write_manifest("tflite-fp32", OK)
+    (folder("tflite-fp32") / "model.tflite").write_bytes(b"no model")
+
+
+def test_main_without_any_model_writes_empty_results(two: None) -> None:
+    write_manifest("tflite-fp32", Status("failed", "no memory"))
     benchmark.main()
-    assert files.read_json(paths.BENCHMARK) == {"blocks": BLOCKS, "repeats": 1, "variants": {}}
+    assert codec.read(Timing, TIMING) == Timing(BLOCKS, {})
 
 
-def test_main_writes_the_reason_of_a_real_worker_that_cannot_load(
-    checkout: Path, edit: Callable[..., None], model_record: dict[str, Any]
-) -> None:
-    edit(("variants", ["tflite-fp32"]))
-    files.write_json(paths.MODEL, model_record)
-    write_manifest("tflite-fp32", "ok")
-    (paths.model("tflite-fp32") / "model.tflite").write_bytes(b"no model")
-    with pytest.raises(PipelineError, match=r"^tflite-fp32 could not be timed: ValueError: "):
-        benchmark.main()
-    found = files.read_json(paths.BENCHMARK)["variants"]["tflite-fp32"]
-    assert found["status"] == "failed"
-    assert found["reason"].startswith("ValueError: ")
-    assert paths.SAMPLES.read_text() == "variant,batch_size,term,repeat,block,ms\n"
+def test_main_writes_the_reason_of_a_real_worker_that_cannot_load(two: None) -> None:
+    error = refused(benchmark.main)
+    assert error.code == "not-timed"
+    (name,), (timing,) = zip(*codec.read(Timing, TIMING).variants.items(), strict=True)
+    assert (name, timing.repeats, timing.status.state) == ("tflite-fp32", (), "failed")
+    assert str(timing.status.reason).startswith("ValueError: ")
+    assert str(error) == f"tflite-fp32 could not be timed: {timing.status.reason}"
+    assert SAMPLES.read_text() == NO_SAMPLES
+
+
+def test_what_a_cluster_timed_is_adopted_and_what_it_lost_is_a_failure(two: None) -> None:
+    record = Timing(BLOCKS, {"tflite-fp32": VariantTiming(OK)})
+    adopt.write(adopt.Sweep("ray", "T4", dict.fromkeys(variants()), "digest", {}))
+    with kept.Kept("T4").keeping(adopt.BENCHMARK, "key") as place:
+        codec.write(record, place / TIMING)
+    benchmark.main()
+    assert codec.read(Timing, TIMING) == record
+    lost = {adopt.BENCHMARK: "its worker was lost"}
+    adopt.write(adopt.Sweep("ray", "T4", dict.fromkeys(variants()), "digest", lost))
+    assert refused(benchmark.main).code == "not-timed"
+    failed = VariantTiming(Status("failed", "its worker was lost"))
+    assert codec.read(Timing, TIMING) == Timing(BLOCKS, {"tflite-fp32": failed})
+    assert SAMPLES.read_text() == NO_SAMPLES

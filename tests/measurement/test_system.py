@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from stages.contracts.system import Sample, read, write
 from stages.measurement import system
-from stages.measurement.system import Sample
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def test_work_shows_in_samples_from_its_beginning_to_its_end(quick: None, tmp_pa
     before = time.time() * 1000
     with system.watched(tmp_path / "found.csv"):
         spin(0.5)
-    samples = system.read(tmp_path / "found.csv")
+    samples = read(tmp_path / "found.csv")
     times = [sample.time_ms for sample in samples]
     assert len(samples) > 3 and times == sorted(times)
     assert before - 1 <= times[0] and times[-1] <= time.time() * 1000
@@ -38,14 +38,14 @@ def test_work_shows_in_samples_from_its_beginning_to_its_end(quick: None, tmp_pa
 def test_work_shorter_than_a_period_has_one_sample(tmp_path: Path) -> None:
     with system.watched(tmp_path / "found.csv"):
         pass
-    assert len(system.read(tmp_path / "found.csv")) == 1
+    assert len(read(tmp_path / "found.csv")) == 1
 
 
 def test_work_that_fails_keeps_its_samples_and_no_thread(quick: None, tmp_path: Path) -> None:
     before = threading.active_count()
     with pytest.raises(RuntimeError, match="out of memory"), system.watched(tmp_path / "found.csv"):
         raise RuntimeError("out of memory")
-    assert system.read(tmp_path / "found.csv")
+    assert read(tmp_path / "found.csv")
     assert threading.active_count() == before
 
 
@@ -66,7 +66,7 @@ def test_a_gpu_is_watched_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     monkeypatch.setattr(system, "first_gpu", lambda: nullcontext(gpu))
     with system.watched(tmp_path / "found.csv"):
         pass
-    (sample,) = system.read(tmp_path / "found.csv")
+    (sample,) = read(tmp_path / "found.csv")
     assert (sample.gpu_0_utilization_percentage, sample.gpu_0_memory_usage_megabytes) == (71, 2.5)
     assert sample.gpu_0_power_usage_watts is None
 
@@ -78,13 +78,13 @@ def test_gpu_memory_that_nvml_does_not_tell_is_an_empty_cell(monkeypatch: pytest
     monkeypatch.setattr(system, "first_gpu", lambda: nullcontext(silent))
     with system.watched(tmp_path / "found.csv"):
         pass
-    (sample,) = system.read(tmp_path / "found.csv")
+    (sample,) = read(tmp_path / "found.csv")
     assert (sample.gpu_0_memory_usage_megabytes, sample.gpu_0_power_usage_watts) == (None, 9)
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     samples = [Sample(1, 2.0, 3.5, None, None, None), Sample(2, 0.0, 3.5, 99.0, 1.0, 250.5)]
-    system.write(samples, tmp_path / "found.csv")
-    assert system.read(tmp_path / "found.csv") == samples
+    write(samples, tmp_path / "found.csv")
+    assert read(tmp_path / "found.csv") == samples
     (tmp_path / "empty.csv").touch()
-    assert system.read(tmp_path / "missing.csv") == system.read(tmp_path / "empty.csv") == []
+    assert read(tmp_path / "missing.csv") == read(tmp_path / "empty.csv") == []

@@ -1,18 +1,27 @@
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import pytest
 
-from stages.contracts import paths
+from stages.contracts import codec
+from stages.contracts.model import WEIGHTS
 from stages.contracts.preprocessing import Preprocessing
+from stages.contracts.status import OK, Status
+from stages.contracts.training import TRAIN, TRAINED, Run, Training, TrainRecord
 from stages.core import files
-from stages.model import chosen
-from stages.params import document
+from stages.model.chosen import ChosenModel
+from stages.params import load
+from stages.params.model import CustomParams, ModelParams
+from tests.fixtures.errors import named, refused
 
 Edit = Callable[..., None]
 PREPARED = Preprocessing(6, 8, "stretch", 1.0, (1 / 51,) * 3, (-2.0,) * 3, "bgr")
+
+
+def chosen() -> ChosenModel:
+    """What params.yaml names now."""
+    return ChosenModel(load.read(ModelParams), load.read(CustomParams))
 
 
 @pytest.fixture(scope="module")
@@ -28,15 +37,15 @@ def example() -> Any:
 
 
 @pytest.mark.parametrize(
-    ("file", "layers"), [("own.keras", True), ("own.h5", True), ("own.onnx", False), ("own/saved_model.pb", False)]
+    ("file", "layers"),
+    [("custom.keras", True), ("custom.h5", True), ("custom.onnx", False), ("custom/saved_model.pb", False)],
 )
 def test_only_files_of_keras_have_layers(checkout: Any, edit: Edit, file: str, layers: bool) -> None:
-    files.write_text(paths.WEIGHTS / file, "a model")
-    files.write_text(paths.WEIGHTS / "labels.csv", "")
+    files.write_text(WEIGHTS / file, "a model")
+    files.write_text(WEIGHTS / "labels.csv", "")
     edit(("model.name", "custom"), ("model.path", "mine"))
-    setting = document.load()
-    assert chosen.path(setting) == paths.WEIGHTS / file.split("/")[0]
-    assert chosen.has_layers(setting) is layers
+    assert chosen().path == WEIGHTS / file.split("/")[0]
+    assert chosen().has_layers is layers
 
 
 @pytest.mark.parametrize(
@@ -44,8 +53,8 @@ def test_only_files_of_keras_have_layers(checkout: Any, edit: Edit, file: str, l
 )
 def test_a_model_of_the_zoo_has_layers_and_a_file_of_weights(edit: Edit, name: str, file: str) -> None:
     edit(("model.name", name))
-    assert chosen.path(document.load()) == paths.WEIGHTS / file
-    assert chosen.has_layers(document.load())
+    assert chosen().path == WEIGHTS / file
+    assert chosen().has_layers
 
 
 def test_what_was_trained_is_opened_with_the_preprocessing_that_it_was_trained_with(
@@ -55,22 +64,28 @@ def test_what_was_trained_is_opened_with_the_preprocessing_that_it_was_trained_w
         ("model.name", "custom"), ("model.path", "trained"), ("split.source", "photos"), ("evaluation.source", "split"),
         ("custom.size", [6, 8]),
     )  # fmt: skip
-    setting = document.load()
-    paths.TRAINED.parent.mkdir(parents=True)
-    network.save(paths.TRAINED)
-    files.write_json(paths.TRAIN, {"status": "ok", "preprocessing": asdict(PREPARED)})
-    assert chosen.path(setting) == paths.TRAINED
-    assert chosen.has_layers(setting)
-    found = chosen.open_classifier(tf, setting)
+    TRAINED.parent.mkdir(parents=True)
+    network.save(TRAINED)
+    training = Training("small", 0, 8, 2, PREPARED, (Run(0, 1, 0.5, 0.9, 7.0),))
+    codec.write(TrainRecord(OK, training), TRAIN)
+    assert chosen().path == TRAINED
+    assert chosen().has_layers
+    found = chosen().classifier(tf)
     assert (found.preprocessing, found.classes, found.parameters) == (PREPARED, 3, network.count_params())
     np.testing.assert_allclose(found.call(example()).numpy(), network(example()).numpy(), atol=1e-6)
 
 
-def test_a_model_of_ones_own_is_a_classifier_as_custom_describes_it(edit: Edit, tf: Any, network: Any) -> None:
-    paths.WEIGHTS.mkdir(parents=True)
-    network.save(paths.WEIGHTS / "own.h5")
+def test_a_record_of_a_run_without_training_is_refused(edit: Edit, tf: Any, network: Any) -> None:
+    edit(("model.name", "custom"), ("model.path", "trained"))
+    codec.write(TrainRecord(Status("skipped", "model.path is not trained")), TRAIN)
+    assert named(refused(chosen().classifier_of, tf, network), "file") == ("not-trained", str(TRAIN))
+
+
+def test_a_custom_model_is_a_classifier_as_its_block_describes_it(edit: Edit, tf: Any, network: Any) -> None:
+    WEIGHTS.mkdir(parents=True)
+    network.save(WEIGHTS / "custom.h5")
     edit(("model.name", "custom"), ("model.path", "mine.h5"), ("custom.mean", 0.5), ("custom.channels", "bgr"))
-    found = chosen.open_classifier(tf, document.load())
+    found = chosen().classifier(tf)
     assert (found.preprocessing.channels, found.preprocessing.offset) == ("bgr", (-0.5,) * 3)
     np.testing.assert_allclose(found.call(example()).numpy(), network(example()).numpy(), atol=1e-6)
 
@@ -80,7 +95,7 @@ def test_a_network_in_place_of_a_models_layers_is_the_same_classifier_while_trai
 ) -> None:
     edit(("model.name", "custom"), ("model.path", "mine.keras"))
     tf.keras.utils.set_random_seed(0)
-    still, learning = (chosen.of_keras(tf, document.load(), network, training) for training in (False, True))
+    still, learning = (chosen().classifier_of(tf, network, training) for training in (False, True))
     assert still.preprocessing == learning.preprocessing
     np.testing.assert_allclose(still.call(example()).numpy(), network(example()).numpy(), atol=1e-6)
     assert np.abs(learning.call(example()).numpy() - network(example()).numpy()).max() > 1e-3  # by its dropout

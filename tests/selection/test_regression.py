@@ -1,161 +1,159 @@
-import copy
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
 from stages.contracts.predictions import Prediction
+from stages.contracts.row import Latency, Row, Summary
+from stages.contracts.status import Status
 from stages.core.errors import PipelineError
 from stages.selection import regression
 from stages.selection.regression import Chosen, Verdict
+from tests.fixtures.records import CPU_MACHINE, GPU_MACHINE
+from tests.fixtures.summaries import latency, row, stopped, summary
 
-BASE, INT8 = "savedmodel-fp32", "tflite-int8"
-
-
-def row(name: str, top1: float, p50: float, spread: float = 0.02, size: int = 1_000_000, **more: Any) -> dict[str, Any]:
-    latency = {"p50_ms": p50, "p50_ci95_ms": [p50 * (1 - spread), p50 * (1 + spread)], "repeat_p50_ms": [p50] * 3}
-    return {
-        "variant": name, "status": "ok", "reason": None, "top1": top1, "latency": {"1": latency}, "size_bytes": size
-    } | more  # fmt: skip
+BASE, INT8, FP16 = "savedmodel-fp32", "tflite-int8", "tflite-fp16"
 
 
-def summary(*rows: dict[str, Any], images: int = 400) -> dict[str, Any]:
-    return {
-        "model": {"name": "m"},
-        "rows": list(rows),
-        "evaluation": {"digest": "a", "images": images},
-        "environment": {"cpu": "x"},
-    }
+def two(p50: float, base: float = 4.0, spread: float = 0.02, repeats: int = 3, top1: float = 0.86) -> Summary:
+    """The baseline and one variant, timed at batch 1."""
+
+    def timed(ms: float) -> dict[int, Latency]:
+        return {1: latency(ms, (ms * (1 - spread), ms * (1 + spread)), repeats)}
+
+    return summary(row(BASE, 0.86, timed(base)), row(INT8, top1, timed(p50)))
+
+
+OLD = two(2.0)
 
 
 def none(variant: str) -> list[Prediction]:
     return []
 
 
-def compare(old: dict[str, Any], new: dict[str, Any], then: str | None = INT8, now: str | None = INT8) -> Verdict:
+def compare(old: Summary, new: Summary, then: str | None = INT8, now: str | None = INT8) -> Verdict:
     return regression.compare(old, new, Chosen(then, now), none, none)
 
 
-OLD = summary(row(BASE, 0.86, 4.0), row(INT8, 0.86, 2.0))
+def holds(sentence: str, *parts: str) -> bool:
+    print(sentence)
+    return all(part in sentence for part in parts)
 
 
 def test_the_same_results_are_no_regression() -> None:
-    found = compare(OLD, copy.deepcopy(OLD))
-    assert found.regressions == found.unknown == []
+    found = compare(OLD, OLD)
+    assert found.regressions == found.unknown == ()
     compared, baseline, int8 = found.notes
-    assert "compared by counts alone" in compared
-    assert baseline == "savedmodel-fp32, the measure of the others' latency, changed by +0.0% at batch 1 itself"
-    assert int8 == "tflite-int8: p50 at batch 1 changed by +0.0%, and up to 6.5% passes as noise"
+    assert holds(compared, f"{BASE}, {INT8}", "dvc fetch")
+    assert holds(baseline, BASE, "+0.0% at batch 1")
+    assert holds(int8, INT8, "batch 1", "+0.0%", "6.5%")
 
 
 def test_a_slower_variant_is_one_and_a_slower_machine_is_not() -> None:
-    assert compare(OLD, summary(row(BASE, 0.86, 8.0), row(INT8, 0.86, 4.0))).regressions == []
-    (sentence,) = compare(OLD, summary(row(BASE, 0.86, 4.0), row(INT8, 0.86, 2.4))).regressions
-    assert sentence == "tflite-int8: p50 at batch 1 rose by 20.0% against savedmodel-fp32 (noise: 6.5%)"
+    assert compare(OLD, two(4.0, base=8.0)).regressions == ()
+    (sentence,) = compare(OLD, two(2.4)).regressions
+    assert holds(sentence, INT8, "batch 1", "20.0%", BASE, "6.5%")
 
 
 @pytest.mark.parametrize(("spread", "count"), [(0.02, 1), (0.06, 0)])
 def test_wide_intervals_allow_more(spread: float, count: int) -> None:
-    new = summary(row(BASE, 0.86, 4.0, spread), row(INT8, 0.86, 2.2, spread))
-    assert len(compare(OLD, new).regressions) == count
+    assert len(compare(OLD, two(2.2, spread=spread)).regressions) == count
 
 
 def test_a_faster_variant_is_none() -> None:
-    assert compare(OLD, summary(row(BASE, 0.86, 4.0), row(INT8, 0.86, 1.0))).regressions == []
+    assert compare(OLD, two(1.0)).regressions == ()
 
 
 def test_an_unbounded_interval_proves_nothing() -> None:
-    new = summary(row(BASE, 0.86, 4.0), row(INT8, 0.86, 9.0))
-    new["rows"][1]["latency"]["1"]["p50_ci95_ms"] = [8.0, None]
+    new = summary(OLD.rows[0], row(INT8, 0.86, {1: latency(9.0, (8.0, None))}))
     found = compare(OLD, new)
-    assert found.regressions == []
-    assert found.unknown == ["tflite-int8: p50 at batch 1 was not compared: so few calls do not bound it"]
-
-
-def single_run(p50: float) -> dict[str, Any]:
-    found = summary(row(BASE, 0.86, 4.0), row(INT8, 0.86, p50))
-    for each in found["rows"]:
-        each["latency"]["1"]["repeat_p50_ms"] = [each["latency"]["1"]["p50_ms"]]
-    return found
+    assert found.regressions == ()
+    (sentence,) = found.unknown
+    assert holds(sentence, INT8, "batch 1", "so few calls")
 
 
 def test_one_run_of_each_cannot_tell_how_far_runs_differ() -> None:
-    found = compare(single_run(2.0), single_run(3.0))
-    assert found.regressions == []
+    found = compare(two(2.0, repeats=1), two(3.0, repeats=1))
+    assert found.regressions == ()
     (sentence,) = found.unknown
-    assert sentence == (
-        "tflite-int8: p50 at batch 1 rose by 50.0% against savedmodel-fp32, but how far runs differ is not known from "
-        "one of each: set `benchmark.repeats` to 3 on both sides"
-    )
-    assert compare(single_run(2.0), single_run(2.1)).unknown == []
-    assert len(compare(OLD, single_run(3.0)).unknown) == 1
+    assert holds(sentence, INT8, "batch 1", "50.0%", "`benchmark.repeats`")
+    assert compare(two(2.0, repeats=1), two(2.1, repeats=1)).unknown == ()
+    assert len(compare(OLD, two(3.0, repeats=1)).unknown) == 1
 
 
 def test_what_more_than_doubles_is_worse_even_in_one_run() -> None:
-    (sentence,) = compare(single_run(2.0), single_run(4.2)).regressions
-    assert sentence.startswith("tflite-int8: p50 at batch 1 rose by 110.0%")
+    (sentence,) = compare(two(2.0, repeats=1), two(4.2, repeats=1)).regressions
+    assert holds(sentence, INT8, "110.0%")
+
+
+# What ships.
 
 
 def test_the_choice_is_compared_where_it_changed() -> None:
-    found = compare(OLD, summary(row(BASE, 0.86, 4.0)), INT8, BASE)
-    assert found.regressions == [
-        "what ships, tflite-int8 then and savedmodel-fp32 now: p50 at batch 1 rose by 100.0% against savedmodel-fp32 "
-        "(noise: 6.5%)"
-    ]
-    assert "tflite-int8 is no longer among the variants" in found.notes
-    assert compare(OLD, summary(row(BASE, 0.86, 4.0)), None, BASE).regressions == []
-    assert compare(OLD, summary(row(BASE, 0.86, 4.0)), INT8, None).regressions == []
+    new = summary(OLD.rows[0])
+    found = compare(OLD, new, INT8, BASE)
+    (sentence,) = found.regressions
+    assert holds(sentence, f"{INT8} then and {BASE} now", "100.0%", "6.5%")
+    assert any(holds(note, INT8, "no longer") for note in found.notes)
+    assert compare(OLD, new, None, BASE).regressions == ()
+    assert compare(OLD, new, INT8, None).regressions == ()
 
 
-def test_a_choice_that_classifies_worse_is_told_by_its_own_predictions() -> None:
-    new = summary(row(BASE, 0.86, 4.0), row("tflite-fp16", 0.835, 2.0))
+def test_a_choice_that_classifies_worse_is_judged_by_its_own_predictions() -> None:
+    new = summary(OLD.rows[0], row(FP16, 0.835, {1: latency(2.0)}))
 
     def now(name: str) -> list[Prediction]:
-        return predicted(66 if name == "tflite-fp16" else 56)
+        return predicted(66 if name == FP16 else 56)
 
-    found = regression.compare(OLD, new, Chosen(INT8, "tflite-fp16"), lambda name: predicted(56), now)
-    assert found.regressions == [
-        "what ships, tflite-int8 then and tflite-fp16 now: top-1 fell by 2.50 points (p = 0.0039)"
-    ]
+    (sentence,) = regression.compare(OLD, new, Chosen(INT8, FP16), lambda name: predicted(56), now).regressions
+    assert holds(sentence, f"{INT8} then and {FP16} now", "2.50 points", "p = 0.0039")
+
+
+# What cannot be compared.
 
 
 def test_nothing_in_common_cannot_be_told() -> None:
     found = compare(summary(), OLD, None)
-    assert found.regressions == []
-    assert "no variant was measured both times" in found.unknown
+    assert found.regressions == ()
+    assert any("no variant" in sentence for sentence in found.unknown)
 
 
 def test_results_of_another_model_are_refused() -> None:
-    with pytest.raises(PipelineError, match="those results are of m and these of n: compare results of one model"):
-        compare(OLD, OLD | {"model": {"name": "n"}})
+    other = replace(OLD, model=replace(OLD.model, name="other"))
+    with pytest.raises(PipelineError) as caught:
+        compare(OLD, other)
+    assert (caught.value.code, caught.value.values) == ("other-model", {"then": "tiny", "now": "other"})
 
 
-def test_a_batch_size_that_is_no_longer_measured_is_told() -> None:
-    old = copy.deepcopy(OLD)
-    for row_ in old["rows"]:
-        row_["latency"]["8"] = row_["latency"]["1"]
-    assert compare(old, OLD).unknown == [f"{name}: batch 8 is no longer measured" for name in (BASE, INT8)]
+def at_sizes(*sizes: int) -> Summary:
+    return summary(*(row(name, 0.86, dict.fromkeys(sizes, latency(2.0))) for name in (BASE, INT8)))
+
+
+def test_a_batch_size_that_is_no_longer_measured_is_named() -> None:
+    first, second = compare(at_sizes(1, 8), at_sizes(1)).unknown
+    assert holds(first, BASE, "batch 8") and holds(second, INT8, "batch 8")
 
 
 def test_other_batch_sizes_altogether_cannot_be_told() -> None:
-    new = copy.deepcopy(OLD)
-    for row_ in new["rows"]:
-        row_["latency"] = {"4": row_["latency"]["1"]}
-    found = compare(OLD, new)
-    assert found.unknown == [f"{name}: batch 1 is no longer measured" for name in (BASE, INT8)]
-    assert "no batch size was measured both times" in found.notes
+    found = compare(at_sizes(1), at_sizes(4))
+    assert [holds(sentence, "batch 1") for sentence in found.unknown] == [True, True]
+    assert any("no batch size" in note for note in found.notes)
 
 
-def test_another_machine_is_told_and_its_latency_not_compared() -> None:
-    new = summary(row(BASE, 0.86, 4.0), row(INT8, 0.86, 9.0)) | {"environment": {"cpu": "y"}}
-    found = compare(OLD, new)
-    assert found.regressions == []
-    assert found.unknown == ["latency was not compared: the machine or its software is another"]
+def test_latency_on_another_machine_is_not_compared() -> None:
+    found = compare(OLD, summary(*two(9.0).rows, machine=replace(CPU_MACHINE, cpu="another CPU")))
+    assert found.regressions == ()
+    (sentence,) = found.unknown
+    assert holds(sentence, "latency", "machine")
 
 
-def test_without_the_baseline_latency_is_not_compared() -> None:
-    found = compare(OLD, summary(row(INT8, 0.86, 9.0)))
-    assert found.regressions == []
-    assert any(told.startswith("latency was not compared: savedmodel-fp32") for told in found.unknown)
+def test_latency_without_the_baseline_is_not_compared() -> None:
+    found = compare(OLD, summary(two(9.0).rows[1]))
+    assert found.regressions == ()
+    assert any(holds(sentence, "latency", BASE) for sentence in found.unknown)
+
+
+# Accuracy.
 
 
 def predicted(wrong: int, images: int = 400) -> list[Prediction]:
@@ -163,54 +161,68 @@ def predicted(wrong: int, images: int = 400) -> list[Prediction]:
 
 
 def test_a_fall_that_pairs_prove_and_counts_do_not() -> None:
-    new = summary(row(BASE, 0.86, 4.0), row(INT8, 0.835, 2.0))
-    assert compare(OLD, new).regressions == []
-    same = Chosen(INT8, INT8)
-    now = {BASE: predicted(56), INT8: predicted(66)}
-    found = regression.compare(OLD, new, same, lambda name: predicted(56), now.__getitem__)
-    assert found.regressions == ["tflite-int8: top-1 fell by 2.50 points (p = 0.0039)"]
+    new = two(2.0, top1=0.835)
+    assert compare(OLD, new).regressions == ()
+    now: Mapping[str, list[Prediction]] = {BASE: predicted(56), INT8: predicted(66)}
+    found = regression.compare(OLD, new, Chosen(INT8, INT8), lambda name: predicted(56), now.__getitem__)
+    (sentence,) = found.regressions
+    assert holds(sentence, INT8, "2.50 points", "p = 0.0039")
     assert not any("counts" in note for note in found.notes)
 
 
+def test_predictions_of_fewer_images_are_compared_by_counts() -> None:
+    found = regression.compare(
+        OLD, two(2.0, top1=0.835), Chosen(INT8, INT8), lambda name: predicted(56)[1:], lambda name: predicted(56)
+    )
+    assert holds(found.notes[0], f"{BASE}, {INT8}", "counts")
+
+
 def test_counts_prove_a_large_fall() -> None:
-    (sentence,) = compare(OLD, summary(row(BASE, 0.86, 4.0), row(INT8, 0.7, 2.0))).regressions
-    assert sentence.startswith("tflite-int8: top-1 fell by 16.00 points")
+    (sentence,) = compare(OLD, two(2.0, top1=0.7)).regressions
+    assert holds(sentence, INT8, "16.00 points")
 
 
 def test_a_rise_is_no_regression() -> None:
-    assert compare(OLD, summary(row(BASE, 0.86, 4.0), row(INT8, 0.99, 2.0))).regressions == []
+    assert compare(OLD, two(2.0, top1=0.99)).regressions == ()
 
 
-def test_other_images_are_told_and_accuracy_not_compared() -> None:
-    new = summary(row(BASE, 0.86, 4.0), row(INT8, 0.1, 2.0)) | {"evaluation": {"digest": "b", "images": 400}}
-    found = compare(OLD, new)
-    assert found.regressions == []
-    assert found.unknown == ["accuracy was not compared: the evaluation images are others"]
+def test_accuracy_on_other_images_is_not_compared() -> None:
+    found = compare(OLD, summary(*two(2.0, top1=0.1).rows, digest="f" * 64))
+    assert found.regressions == ()
+    (sentence,) = found.unknown
+    assert holds(sentence, "accuracy", "images")
 
 
-@pytest.mark.parametrize(("size", "count"), [(1_040_000, 0), (1_060_000, 1)])
+# Size, and what runs at all.
+
+
+@pytest.mark.parametrize(("size", "count"), [(2_080_000, 0), (2_120_000, 1)])
 def test_growth_on_disk_beyond_what_builds_differ(size: int, count: int) -> None:
-    found = compare(OLD, summary(row(BASE, 0.86, 4.0), row(INT8, 0.86, 2.0, size=size)))
-    assert len(found.regressions) == count
+    found = compare(OLD, summary(OLD.rows[0], row(INT8, 0.86, {1: latency(2.0)}, size)))
+    assert [holds(sentence, INT8, "6.0%", "2.0 to 2.1 MB") for sentence in found.regressions] == [True] * count
+
+
+def without(status: Status) -> tuple[Row, Row]:
+    return OLD.rows[0], stopped(INT8, status)
 
 
 def test_a_variant_that_no_longer_runs_is_a_regression() -> None:
-    stopped = {"variant": INT8, "status": "failed", "reason": "convert: no memory"}
-    assert compare(OLD, summary(row(BASE, 0.86, 4.0), stopped)).regressions == [
-        "tflite-int8 was ok and is now failed: convert: no memory"
-    ]
+    (sentence,) = compare(OLD, summary(*without(Status("failed", "no memory", "convert")))).regressions
+    assert holds(sentence, INT8, "failed", "convert: no memory")
 
 
-@pytest.mark.parametrize(("machine", "status", "worse"), [("x", "skipped", 1), ("y", "skipped", 0), ("y", "failed", 1)])
-def test_what_another_machine_cannot_run_has_not_become_worse(machine: str, status: str, worse: int) -> None:
-    stopped = {"variant": INT8, "status": status, "reason": "no NVIDIA GPU"}
-    found = compare(OLD, summary(row(BASE, 0.86, 4.0), stopped) | {"environment": {"cpu": machine}})
-    assert len(found.regressions) == worse
-    told = "tflite-int8 does not run on this machine: no NVIDIA GPU"
-    assert (told in found.unknown) == (worse == 0)
+@pytest.mark.parametrize(
+    ("same_machine", "state", "worse"), [(True, "skipped", True), (False, "skipped", False), (False, "failed", True)]
+)
+def test_what_another_machine_cannot_run_has_not_become_worse(same_machine: bool, state: str, worse: bool) -> None:
+    status = Status("skipped" if state == "skipped" else "failed", "no NVIDIA GPU")
+    found = compare(OLD, summary(*without(status), machine=CPU_MACHINE if same_machine else GPU_MACHINE))
+    assert (len(found.regressions) == 1) == worse
+    assert any(holds(sentence, INT8, "no NVIDIA GPU") for sentence in found.unknown) != worse
 
 
-def test_new_and_removed_variants_are_told() -> None:
-    found = compare(OLD, summary(row(BASE, 0.86, 4.0), row("tflite-fp16", 0.86, 2.0)))
-    assert found.regressions == []
-    assert {"tflite-int8 is no longer among the variants", "tflite-fp16 is new"} <= set(found.notes)
+def test_new_and_removed_variants_are_named() -> None:
+    found = compare(OLD, summary(OLD.rows[0], row(FP16, 0.86, {1: latency(2.0)})))
+    assert found.regressions == ()
+    assert any(holds(note, INT8, "no longer") for note in found.notes)
+    assert any(holds(note, FP16, "new") for note in found.notes)

@@ -1,6 +1,7 @@
 import base64
 import io
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +10,19 @@ import numpy.typing as npt
 import pytest
 from PIL import ExifTags, Image
 
-from stages.contracts import labels, paths
+from stages.contracts import codec, labels
+from stages.contracts.conversion import MANIFEST, Manifest
 from stages.contracts.labels import Labels
-from stages.contracts.preprocessing import Floats, Preprocessing
-from stages.core import files
+from stages.contracts.preprocessing import Floats
+from stages.contracts.status import OK
+from stages.contracts.variant import Variant
 from stages.data import batches, decode, fit
-from stages.runtimes import Manifest, tflite
+from stages.runtimes.tflite import session as tflite
+from stages.runtimes.tflite.options import Options
 from stages.serving import pyfunc
-from stages.serving.pyfunc import ServedModel
+from stages.serving.pyfunc import Answer, ServedModel
+from stages.serving.setting import LABELS, MODEL, SETTING, Setting
+from tests.fixtures.records import PREPARED
 
 
 class Red:
@@ -47,18 +53,17 @@ class Red:
 @pytest.fixture
 def session(monkeypatch: pytest.MonkeyPatch) -> Red:
     made = Red()
-    monkeypatch.setattr(tflite, "load", lambda *arguments: made)
+    monkeypatch.setattr(tflite, "open_session", lambda *arguments: made)
     return made
 
 
 @pytest.fixture
-def model(tmp_path: Path, model_record: dict[str, Any], session: Red) -> ServedModel:
+def model(tmp_path: Path, session: Red) -> ServedModel:
     """Six classes, images of 4 x 4 pixels, batches of three."""
-    labels.write(Labels(tuple("abcdef"), tuple(f"n{index:08}" for index in range(6))), tmp_path / pyfunc.LABELS)
-    setting = {"preprocessing": model_record["preprocessing"], "batch_size": 3}
-    files.write_json(tmp_path / pyfunc.SETTING, setting)
-    manifest = Manifest("tflite-fp32", "tflite", "fp32", False, "ok", None, {"xnnpack": True})
-    files.write_json(tmp_path / pyfunc.MODEL / paths.MANIFEST, manifest._asdict())
+    labels.write(Labels(tuple("abcdef"), tuple(f"n{index:08}" for index in range(6))), tmp_path / LABELS)
+    codec.write(Setting(PREPARED, 3), tmp_path / SETTING)
+    manifest = Manifest(Variant("tflite", "fp32"), OK, {"xnnpack": False})
+    codec.write(manifest, tmp_path / MODEL / MANIFEST)
     return pyfunc._load_pyfunc(str(tmp_path))
 
 
@@ -68,9 +73,9 @@ def red(*classes: int, size: tuple[int, int] = (5, 7)) -> npt.NDArray[np.uint8]:
     return images
 
 
-def ragged(*given: Any) -> npt.NDArray[Any]:
-    array = np.empty(len(given), object)
-    array[:] = given
+def ragged(*images: Any) -> npt.NDArray[Any]:
+    array = np.empty(len(images), object)
+    array[:] = images
     return array
 
 
@@ -82,7 +87,7 @@ def encoded(format: str, index: int = 2, **options: Any) -> bytes:
 
 def test_a_row_names_the_best_class_and_the_best_five(model: ServedModel) -> None:
     table = model.predict({"image": red(4, 1)})
-    assert list(table.columns) == list(pyfunc.COLUMNS)
+    assert list(table.columns) == list(Answer._fields)
     first = table.iloc[0]
     assert (first["label"], first["name"], first["wnid"]) == (4, "e", "n00000004")
     assert first["score"] == pytest.approx(0.9)
@@ -98,19 +103,19 @@ def test_images_are_classified_in_the_evaluations_batches(model: ServedModel, se
 
 def test_no_image_is_no_row(model: ServedModel) -> None:
     table = model.predict({"image": red()})
-    assert (len(table), list(table.columns)) == (0, list(pyfunc.COLUMNS))
+    assert (len(table), list(table.columns)) == (0, list(Answer._fields))
 
 
 def test_one_request_may_hold_images_of_several_sizes_and_kinds(model: ServedModel) -> None:
     png = encoded("PNG", 5)
     text = base64.encodebytes(encoded("PNG", 3)).decode()
-    given = ragged(red(1)[0], red(4, size=(30, 20))[0].tolist(), png, text)
-    assert model.predict({"image": given})["label"].tolist() == [1, 4, 5, 3]
+    images = ragged(red(1)[0], red(4, size=(30, 20))[0].tolist(), png, text)
+    assert model.predict({"image": images})["label"].tolist() == [1, 4, 5, 3]
 
 
 def test_whole_numbers_from_json_are_pixels(model: ServedModel) -> None:
-    for given in (red(2).astype(np.int64), np.array(red(2).tolist(), dtype=object)):
-        assert model.predict({"image": given})["label"].tolist() == [2]
+    for images in (red(2).astype(np.int64), np.array(red(2).tolist(), dtype=object)):
+        assert model.predict({"image": images})["label"].tolist() == [2]
 
 
 @pytest.mark.parametrize("turn", [1, 6])
@@ -119,18 +124,18 @@ def test_a_file_is_decoded_as_for_the_evaluation(tmp_path: Path, turn: int) -> N
     exif[ExifTags.Base.Orientation] = turn
     Image.effect_noise((30, 20), 90).convert("RGB").save(file, "JPEG", exif=exif)
     (tmp_path / "a.jpg").write_bytes(file.getvalue())
-    wanted = np.asarray(decode.decode(tmp_path / "a.jpg"))
-    assert wanted.shape == ((20, 30, 3) if turn == 1 else (30, 20, 3))
-    np.testing.assert_array_equal(np.asarray(pyfunc.photograph(file.getvalue())), wanted)
-    np.testing.assert_array_equal(np.asarray(pyfunc.photograph(wanted)), wanted)
+    expected = np.asarray(decode.decode(tmp_path / "a.jpg"))
+    assert expected.shape == ((20, 30, 3) if turn == 1 else (30, 20, 3))
+    np.testing.assert_array_equal(np.asarray(pyfunc.open_image(file.getvalue())), expected)
+    np.testing.assert_array_equal(np.asarray(pyfunc.open_image(expected)), expected)
 
 
-def test_pixels_are_preprocessed_as_for_the_evaluation(tmp_path: Path, model_record: dict[str, Any]) -> None:
-    preprocessing = Preprocessing.from_json(model_record["preprocessing"] | {"crop_fraction": 0.875})
+def test_pixels_are_preprocessed_as_for_the_evaluation(tmp_path: Path) -> None:
+    preprocessing = replace(PREPARED, crop_fraction=0.875)
     Image.effect_noise((31, 20), 90).convert("RGB").save(tmp_path / "a.jpg")
     pixels = np.asarray(Image.open(tmp_path / "a.jpg"))
-    found = fit.model_input(pyfunc.photograph(pixels), preprocessing)
-    np.testing.assert_array_equal(found, batches.load(tmp_path / "a.jpg", preprocessing))
+    served = fit.model_input(pyfunc.open_image(pixels), preprocessing)
+    np.testing.assert_array_equal(served, batches.load(tmp_path / "a.jpg", preprocessing))
 
 
 @pytest.mark.parametrize(
@@ -164,12 +169,12 @@ def test_the_first_prediction_loads_the_model_and_no_other(
         loads.append(arguments)
         return session
 
-    monkeypatch.setattr(tflite, "load", load)
+    monkeypatch.setattr(tflite, "open_session", load)
     assert loads == []
     model.predict({"image": red(1)})
     model.predict({"image": red(1)})
     ((folder, precision, options, threads),) = loads
-    assert (folder.name, precision, options, threads) == (pyfunc.MODEL, "fp32", {"xnnpack": True}, None)
+    assert (folder.name, precision, options, threads) == (MODEL, "fp32", Options(xnnpack=False), None)
 
 
 def test_requests_at_once_do_not_mix(model: ServedModel) -> None:

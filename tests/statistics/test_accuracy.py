@@ -1,8 +1,9 @@
-import numpy as np
 import pytest
 
-from stages.contracts.predictions import top_k
-from stages.statistics.accuracy import plain, wilson_ci95
+from stages.contracts.evaluation import Counts
+from stages.contracts.predictions import Prediction, Predictions
+from stages.contracts.row import Accuracy, AtChance, ClassChange
+from stages.statistics.accuracy import compare, share, wilson_ci95
 
 
 @pytest.mark.parametrize(
@@ -27,21 +28,86 @@ def test_wilson_of_none_and_of_all_stays_inside_0_and_1() -> None:
     assert 0 < wilson_ci95(0, 5)[1] < 1
 
 
-def test_top_k_is_best_first_and_per_row() -> None:
-    found = top_k(np.array([[0.1, 0.6, 0.3], [0.5, 0.2, 0.3]], np.float32), 2)
-    assert found.tolist() == [[1, 2], [0, 2]]
+def test_a_share_has_its_value_and_interval() -> None:
+    found = share(18, 20)
+    assert (found.value, found.ci95) == (0.9, wilson_ci95(18, 20))
 
 
-def test_top_k_gives_ties_to_the_lower_class() -> None:
-    values = np.zeros((1, 1000), np.float32)
-    values[0, [7, 900, 12]] = 0.25
-    assert top_k(values).tolist() == [[7, 12, 900, 0, 1]]
+# Variants beside each other.
+
+BASELINE, FP32, FP16, INT8, QAT = "savedmodel-fp32", "tflite-fp32", "tflite-fp16", "tflite-int8", "tflite-int8-qat"
 
 
-def test_top_k_asks_for_no_more_than_there_is() -> None:
-    assert top_k(np.array([[0.1, 0.9]], np.float32), 5).tolist() == [[1, 0]]
+def accuracies(labels: list[int] | None = None, **answers: list[int]) -> dict[str, Accuracy]:
+    """From the best class of each image by variant, with _ for -; the label is 0 unless given."""
+    predictions = {name.replace("_", "-"): predicted(classes, labels) for name, classes in answers.items()}
+    counts = {name: Counts(len(own), sum(p.right for p in own), len(own)) for name, own in predictions.items()}
+    return compare(counts, predictions)
 
 
-def test_plain_numbers_have_the_ends_of_intervals_and_no_nulls() -> None:
-    record = {"top1": 0.5, "top1_ci95": (0.25, 0.75), "p99_ci95_ms": [3, None], "top5_ci95": None, "n": 4, "name": "a"}
-    assert plain(record) == {"top1": 0.5, "n": 4, "top1_ci95_low": 0.25, "top1_ci95_high": 0.75, "p99_ci95_ms_low": 3}
+def predicted(classes: list[int], labels: list[int] | None = None) -> Predictions:
+    pairs = zip(classes, labels or [0] * len(classes), strict=True)
+    return Predictions(Prediction(f"{i}.jpg", label, [best, 9], [0.5, 0.2]) for i, (best, label) in enumerate(pairs))
+
+
+def test_agreement_is_with_the_baseline_and_not_with_the_labels() -> None:
+    found = accuracies(savedmodel_fp32=[1, 2, 0, 0], tflite_int8=[1, 2, 0, 3])
+    assert (found[BASELINE].agreement, found[INT8].agreement) == (1, 0.75)
+    assert found[INT8].top1.value == 0.25
+
+
+def test_without_the_baseline_nothing_is_compared_with_it() -> None:
+    found = accuracies(tflite_int8=[1, 2, 0, 3])[INT8]
+    assert (found.agreement, found.change, found.change_from_int8) == (None, None, None)
+
+
+def test_every_variant_is_compared_with_the_baseline_on_each_image() -> None:
+    found = accuracies(savedmodel_fp32=[0, 0, 0, 1], tflite_int8=[0, 1, 2, 0], tflite_fp32=[0, 0, 0, 1])
+    int8, fp32 = found[INT8].change, found[FP32].change
+    assert found[BASELINE].change is None
+    assert int8 and fp32
+    assert (int8.lost, int8.gained, int8.changed, int8.drop) == (2, 1, 3, 0.25)
+    assert (fp32.changed, fp32.drop) == (0, 0)
+    # Exact McNemar of two against one is 1, and Holm keeps it.
+    assert int8.mcnemar_p_holm == fp32.mcnemar_p_holm == 1
+    assert int8.classes == (ClassChange(0, 4, 2, 1),)
+
+
+def test_p_values_are_adjusted_for_the_number_of_variants() -> None:
+    found = accuracies(savedmodel_fp32=[0] * 8, tflite_int8=[1] * 8, tflite_fp32=[1] * 8, tflite_fp16=[1] * 8)
+    changes = [found[name].change for name in (INT8, FP32, FP16)]
+    assert [change and change.mcnemar_p for change in changes] == pytest.approx([2 / 2**8] * 3)
+    assert [change and change.mcnemar_p_holm for change in changes] == pytest.approx([6 / 2**8] * 3)
+
+
+def test_other_images_are_not_compared() -> None:
+    found = accuracies(savedmodel_fp32=[0, 0, 0, 1], tflite_int8=[0, 0, 0])
+    assert (found[INT8].change, found[INT8].agreement) == (None, None)
+
+
+def test_training_is_compared_with_the_same_int8_without_it() -> None:
+    found = accuracies(
+        savedmodel_fp32=[0, 0, 0, 0],
+        tflite_int8=[0, 1, 1, 2],
+        onnxruntime_int8=[0, 0, 0, 0],
+        tflite_int8_qat=[1, 0, 0, 2],
+    )
+    won, change = found[QAT].change_from_int8, found[QAT].change
+    assert won and change
+    assert (won.images, won.changed, won.lost, won.gained, won.drop) == (4, 3, 1, 2, -0.25)
+    assert (change.drop, won.mcnemar_p_holm) == (0.5, None)
+    assert [found[name].change_from_int8 for name in (BASELINE, INT8, "onnxruntime-int8")] == [None] * 3
+
+
+def test_training_without_its_int8_on_the_same_images_is_not_compared() -> None:
+    alone = accuracies(savedmodel_fp32=[0, 0, 0, 1], tflite_int8_qat=[0, 0, 0, 0])[QAT]
+    fewer = accuracies(savedmodel_fp32=[0, 0, 0, 1], tflite_int8=[0, 0, 0], tflite_int8_qat=[0, 0, 0, 0])[QAT]
+    assert alone.change_from_int8 is fewer.change_from_int8 is None
+    assert alone.change and alone.change.drop == -0.25
+
+
+def test_only_a_baseline_is_said_to_be_at_chance() -> None:
+    truth, wrong = [0, 1] * 10, [1, 0] * 10
+    found = accuracies(truth, savedmodel_fp32=wrong, tflite_int8=wrong)
+    assert (found[BASELINE].at_chance, found[INT8].at_chance) == (AtChance(0, 20, 0.5), None)
+    assert accuracies(truth, savedmodel_fp32=truth)[BASELINE].at_chance is None

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from stages.contracts.predictions import Prediction
-from stages.statistics.chance import AtChance, at_chance
+from stages.contracts.row import AtChance
+from stages.statistics.chance import at_chance
 
 
 def answered(correct: int, labels: list[int]) -> list[Prediction]:
@@ -26,7 +27,7 @@ TWENTY_CLASSES = list(range(20))
         (50, [0, 1] * 50, 0.5),
     ],
 )
-def test_a_guess_is_told_with_what_chance_is(correct: int, labels: list[int], chance: float) -> None:
+def test_a_guess_comes_with_what_chance_is(correct: int, labels: list[int], chance: float) -> None:
     assert at_chance(answered(correct, labels)) == AtChance(correct, len(labels), pytest.approx(chance))
 
 

@@ -1,31 +1,35 @@
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 from scipy.stats import norm
 
-from stages.statistics.latency import Latency, across_repeats95, calls_needed, interval95
+from stages.contracts import codec
+from stages.contracts.row import Latency
+from stages.core.errors import PipelineError
+from stages.statistics.latency import across_repeats95, calls_needed, interval95, summarize
 
 Calls = npt.NDArray[np.float64]
 
 
 def one_block(*ms: float) -> Latency:
-    return Latency.from_repeats([[list(ms), list(ms)]], 1)
+    return summarize([[list(ms), list(ms)]], 1)
 
 
 def test_percentiles_and_mean() -> None:
-    found = Latency.from_repeats([[list(range(101))] * 7], 1)
+    found = summarize([[list(range(101))] * 7], 1)
     assert (found.p50_ms, found.p90_ms, found.p99_ms, found.mean_ms, found.samples) == (50, 90, 99, 50, 707)
 
 
 def test_the_order_of_calls_within_blocks_does_not_matter() -> None:
-    assert Latency.from_repeats([[[3, 1], [2, 4]]], 1) == Latency.from_repeats([[[1, 3], [4, 2]]], 1)
+    assert summarize([[[3, 1], [2, 4]]], 1) == summarize([[[1, 3], [4, 2]]], 1)
 
 
 def test_throughput_is_images_by_the_mean_time() -> None:
-    assert Latency.from_repeats([[[10, 30], [10, 30]]], 8).throughput_ips == pytest.approx(8 / 0.02)
+    assert summarize([[[10, 30], [10, 30]]], 8).throughput_ips == pytest.approx(8 / 0.02)
     assert one_block(4).throughput_ips == pytest.approx(250)
 
 
@@ -38,16 +42,16 @@ def test_calls_needed_are_mlperfs(quantile: float, calls: int) -> None:
     ("calls", "p90", "p99"), [(63, False, False), (64, True, False), (661, True, False), (662, True, True)]
 )
 def test_a_percentile_of_too_few_calls_is_not_quoted(calls: int, p90: bool, p99: bool) -> None:
-    found = Latency.from_repeats([[np.arange(calls - 9.0), np.arange(9.0)]], 1)
+    found = summarize([[np.arange(calls - 9.0), np.arange(9.0)]], 1)
     assert (found.p90_ms is not None, found.p99_ms is not None) == (p90, p99)
 
 
 def test_repeats_have_a_spread_and_one_has_none() -> None:
-    found = Latency.from_repeats([[[9.0] * 4] * 3, [[10.0] * 4] * 3, [[11.0] * 4] * 3], 1)
+    found = summarize([[[9.0] * 4] * 3, [[10.0] * 4] * 3, [[11.0] * 4] * 3], 1)
     assert found.repeat_p50_ms == (9, 10, 11)
     assert found.repeat_cv == pytest.approx(0.1)
     assert found.samples == 36
-    alone = Latency.from_repeats([[[9.0] * 4] * 3], 1)
+    alone = summarize([[[9.0] * 4] * 3], 1)
     assert (alone.repeat_p50_ms, alone.repeat_cv) == ((9,), None)
 
 
@@ -143,7 +147,21 @@ def test_intervals_of_independent_calls_are_hardly_wider_than_they_must_be() -> 
     assert np.mean(widths) < 1.35 * exact
 
 
-def test_a_record_is_plain_json() -> None:
-    record = asdict(one_block(1.0, 2.0))
-    assert record["p99_ms"] is None
-    assert record["repeat_p50_ms"] == (1.5,)
+@dataclass(frozen=True)
+class Record:
+    SCHEMA: ClassVar[int] = 1
+
+    latency: Latency
+
+
+def test_a_latency_is_read_as_it_was_written() -> None:
+    record = Record(summarize([[[1.0, 2.0], [1.5, 2.5]], [[1.0, 3.0], [2.0, 2.0]]], 8))
+    assert record.latency.p99_ms is None
+    assert codec.decode(Record, codec.encode(record, "a record"), "a record") == record
+
+
+def test_a_call_that_took_no_finite_time_reaches_no_record() -> None:
+    record = Record(one_block(1.0, float("nan")))
+    with pytest.raises(PipelineError) as caught:
+        codec.encode(record, "a record")
+    assert (caught.value.code, caught.value.values["field"]) == ("record-not-finite", "latency.p50_ms")

@@ -1,19 +1,20 @@
 import math
-from dataclasses import asdict
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
 
 from stages.contracts.predictions import Prediction
+from stages.contracts.row import Change, ClassChange
 from stages.statistics.paired import (
-    Change,
-    ClassChange,
+    adjust,
     bootstrap_ci95,
+    compare,
     holm,
     images_needed,
     mcnemar,
-    points_won,
+    same_images,
     score_ci95,
 )
 
@@ -24,7 +25,7 @@ def prediction(label: int, best: int) -> Prediction:
 
 def between(*images: tuple[int, int, int]) -> Change:
     """From (label, the baseline's class, the variant's class) of each image."""
-    return Change.between(
+    return compare(
         [prediction(label, old) for label, old, _ in images], [prediction(label, new) for label, _, new in images]
     )
 
@@ -42,7 +43,7 @@ def test_the_most_changed_classes_come_first() -> None:
 
 def test_different_numbers_of_images_are_no_pairs() -> None:
     with pytest.raises(ValueError, match="shorter"):
-        Change.between([prediction(1, 1)] * 2, [prediction(1, 1)])
+        compare([prediction(1, 1)] * 2, [prediction(1, 1)])
 
 
 @pytest.mark.parametrize(
@@ -55,9 +56,11 @@ def test_mcnemar_is_exact(lost: int, gained: int, p_value: float) -> None:
 
 
 def test_points_won_are_the_drop_the_other_way_round() -> None:
-    assert points_won({"drop": -0.125, "drop_ci95": (-0.25, 0.0)}) == (12.5, (0, 25))
+    won = replace(between((1, 1, 1)), drop=-0.125, drop_ci95=(-0.25, 0.0))
+    assert (won.points_won, won.points_won_ci95) == (12.5, (0, 25))
     # In words a negative 0 would have a sign.
-    assert [str(value) for value in points_won({"drop": 0.0, "drop_ci95": (0.0, 0.0)})[1]] == ["0.0", "0.0"]
+    none = replace(won, drop=0.0, drop_ci95=(0.0, 0.0))
+    assert [str(value) for value in (none.points_won, *none.points_won_ci95)] == ["0.0"] * 3
 
 
 def test_holm_steps_down_and_keeps_the_order() -> None:
@@ -149,6 +152,16 @@ def test_with_the_images_needed_four_draws_in_five_tell() -> None:
     assert 0.72 < np.mean([score_ci95(lost, gained, needed)[1] <= 0.02 for lost, gained, _ in draws]) < 0.9
 
 
-def test_a_change_is_plain_data() -> None:
-    record = asdict(between((1, 1, 2), (1, 1, 1)))
-    assert record["classes"] == ({"label": 1, "images": 2, "lost": 1, "gained": 0},)
+def test_the_same_images_have_the_same_names_in_the_same_order() -> None:
+    first, second = prediction(1, 1), prediction(1, 2)._replace(file="b.jpg")
+    assert same_images([first, second], [first._replace(classes=[7]), second])
+    assert not same_images([first, second], [second, first])
+    assert not same_images([first, second], [first])
+    assert not same_images([], [])
+
+
+def test_adjusted_changes_keep_their_names_and_all_else() -> None:
+    worse = between(*((1, 1, 2) for _ in range(8)))
+    found = adjust({"a": worse, "b": between((1, 1, 1))})
+    assert found["a"] == replace(worse, mcnemar_p_holm=pytest.approx(4 / 2**8))
+    assert found["b"].mcnemar_p_holm == 1

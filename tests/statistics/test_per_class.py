@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from sklearn.metrics import classification_report
 
-from stages.contracts import paths
 from stages.contracts.labels import Labels
 from stages.contracts.predictions import Prediction
+from stages.contracts.row import ClassAverages
 from stages.core import files
 from stages.core.errors import PipelineError
 from stages.statistics.per_class import (
     CALIBRATION,
+    CLASSES,
     CONFUSION,
-    FIGURES,
     SCORES,
     Bin,
     ClassReport,
@@ -27,7 +27,7 @@ from stages.statistics.per_class import (
 
 
 def predictions(*pairs: tuple[int, int], scores: Sequence[float] | None = None) -> list[Prediction]:
-    """From (label, best class) of each image; a probability of 0.5 unless told."""
+    """From (label, best class) of each image; a probability of 0.5 unless given."""
     found = zip(pairs, scores or [0.5] * len(pairs), strict=True)
     return [Prediction(f"{i}.jpg", label, [best], [score]) for i, ((label, best), score) in enumerate(found)]
 
@@ -50,16 +50,16 @@ def test_each_class_has_the_scores_that_counting_gives() -> None:
 
 
 def test_averages_are_over_the_classes_that_have_images() -> None:
-    assert classes(*MIXED).figures() == {
+    assert classes(*MIXED).averages() == ClassAverages(
         # An undefined precision is a 0 among the others.
-        "macro_precision": pytest.approx((2 / 3 + 1 / 2 + 0) / 3),
-        "macro_recall": pytest.approx((2 / 3 + 1 + 0) / 3),
-        "macro_f1": pytest.approx((2 / 3 + 2 / 3 + 0) / 3),
-        "weighted_precision": pytest.approx((3 * 2 / 3 + 1 / 2 + 0) / 6),
-        "weighted_recall": pytest.approx(1 / 2),
-        "weighted_f1": pytest.approx((3 * 2 / 3 + 2 / 3 + 0) / 6),
-        "ece": pytest.approx(0),
-    }
+        macro_precision=pytest.approx((2 / 3 + 1 / 2 + 0) / 3),
+        macro_recall=pytest.approx((2 / 3 + 1 + 0) / 3),
+        macro_f1=pytest.approx((2 / 3 + 2 / 3 + 0) / 3),
+        weighted_precision=pytest.approx((3 * 2 / 3 + 1 / 2 + 0) / 6),
+        weighted_recall=pytest.approx(1 / 2),
+        weighted_f1=pytest.approx((3 * 2 / 3 + 2 / 3 + 0) / 6),
+        ece=pytest.approx(0),
+    )
 
 
 def test_averages_are_those_of_scikit_learns_report() -> None:
@@ -68,28 +68,27 @@ def test_averages_are_those_of_scikit_learns_report() -> None:
     # Class 12 has no images, and class 3 is never predicted.
     best = np.where(rng.random(300) < 0.6, labels, rng.integers(0, 13, 300))
     best[best == 3] = 4
-    found = classes(*zip(labels.tolist(), best.tolist(), strict=True)).figures()
+    found = classes(*zip(labels.tolist(), best.tolist(), strict=True)).averages()
     theirs = classification_report(labels, best, labels=range(12), output_dict=True, zero_division=0)
     for kind in ("macro", "weighted"):
         for ours, name in (("precision", "precision"), ("recall", "recall"), ("f1", "f1-score")):
-            assert found[f"{kind}_{ours}"] == pytest.approx(theirs[f"{kind} avg"][name])
-    assert found["weighted_recall"] == pytest.approx(np.mean(labels == best))
+            assert getattr(found, f"{kind}_{ours}") == pytest.approx(theirs[f"{kind} avg"][name])
+    assert found.weighted_recall == pytest.approx(np.mean(labels == best))
 
 
 @pytest.mark.filterwarnings("error")
 def test_one_image_of_each_class_is_no_reason_to_warn() -> None:
-    assert classes(*((label, label) for label in range(40))).figures()["macro_f1"] == 1
+    assert classes(*((label, label) for label in range(40))).averages().macro_f1 == 1
 
 
 def test_one_class_alone_has_figures_and_no_drawing() -> None:
     report = classes((7, 7), (7, 7), (7, 3), (7, 7))
-    assert report.figures()["macro_recall"] == 0.75
-    assert (report.figures()["macro_precision"], report.drawable) == (1, False)
+    assert report.averages().macro_recall == 0.75
+    assert (report.averages().macro_precision, report.drawable) == (1, False)
 
 
-def test_no_predictions_have_nulls() -> None:
+def test_no_predictions_have_no_classes() -> None:
     report = classes()
-    assert report.figures() == dict.fromkeys(FIGURES)
     assert (report.scores, report.confusion, report.bins, report.drawable) == ((), {}, (), False)
     assert lowest(report) == most_lost(report, report) == most_confused(report, report) == []
 
@@ -166,24 +165,24 @@ def test_the_most_confused_pairs_come_first_with_both_counts() -> None:
 
 def test_what_was_written_is_read(checkout: Path) -> None:
     report = ClassReport.from_predictions(predictions(*MIXED, scores=[0.1, 1 / 3, 0.7, 0.99, 1e-9, 0.5]))
-    report.write(paths.CLASSES, "tflite-int8", Labels(("tench", "a, b", "crane"), ("n1", "n2", "n3")))
+    report.write(CLASSES, "tflite-int8", Labels(("tench", "a, b", "crane"), ("n1", "n2", "n3")))
     assert ClassReport.read("tflite-int8") == report
-    assert (paths.CLASSES / f"tflite-int8{SCORES}").read_text().splitlines()[2:] == [
+    assert (CLASSES / f"tflite-int8{SCORES}").read_text().splitlines()[2:] == [
         '1,"a, b",0.5,1.0,0.6666666666666666,1', "2,crane,,0.0,0.0,2", "9,class 9,0.0,,0.0,0",
     ]  # fmt: skip
-    assert (paths.CLASSES / f"tflite-int8{CONFUSION}").read_text().startswith("label,predicted,images\n0,0,2\n")
+    assert (CLASSES / f"tflite-int8{CONFUSION}").read_text().startswith("label,predicted,images\n0,0,2\n")
 
 
-def test_a_missing_table_is_told(checkout: Path) -> None:
-    with pytest.raises(PipelineError, match=r"tflite-int8\.csv is missing: run `make repro`"):
+def test_a_missing_table_is_named(checkout: Path) -> None:
+    with pytest.raises(PipelineError, match=r"tflite-int8\.csv"):
         ClassReport.read("tflite-int8")
 
 
 @pytest.mark.parametrize("kind", [SCORES, CONFUSION, CALIBRATION])
-def test_a_table_of_something_else_is_told(checkout: Path, kind: str) -> None:
-    classes(*MIXED).write(paths.CLASSES, "tflite-int8", Labels((), ()))
-    files.write_text(paths.CLASSES / f"tflite-int8{kind}", "file,label\na.jpg,1\n")
-    with pytest.raises(PipelineError, match=rf"tflite-int8{kind} is no table of classes .*: delete it and run"):
+def test_a_table_of_something_else_is_named(checkout: Path, kind: str) -> None:
+    classes(*MIXED).write(CLASSES, "tflite-int8", Labels((), ()))
+    files.write_text(CLASSES / f"tflite-int8{kind}", "file,label\na.jpg,1\n")
+    with pytest.raises(PipelineError, match=f"tflite-int8{kind}"):
         ClassReport.read("tflite-int8")
 
 
@@ -195,14 +194,14 @@ def test_20000_classes_take_seconds_and_no_square_of_memory(checkout: Path) -> N
     names = tuple(f"class number {i}" for i in range(20_000))
     start = time.perf_counter()
     report = ClassReport.from_predictions(found)
-    report.write(paths.CLASSES, "tflite-int8", Labels(names, names))
-    assert ClassReport.read("tflite-int8").figures() == report.figures()
+    report.write(CLASSES, "tflite-int8", Labels(names, names))
+    assert ClassReport.read("tflite-int8").averages() == report.averages()
     assert len(most_lost(report, report)) == 0 and len(most_confused(report, report)) == 15
     # It takes one second here.
     assert time.perf_counter() - start < 10
     assert (len(report.scores), sum(report.confusion.values()), report.drawable) == (20_000, 40_000, False)
 
 
-def test_a_bin_is_told_by_its_raw_values() -> None:
+def test_a_bin_holds_its_raw_values() -> None:
     (bin_,) = ClassReport.from_predictions(predictions((0, 0), (0, 1), scores=[0.61, 0.65])).bins
     assert bin_ == Bin(pytest.approx(0.6), pytest.approx(2 / 3), 2, pytest.approx(0.63), 0.5)

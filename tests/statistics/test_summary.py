@@ -1,352 +1,248 @@
-import json
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from stages import summarize
-from stages.contracts import labels, paths, predictions
-from stages.contracts.labels import Labels
-from stages.core import files
+from stages.contracts import codec, predictions
+from stages.contracts.conversion import conversion_path
+from stages.contracts.environment import ENVIRONMENT
+from stages.contracts.evaluation import Evaluation, evaluation_path, predictions_path
+from stages.contracts.images import IMAGES
+from stages.contracts.model import MODEL
+from stages.contracts.row import HERE, OTHER_GPUS, ClassAverages, Doubt, Row, Summary
+from stages.contracts.status import OK, Status
+from stages.contracts.timing import (
+    PARTS,
+    SAMPLES,
+    TIMING,
+    GpuState,
+    GpuWatch,
+    Memory,
+    Parts,
+    Series,
+    read_samples,
+    write_samples,
+)
+from stages.contracts.training import QAT_RECORD, QatRecord
+from stages.contracts.variant import Variant
 from stages.core.errors import PipelineError
-from stages.reporting import table
-from stages.statistics.per_class import FIGURES, FILES
-from tests.fixtures.models import read_table
+from stages.statistics import summary
+from stages.statistics.summary import MISSING
+from tests.fixtures.records import CPU_MACHINE, GPU_MACHINE, Results, environment
 
-NAMED = Labels(("tench", "a, b"), ("n1", "n2"))
-ENDED = "the stage left no result: it was ended, or what it needs is missing"
-NO_GPU = "no NVIDIA GPU (no NVIDIA driver answers on this machine)"
-MEASURED = (
-    "top1", "top1_ci95", "top5", "top5_ci95", "agreement", "latency", "latency_host", "first_inference_ms", "load_ms",
-    "convert_s", "size_bytes", "peak_memory_bytes",
-)  # fmt: skip
+BASELINE, INT8 = "savedmodel-fp32", "tflite-int8"
+SKIPPED, FAILED = Status("skipped", "no NVIDIA GPU"), Status("failed", "no memory")
 
 
-def rows(*names: str) -> list[dict[str, Any]]:
-    return list(summarize.summarise(names)["rows"])
+@pytest.fixture
+def results(checkout: Path) -> Results:
+    """A checkout in which everything but the variants has run."""
+    return Results()
 
 
-def test_a_variant_that_ran_has_every_figure(results: Any) -> None:
-    results.ok("savedmodel-fp32", [0, 0, 0, 1], 4.0)
-    (row,) = rows("savedmodel-fp32")
-    assert (row["variant"], row["runtime"], row["precision"]) == ("savedmodel-fp32", "savedmodel", "fp32")
-    assert (row["status"], row["reason"]) == ("ok", None)
-    assert (row["top1"], row["top5"]) == (0.75, 0.75)
-    assert row["top1_ci95"] == (pytest.approx(0.3006, abs=1e-4), pytest.approx(0.9544, abs=1e-4))
-    assert (row["latency"]["1"]["p50_ms"], row["latency"]["8"]["p50_ms"]) == (4, 32)
-    assert row["latency_host"]["1"]["p50_ms"] == 5
-    # Of the first batch size.
-    assert row["first_inference_ms"] == 31
-    assert (row["load_ms"], row["convert_s"], row["size_bytes"], row["peak_memory_bytes"]) == (12.5, 1.5, 2e6, 3e8)
-    assert row["details"] == {"kind": "test", "files": {"model": 2_000_000}, "gpu_peak_memory_bytes": None, "gpu": None}
-    assert all(row[key] is not None for key in MEASURED)
+def rows(*names: str) -> tuple[Row, ...]:
+    return summary.build(names).rows
+
+
+def test_a_variant_that_ran_has_every_figure(results: Results) -> None:
+    results.ok(BASELINE, [0, 0, 0, 1], 4.0)
+    (row,) = rows(BASELINE)
+    assert (row.variant, row.status, row.device) == (Variant("savedmodel", "fp32"), OK, HERE)
+    assert row.accuracy and row.footprint and row.conversion
+    assert (row.accuracy.top1.value, row.accuracy.top5.value) == (0.75, 0.75)
+    assert row.accuracy.top1.ci95 == (pytest.approx(0.3006, abs=1e-4), pytest.approx(0.9544, abs=1e-4))
+    assert [(speed.batch_size, speed.latency.p50_ms) for speed in row.speeds] == [(1, 4), (8, 32)]
+    assert [speed.latency_host.p50_ms for speed in row.speeds] == [5, 33]
+    assert [speed.first_inference_ms for speed in row.speeds] == [31, 38]
+    assert (row.load_ms, row.conversion.seconds, row.size_bytes) == (12.5, 1.5, 2_000_000)
+    assert row.footprint.peak_memory_bytes == 300_000_000
+    assert (row.gpu, row.doubts, row.speeds[0].parts_ms) == (None, (), None)
+
+
+@pytest.mark.parametrize("status", [SKIPPED, FAILED])
+def test_a_variant_without_a_model_has_its_reason_and_no_figures(results: Results, status: Status) -> None:
+    results.stopped("tftrt-fp32", status)
+    stage = "convert" if status.state == "failed" else None
+    assert rows("tftrt-fp32") == (Row(Variant("tftrt", "fp32"), replace(status, stage=stage)),)
+
+
+def test_a_failed_evaluation_keeps_its_latency(results: Results) -> None:
+    results.ok(INT8, [0, 0, 0, 0], 2.0)
+    codec.write(Evaluation(FAILED), evaluation_path(INT8))
+    predictions.write([], predictions_path(INT8))
+    (row,) = rows(INT8)
+    assert row.status == replace(FAILED, stage="evaluate")
+    assert row.accuracy is None
+    assert row.speeds[0].latency.p50_ms == 2
+
+
+def test_a_failed_timing_keeps_its_accuracy(results: Results) -> None:
+    results.ok(INT8, [0, 0, 0, 0], 2.0)
+    results.untimed(INT8, "no memory")
+    (row,) = rows(INT8)
+    assert row.status == replace(FAILED, stage="benchmark")
+    assert row.accuracy and row.accuracy.top1.value == 1
+    assert (row.speeds, row.load_ms, row.footprint) == ((), None, None)
 
 
 @pytest.mark.parametrize(
-    ("status", "reason", "shown"), [("skipped", NO_GPU, NO_GPU), ("failed", "no engine", "convert: no engine")]
+    ("path", "stage"), [(conversion_path, "convert"), (evaluation_path, "evaluate"), (predictions_path, "evaluate")]
 )
-def test_a_variant_without_a_model_has_its_reason_and_no_figures(
-    results: Any, status: str, reason: str, shown: str
-) -> None:
-    results.stopped("tftrt-fp32", status, reason)
-    (row,) = rows("tftrt-fp32")
-    assert (row["status"], row["reason"]) == (status, shown)
-    assert all(row[key] is None for key in MEASURED)
+def test_a_missing_record_is_a_failure_of_its_stage(results: Results, path: object, stage: str) -> None:
+    results.ok(INT8, [0, 0, 0, 0], 2.0)
+    assert callable(path)
+    path(INT8).unlink()
+    assert rows(INT8)[0].status == replace(MISSING, stage=stage)
 
 
-def test_a_failed_evaluation_keeps_its_latency(results: Any) -> None:
-    results.ok("tflite-int8", [0, 0, 0, 0], 2.0)
-    record = {"status": "failed", "reason": "its process was ended by SIGKILL"}
-    files.write_json(paths.record("tflite-int8", "evaluate.json"), record)
-    predictions.write([], paths.record("tflite-int8", "predictions.csv"))
-    (row,) = rows("tflite-int8")
-    assert (row["status"], row["reason"]) == ("failed", "evaluate: its process was ended by SIGKILL")
-    assert row["top1"] is None
-    assert row["latency"]["1"]["p50_ms"] == 2
-
-
-def test_a_failed_timing_keeps_its_accuracy(results: Any) -> None:
-    results.ok("tflite-int8", [0, 0, 0, 0], 2.0)
-    results.timings["tflite-int8"] = {"status": "failed", "reason": "ValueError: no model"}
-    results.write_timings()
-    (row,) = rows("tflite-int8")
-    assert (row["status"], row["reason"]) == ("failed", "benchmark: ValueError: no model")
-    assert row["top1"] == 1
-    assert (row["latency"], row["latency_host"], row["load_ms"]) == (None, None, None)
-
-
-@pytest.mark.parametrize(("kind", "stage"), [("convert.json", "convert"), ("evaluate.json", "evaluate")])
-def test_a_missing_record_is_a_failure_of_its_stage(results: Any, kind: str, stage: str) -> None:
-    results.ok("tflite-int8", [0, 0, 0, 0], 2.0)
-    paths.record("tflite-int8", kind).unlink()
-    (row,) = rows("tflite-int8")
-    assert (row["status"], row["reason"]) == ("failed", f"{stage}: {ENDED}")
-
-
-def test_a_variant_that_the_benchmark_does_not_know_is_a_failure(results: Any) -> None:
-    results.ok("tflite-int8", [0, 0, 0, 0], 2.0)
+def test_a_variant_that_the_timing_does_not_know_is_a_failure(results: Results) -> None:
+    results.ok(INT8, [0, 0, 0, 0], 2.0)
     results.timings.clear()
     results.write_timings()
-    (row,) = rows("tflite-int8")
-    assert (row["status"], row["reason"]) == ("failed", f"benchmark: {ENDED}")
+    assert rows(INT8)[0].status == replace(MISSING, stage="benchmark")
 
 
-def test_the_first_step_that_failed_gives_the_reason(results: Any) -> None:
-    results.converted("tflite-int8")
-    (row,) = rows("tflite-int8")
-    assert row["reason"] == f"evaluate: {ENDED}"
+def test_the_first_stage_that_failed_gives_the_reason(results: Results) -> None:
+    results.converted(INT8)
+    assert rows(INT8)[0].status == replace(MISSING, stage="evaluate")
 
 
-def test_a_removed_variant_gives_no_row(results: Any) -> None:
-    results.ok("tflite-int8", [0, 0, 0, 0], 2.0)
-    results.ok("tflite-fp32", [0, 0, 0, 0], 3.0)
-    assert [row["variant"] for row in rows("tflite-fp32")] == ["tflite-fp32"]
-
-
-def test_rows_keep_the_order_of_params(results: Any) -> None:
-    for name in ("tflite-int8", "savedmodel-fp32", "tflite-fp32"):
+def test_rows_keep_the_order_of_params_and_others_have_none(results: Results) -> None:
+    for name in (INT8, BASELINE, "tflite-fp32"):
         results.ok(name, [0, 0, 0, 0], 2.0)
-    found = rows("tflite-fp32", "tflite-int8", "savedmodel-fp32")
-    assert [row["variant"] for row in found] == ["tflite-fp32", "tflite-int8", "savedmodel-fp32"]
+    assert [row.name for row in rows("tflite-fp32", BASELINE)] == ["tflite-fp32", BASELINE]
 
 
-def test_agreement_is_with_the_baseline_and_not_with_the_labels(results: Any) -> None:
-    results.ok("savedmodel-fp32", [1, 2, 0, 0], 4.0)
-    results.ok("tflite-int8", [1, 2, 0, 3], 2.0)
-    baseline, quantised = rows("savedmodel-fp32", "tflite-int8")
-    assert (baseline["agreement"], quantised["agreement"]) == (1, 0.75)
-    assert quantised["top1"] == 0.25
-
-
-def test_agreement_is_null_without_the_baseline(results: Any) -> None:
-    results.ok("savedmodel-fp32", [1, 2, 0, 0], 4.0)
-    results.ok("tflite-int8", [1, 2, 0, 3], 2.0)
-    assert rows("tflite-int8")[0]["agreement"] is None
-
-
-def test_agreement_is_null_when_the_baseline_was_not_evaluated(results: Any) -> None:
-    results.stopped("savedmodel-fp32", "failed", "no memory")
-    results.ok("tflite-int8", [1, 2, 0, 3], 2.0)
-    assert [row["agreement"] for row in rows("savedmodel-fp32", "tflite-int8")] == [None, None]
-
-
-def test_agreement_ignores_predictions_that_an_earlier_run_left(results: Any) -> None:
-    for name in ("savedmodel-fp32", "tflite-int8"):
+@pytest.mark.parametrize("stopped", [BASELINE, INT8])
+def test_predictions_that_an_earlier_run_left_are_compared_with_nothing(results: Results, stopped: str) -> None:
+    for name in (BASELINE, INT8):
         results.ok(name, [0, 0, 0, 0], 4.0)
-    results.converted("tflite-int8", "failed", "no memory")
-    baseline, failed = rows("savedmodel-fp32", "tflite-int8")
-    assert baseline["agreement"] == 1
-    assert failed["agreement"] is None
+    results.converted(stopped, FAILED)
+    baseline, int8 = (row.accuracy and row.accuracy.agreement for row in rows(BASELINE, INT8))
+    assert (baseline, int8) == ((None, None) if stopped == BASELINE else (1, None))
 
 
-def test_agreement_is_not_with_what_an_earlier_baseline_left(results: Any) -> None:
-    for name in ("savedmodel-fp32", "tflite-int8"):
-        results.ok(name, [0, 0, 0, 0], 4.0)
-    results.converted("savedmodel-fp32", "failed", "no memory")
-    assert [row["agreement"] for row in rows("savedmodel-fp32", "tflite-int8")] == [None, None]
-
-
-def test_every_variant_is_compared_with_the_baseline_on_each_image(results: Any) -> None:
-    results.ok("savedmodel-fp32", [0, 0, 0, 1], 4.0)
-    results.ok("tflite-int8", [0, 1, 2, 0], 2.0)
-    results.ok("tflite-fp32", [0, 0, 0, 1], 3.0)
-    baseline, int8, fp32 = rows("savedmodel-fp32", "tflite-int8", "tflite-fp32")
-    assert baseline["change"] is None
-    assert (int8["change"]["lost"], int8["change"]["gained"], int8["change"]["changed"]) == (2, 1, 3)
-    assert int8["change"]["drop"] == 0.25
-    assert (fp32["change"]["changed"], fp32["change"]["drop"]) == (0, 0)
-    # Exact McNemar of two against one is 1, and Holm keeps it.
-    assert int8["change"]["mcnemar_p_holm"] == fp32["change"]["mcnemar_p_holm"] == 1
-    assert int8["change"]["classes"] == ({"label": 0, "images": 4, "lost": 2, "gained": 1},)
-
-
-def test_p_values_are_adjusted_for_the_number_of_variants(results: Any) -> None:
-    results.ok("savedmodel-fp32", [0] * 8, 4.0)
-    for name in ("tflite-int8", "tflite-fp32", "tflite-fp16"):
-        results.ok(name, [1] * 8, 2.0)
-    found = rows("savedmodel-fp32", "tflite-int8", "tflite-fp32", "tflite-fp16")[1:]
-    assert [row["change"]["mcnemar_p"] for row in found] == pytest.approx([2 / 2**8] * 3)
-    assert [row["change"]["mcnemar_p_holm"] for row in found] == pytest.approx([6 / 2**8] * 3)
-
-
-def test_other_images_are_not_compared(results: Any) -> None:
-    results.ok("savedmodel-fp32", [0, 0, 0, 1], 4.0)
-    results.ok("tflite-int8", [0, 0, 0], 2.0)
-    assert rows("savedmodel-fp32", "tflite-int8")[1]["change"] is None
-
-
-def test_training_is_compared_with_the_same_int8_without_it(results: Any) -> None:
-    results.learned()
-    results.ok("savedmodel-fp32", [0, 0, 0, 0], 4.0)
-    results.ok("tflite-int8", [0, 1, 1, 2], 2.0)
-    results.ok("onnxruntime-int8", [0, 0, 0, 0], 2.0)
-    results.ok("tflite-int8-qat", [1, 0, 0, 2], 2.0)
-    *others, trained = rows("savedmodel-fp32", "tflite-int8", "onnxruntime-int8", "tflite-int8-qat")
-    assert (trained["runtime"], trained["precision"], trained["qat"]) == ("tflite", "int8", True)
-    won = trained["change_from_int8"]
-    assert (won["images"], won["changed"], won["lost"], won["gained"], won["drop"]) == (4, 3, 1, 2, -0.25)
-    assert trained["change"]["drop"] == 0.5
-    assert [(row["qat"], row["change_from_int8"]) for row in others] == [(False, None)] * 3
-
-
-@pytest.mark.parametrize("before", [None, "stopped", "other images"])
-def test_training_without_its_int8_on_the_same_images_is_not_compared(results: Any, before: str | None) -> None:
-    results.learned()
-    results.ok("savedmodel-fp32", [0, 0, 0, 1], 4.0)
-    results.ok("tflite-int8-qat", [0, 0, 0, 0], 2.0)
-    if before == "stopped":
-        results.stopped("tflite-int8", "failed", "no memory")
-    if before == "other images":
-        results.ok("tflite-int8", [0, 0, 0], 2.0)
-    names = ("savedmodel-fp32", "tflite-int8", "tflite-int8-qat")
-    trained = rows(*(name for name in names if before or name != "tflite-int8"))[-1]
-    assert trained["change_from_int8"] is None
-    assert trained["change"]["drop"] == -0.25
-
-
-def test_a_summary_has_the_training_that_a_variant_asks_for(results: Any) -> None:
-    results.learned()
-    results.ok("tflite-int8", [0, 0, 0, 0], 2.0)
-    results.ok("tflite-int8-qat", [0, 0, 0, 0], 2.0)
-    assert summarize.summarise(("tflite-int8",))["qat"] is None
-    assert summarize.summarise(("tflite-int8", "tflite-int8-qat"))["qat"] == files.read_json(paths.QAT_RECORD)
-
-
-def test_a_summary_names_its_model_machine_and_images(results: Any) -> None:
-    results.ok("savedmodel-fp32", [0, 0, 0, 0], 4.0)
-    found = summarize.summarise(("savedmodel-fp32",))
-    assert found["model"]["name"] == "tiny"
-    assert found["environment"]["cpu"] == "a CPU"
-    assert (found["evaluation"]["images"], found["calibration"]["images"]) == (4, 100)
-    json.dumps(found, allow_nan=False)
-
-
-@pytest.mark.parametrize("record", [paths.BENCHMARK, paths.IMAGES, paths.MODEL, paths.ENVIRONMENT])
-def test_a_missing_shared_record_is_told(results: Any, record: Path) -> None:
-    results.ok("savedmodel-fp32", [0, 0, 0, 0], 4.0)
-    record.unlink()
-    with pytest.raises(PipelineError, match=f"{record} is missing: run `make repro`"):
-        rows("savedmodel-fp32")
-
-
-# What DVC compares.
-
-
-def test_flat_metrics_hold_numbers_by_variant_and_nothing_of_those_that_did_not_run(mixed: tuple[str, ...]) -> None:
-    found = summarize.flat_metrics(summarize.summarise(mixed)["rows"])
-    assert set(found) == {"savedmodel-fp32", "tflite-int8"}
-    figures = found["tflite-int8"]
-    assert (figures["top1"], figures["agreement"], figures["size_bytes"]) == (0.5, 0.75, 2_000_000)
-    assert figures["batch8"]["p50_ms"] == 16
-    values = [*figures.values(), *figures["batch1"].values(), *figures["batch8"].values()]
-    assert all(isinstance(value, (int, float, dict)) for value in values)
-
-
-def test_flat_metrics_leave_out_what_is_not_known(results: Any) -> None:
-    results.ok("tflite-int8", [0, 0, 1, 1], 2.0)
-    assert "agreement" not in summarize.flat_metrics(rows("tflite-int8"))["tflite-int8"]
-
-
-def test_main_writes_summary_table_metrics_and_plots(mixed: tuple[str, ...], edit: Callable[..., None]) -> None:
-    edit(("variants", list(mixed)))
-    labels.write(NAMED)
-    summarize.main()
-    summary = files.read_json(paths.SUMMARY)
-    assert [row["variant"] for row in summary["rows"]] == list(mixed)
-    assert paths.SUMMARY_TABLE.read_text(encoding="utf-8") == table.markdown(summary)
-    assert files.read_json(paths.METRICS) == summarize.flat_metrics(summary["rows"])
-    assert read_table(paths.PLOTS / "variants.csv") == [
-        {"variant": "savedmodel-fp32", "top1": "0.75", "p50_ms": "4.0", "size_mb": "2.0"},
-        {"variant": "tflite-int8", "top1": "0.5", "p50_ms": "2.0", "size_mb": "2.0"},
-    ]
-    assert [row["batch_size"] for row in read_table(paths.PLOTS / "latency.csv")] == ["1", "8", "1", "8"]
-    for name in ("accuracy", "size", "latency"):
-        assert (paths.PLOTS / f"{name}.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_main_works_when_no_variant_ran(results: Any, edit: Callable[..., None]) -> None:
-    edit(("variants", ["tftrt-fp32"]))
-    results.stopped("tftrt-fp32", "skipped", NO_GPU)
-    labels.write(NAMED)
-    summarize.main()
-    assert files.read_json(paths.METRICS) == {}
-    assert read_table(paths.PLOTS / "variants.csv") == []
-    assert (paths.PLOTS / "accuracy.png").exists()
-    assert list(paths.CLASSES.iterdir()) == []
-
-
-def test_other_gpus_have_rows_of_their_own_beside_the_same_baseline(
-    other_gpu: tuple[str, ...], machine: dict[str, Any]
-) -> None:
-    summary = summarize.summarise(other_gpu)
-    (other,) = summary["other_gpus"]
-    assert (other["gpu_model"], other["environment"]) == ("T4", machine)
-    assert [row["variant"] for row in other["rows"]] == list(other_gpu)
-    for key in ("top1", "change", "agreement", "status", "reason", "size_bytes"):
-        assert [row[key] for row in other["rows"]] == [row[key] for row in summary["rows"]]
-    p50s = [
-        [row["latency"]["1"]["p50_ms"] for row in rows if row["latency"]] for rows in (summary["rows"], other["rows"])
-    ]
-    assert p50s == [[4, 2], [10, 4]]
-
-
-def test_a_record_that_another_gpu_lacks_fails_its_row_there_alone(other_gpu: tuple[str, ...]) -> None:
-    (paths.OTHER_GPUS / "T4" / paths.record("tflite-int8", "evaluate.json")).unlink()
-    summary = summarize.summarise(other_gpu)
-    rows = [{row["variant"]: row for row in found["rows"]} for found in (summary, *summary["other_gpus"])]
-    assert [row["tflite-int8"]["status"] for row in rows] == ["ok", "failed"]
-
-
-# Classes.
-
-
-def test_every_evaluated_variant_has_its_averages_and_calibration_error(results: Any) -> None:
+def test_averages_over_classes_and_calibration_error(results: Results) -> None:
     # Class 0 is always known, class 1 in one image of two; each answer has a confidence of 0.5.
-    results.ok("savedmodel-fp32", [0, 0, 1, 0], 4.0, [0, 0, 1, 1])
-    results.stopped("tflite-int8", "failed", "no memory")
-    row, failed = rows("savedmodel-fp32", "tflite-int8")
-    assert {name: row[name] for name in FIGURES} == {
-        "macro_precision": pytest.approx((2 / 3 + 1) / 2), "macro_recall": 0.75,
-        "macro_f1": pytest.approx((4 / 5 + 2 / 3) / 2), "weighted_precision": pytest.approx((2 / 3 + 1) / 2),
-        "weighted_recall": 0.75, "weighted_f1": pytest.approx((4 / 5 + 2 / 3) / 2), "ece": 0.25,
-    }  # fmt: skip
-    assert {failed[name] for name in FIGURES} == {None}
-    flat = summarize.flat_metrics([row])["savedmodel-fp32"]
-    assert (flat["macro_f1"], flat["ece"]) == (row["macro_f1"], 0.25)
+    results.ok(BASELINE, [0, 0, 1, 0], 4.0, [0, 0, 1, 1])
+    precision, f1 = pytest.approx((2 / 3 + 1) / 2), pytest.approx((4 / 5 + 2 / 3) / 2)
+    accuracy = rows(BASELINE)[0].accuracy
+    assert accuracy and accuracy.averages == ClassAverages(precision, 0.75, f1, precision, 0.75, f1, 0.25)
 
 
-def test_only_a_baseline_is_said_to_be_at_chance(results: Any) -> None:
-    truth = [0, 1] * 10
-    results.ok("savedmodel-fp32", [1, 0] * 10, 4.0, truth)
-    results.ok("tflite-int8", [1, 0] * 10, 2.0, truth)
-    baseline, int8 = rows("savedmodel-fp32", "tflite-int8")
-    assert (baseline["at_chance"], int8["at_chance"]) == ({"correct": 0, "images": 20, "chance": 0.5}, None)
-    results.ok("savedmodel-fp32", truth, 4.0, truth)
-    assert rows("savedmodel-fp32")[0]["at_chance"] is None
+# All repeats of a variant.
 
 
-def test_main_writes_the_classes_of_every_evaluated_variant(results: Any, edit: Callable[..., None]) -> None:
-    edit(("variants", ["savedmodel-fp32", "tftrt-fp32"]))
-    labels.write(NAMED)
-    results.ok("savedmodel-fp32", [0, 0, 1, 0], 4.0, [0, 0, 1, 1])
-    results.stopped("tftrt-fp32", "skipped", NO_GPU)
-    summarize.main()
-    assert {path.name for path in paths.CLASSES.iterdir()} == {f"savedmodel-fp32{kind}" for kind in FILES}
-    assert read_table(paths.CLASSES / "savedmodel-fp32.csv")[1] == {
-        "class": "1", "name": "a, b", "precision": "1.0", "recall": "0.5", "f1": "0.6666666666666666", "support": "2",
-    }  # fmt: skip
-    (_, second) = read_table(paths.CLASSES / "savedmodel-fp32_confusion.csv")[:2]
-    assert second == {"label": "1", "predicted": "0", "images": "1"}
-    assert (paths.CLASSES / "savedmodel-fp32_confusion_matrix.png").read_bytes().startswith(b"\x89PNG")
+def test_the_first_process_loads_and_the_largest_memory_counts(results: Results) -> None:
+    results.ok(INT8, [0, 0, 0, 0], 2.0)
+    results.timed(INT8, 2.0, repeats=2)
+    first, second = results.timings[INT8].repeats
+    later = replace(second, load_ms=99.0, memory=Memory(False, 400_000_000, None))
+    results.timings[INT8] = replace(results.timings[INT8], repeats=(first, later))
+    results.write_timings()
+    (row,) = rows(INT8)
+    assert row.footprint and row.footprint.peak_memory_bytes == 400_000_000
+    assert row.load_ms == 12.5
+    assert row.speeds[0].latency.repeat_p50_ms == (2, 2)
 
 
-def test_classes_of_a_removed_variant_go(mixed: tuple[str, ...], edit: Callable[..., None]) -> None:
-    labels.write(NAMED)
-    for names in (list(mixed), ["tflite-int8"]):
-        edit(("variants", names))
-        summarize.main()
-    # A single class makes no matrix.
-    assert {path.name for path in paths.CLASSES.iterdir()} == {
-        "tflite-int8.csv", "tflite-int8_confusion.csv", "tflite-int8_calibration.csv",
-    }  # fmt: skip
+def test_a_gpu_has_conditions_memory_and_doubts(results: Results) -> None:
+    results.ok(INT8, [0, 0, 0, 0], 2.0)
+    (repeat,) = results.timings[INT8].repeats
+    watch = GpuWatch(5_000, 1, (GpuState(1000, 500, 60, 70.5, ("power cap",)), GpuState(900, 500, 61, 71.0, ())))
+    on_gpu = replace(repeat, gpu=watch, memory=Memory(True, 300, 4_000))
+    results.timings[INT8] = replace(results.timings[INT8], repeats=(on_gpu,))
+    results.write_timings()
+    (row,) = rows(INT8)
+    assert row.footprint and row.footprint.on_gpu
+    assert (row.footprint.gpu_peak_memory_bytes, row.footprint.gpu_process_memory_bytes) == (4_000, 5_000)
+    assert row.gpu and row.gpu.sm_clock_mhz == (900, 1000)
+    assert row.doubts == (Doubt("throttled", 1, cause="power cap"), Doubt("shared GPU", 1))
+
+
+def test_parts_of_an_inference_are_medians_of_all_repeats(results: Results) -> None:
+    results.ok(INT8, [0, 0, 0, 0], 2.0)
+    calls = [
+        (INT8, 1, part, repeat, 0, ms * scale)
+        for repeat, ms in enumerate((1.0, 2.0, 6.0))
+        for part, scale in zip(PARTS, (1, 10, 100), strict=True)
+    ]
+    kept = [
+        (series.variant, series.batch_size, series.term, 0, block, ms)
+        for series, repeats in read_samples().items()
+        for block, times in enumerate(repeats[0])
+        for ms in times
+    ]
+    write_samples([*kept, *calls])
+    (row,) = rows(INT8)
+    assert [speed.parts_ms for speed in row.speeds] == [Parts(2, 20, 200), None]
+
+
+def test_calls_that_are_missing_are_named(results: Results) -> None:
+    results.ok(INT8, [0, 0, 0, 0], 2.0)
+    del results.calls[Series(INT8, 8, "latency_host")]
+    results.write_timings()
+    with pytest.raises(PipelineError) as caught:
+        rows(INT8)
+    assert caught.value.code == "samples-missing"
+    assert caught.value.values == {"file": str(SAMPLES), "variant": INT8, "batch_size": 8}
+
+
+# What all rows share.
+
+
+def test_a_summary_has_the_training_that_a_variant_needs(results: Results) -> None:
+    results.learned()
+    results.ok(INT8, [0, 0, 0, 0], 2.0)
+    results.ok("tflite-int8-qat", [0, 0, 0, 0], 2.0)
+    assert summary.build((INT8,)).qat is None
+    assert summary.build((INT8, "tflite-int8-qat")).qat == codec.read(QatRecord, QAT_RECORD)
+
+
+def test_a_summary_is_read_as_it_was_written(results: Results) -> None:
+    results.ok(BASELINE, [0, 0, 0, 0], 4.0)
+    results.stopped("tftrt-fp32", SKIPPED)
+    made = summary.build((BASELINE, "tftrt-fp32"))
+    assert (made.model.name, made.environments[HERE].machine) == ("tiny", CPU_MACHINE)
+    assert (made.evaluation.images, made.calibration.images) == (4, 100)
+    assert codec.decode(Summary, codec.encode(made, "summary"), "summary") == made
+
+
+@pytest.mark.parametrize("path", [TIMING, SAMPLES, IMAGES, MODEL, ENVIRONMENT])
+def test_a_missing_shared_record_is_named(results: Results, path: Path) -> None:
+    results.ok(BASELINE, [0, 0, 0, 0], 4.0)
+    path.unlink()
+    with pytest.raises(PipelineError, match=str(path)):
+        rows(BASELINE)
+
+
+# Other GPU models of a cluster.
+
+
+@pytest.fixture
+def t4(results: Results) -> Path:
+    """Two variants here, and on a T4, which is slower."""
+    for name, p50 in ((BASELINE, 10.0), (INT8, 4.0)):
+        results.ok(name, [0, 0, 0, 1], p50)
+    results.copy_to(OTHER_GPUS / "T4", GPU_MACHINE)
+    for name, p50 in ((BASELINE, 4.0), (INT8, 2.0)):
+        results.ok(name, [0, 0, 1, 1], p50)
+    return OTHER_GPUS / "T4"
+
+
+def test_another_gpu_has_rows_beside_its_own_baseline(t4: Path) -> None:
+    made = summary.build((BASELINE, INT8))
+    assert made.environments == {HERE: environment(CPU_MACHINE), "T4": environment(GPU_MACHINE)}
+    assert [(row.device, row.name) for row in made.rows] == [
+        (HERE, BASELINE), (HERE, INT8), ("T4", BASELINE), ("T4", INT8),
+    ]  # fmt: skip
+    assert [row.speeds[0].latency.p50_ms for row in made.rows] == [4, 2, 10, 4]
+    assert [row.accuracy and row.accuracy.top1.value for row in made.rows] == [0.5, 0.5, 0.75, 0.75]
+    assert [row.accuracy and row.accuracy.agreement for row in made.rows] == [1] * 4
+    assert [row.accuracy.change.drop for row in made.rows if row.accuracy and row.accuracy.change] == [0, 0]
+
+
+def test_a_record_that_another_gpu_lacks_fails_its_row_there_alone(t4: Path) -> None:
+    (t4 / evaluation_path(INT8)).unlink()
+    made = summary.build((BASELINE, INT8))
+    assert [row.status.state for row in made.rows] == ["ok", "ok", "ok", "failed"]

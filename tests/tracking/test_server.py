@@ -11,15 +11,11 @@ from typing import Any
 
 import pytest
 
-from stages import select, summarize, track
-from stages.contracts import paths
-from stages.core import files
 from stages.core.errors import PipelineError
-from stages.params import document
-from stages.reporting import table
+from stages.tracking import runs
+from stages.tracking.experiment import Experiment
 from tests.fixtures.models import free_port, wait_for
-
-NAMES = ("savedmodel-fp32", "tflite-fp32", "tflite-int8")
+from tests.tracking.logged import NAMES, Logged, Track
 
 
 class Server:
@@ -48,76 +44,56 @@ class Server:
 
 
 @pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+def server(track: Track, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     folder = tmp_path / "server"
     folder.mkdir()
-    found = Server(folder)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", found.url)
+    started = Server(folder)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", started.url)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-    yield found
-    found.kill()
-
-
-@pytest.fixture
-def main(
-    results: Any, edit: Callable[..., None], command_line: Callable[..., None], tmp_path: Path
-) -> Callable[[], None]:
-    """The stage, on results of three variants."""
-    edit(("variants", list(NAMES)))
-    for name, p50 in zip(NAMES, (4.0, 3.0, 2.0), strict=True):
-        results.ok(name, [0, 0, 0, 1], p50)
-    files.write_text(paths.PLOTS / "variants.csv", "variant,top1\n")
-    summary = summarize.summarise(NAMES)
-    files.write_json(paths.SUMMARY, summary)
-    files.write_text(paths.SUMMARY_TABLE, table.markdown(summary))
-    files.write_json(paths.SELECTION, select.select(summary, document.load()))
-    command_line("--checkout", tmp_path)
-    return track.main
+    yield started
+    started.kill()
 
 
 def test_a_server_that_dies_half_way_loses_and_doubles_nothing(
     server: Server,
-    main: Callable[[], None],
+    track: Track,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    import mlflow
+    log, calls = Experiment.log, iter(range(99))
 
-    log, calls = track.Store.log, iter(range(99))
-
-    def dying(self: track.Store, run: str, *rest: Any) -> None:
+    def dying(self: Experiment, run: str, *rest: Any) -> None:
         if next(calls) == 1:  # the second variant: its run exists, and nothing is in it
             server.kill()
         log(self, run, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(track.Store, "log", dying)
-        with pytest.raises(PipelineError, match="nothing is lost, `make repro` logs what is missing once"):
-            main()
-    assert not paths.TRACK.exists()
-    with pytest.raises(PipelineError, match=r"could not log to MLflow at http://127\.0\.0\.1"):
-        main()
+        patch.setattr(Experiment, "log", dying)
+        not_logged(track, server.url)
+    assert not runs.TRACK.exists()
+    not_logged(track, server.url)
 
     server.start()
-    main()
-    client = mlflow.MlflowClient(server.url)
-    experiment = client.get_experiment_by_name("trt-pipeline")
-    assert experiment is not None
-    runs = client.search_runs([experiment.experiment_id])
-    assert sorted(run.data.tags.get("variant", "") for run in runs) == ["", *NAMES]
-    assert {run.info.status for run in runs} == {"FINISHED"}
-    for run in runs:
-        names = {item.path for item in client.list_artifacts(run.info.run_id)}
-        assert names >= (
-            {"convert.json", "predictions.csv"} if "variant" in run.data.tags else {"summary.json", "plots"}
-        )
-        assert run.info.artifact_uri.startswith("mlflow-artifacts:")
-    copy = client.download_artifacts(runs[0].info.run_id, "", str(tmp_path))
+    track()
+    store = Logged(server.url)
+    assert sorted(run.data.tags.get("variant", "") for run in store.runs) == sorted(["", *NAMES])
+    assert {run.info.status for run in store.runs} == {"FINISHED"}
+    for run in store.runs:
+        expected = {"convert.json", "predictions.csv"} if "variant" in run.data.tags else {"summary.json", "plots"}
+        assert store.artifacts(run) >= expected
+        assert str(run.info.artifact_uri).startswith("mlflow-artifacts:")
+    copy = store.client.download_artifacts(store.runs[0].info.run_id, "", str(tmp_path))
     assert any(Path(copy).iterdir())
-    before = len(runs)
-    main()
+    capfd.readouterr()
+    track()
     assert capfd.readouterr().out == ""
-    assert len(client.search_runs([experiment.experiment_id])) == before
+    assert len(Logged(server.url).runs) == len(store.runs)
+
+
+def not_logged(track: Callable[[], None], uri: str) -> None:
+    with pytest.raises(PipelineError) as caught:
+        track()
+    assert (caught.value.code, caught.value.values["uri"]) == ("not-logged", uri)

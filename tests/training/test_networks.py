@@ -4,8 +4,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stages.params import document
-from stages.params.document import AugmentParams
+from stages.params import load
+from stages.params.training import AugmentParams, TrainParams
 from stages.training import networks
 
 
@@ -101,7 +101,7 @@ def test_what_comes_in_at_a_border_is_black(tf: Any) -> None:
 
 
 def test_the_shipped_augmentation_is_mild(tf: Any) -> None:
-    shipped = document.load(Path(__file__).parents[2] / "params.yaml").train.augment
+    shipped = load.read(TrainParams, Path(__file__).parents[2] / "params.yaml").augment
     assert shipped == AugmentParams(flip=False, rotate_degrees=15, shift=0.1, zoom=0.1)
     tf.keras.utils.set_random_seed(0)
     dot = np.zeros((64, 33, 33, 1), np.float32)

@@ -1,20 +1,29 @@
 """Writes a precision into an ONNX graph: FP16 by casting, INT8 as Q/DQ pairs.
 
-Their ranges are those of the calibration set, or what the graph's own pairs learned in quantisation-aware training.
+Their ranges are those of the calibration set, or what the graph's own pairs learned in quantization-aware training.
 """
 
 import io
 import tempfile
 from collections import Counter
+from collections.abc import Iterable
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stages.contracts.preprocessing import Floats
-from stages.runtimes.contract import Job
+from ...contracts.conversion import ConvertJob
+from ...contracts.preprocessing import Floats
+from . import calibration
 
+if TYPE_CHECKING:
+    from onnx import GraphProto, ModelProto
+    from onnxruntime.quantization import QuantType
+    from onnxruntime.quantization.calibrate import TensorData, TensorsData
+
+# By the tensor that they are for.
+Ranges = dict[str, "TensorData"]
 CALIBRATORS = {"minmax": "MinMax", "percentile": "Percentile", "entropy": "Entropy"}
 # Layers with weights: TensorRT fuses what is between them into their INT8 kernels, or computes it in FP16.
 WEIGHTED = ["Conv", "MatMul", "Gemm"]
@@ -25,100 +34,113 @@ PAIR = ("QuantizeLinear", "DequantizeLinear")
 FP16_SCALES_OPSET, FP16_SCALES_IR = 19, 9
 
 
-def quantise_for_cpu(job: Job, path: Path) -> None:
+def quantize_for_cpu(job: ConvertJob, path: Path, calibrator: str, reduce_range: bool) -> None:
     """Asymmetric activations and weights for each channel: ONNX Runtime's advice for CPUs ("Quantize ONNX models")."""
     from onnxruntime.quantization import QuantType
     from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
     layers = sorted({*QLinearOpsRegistry, *QDQRegistry})
-    _quantise(job, job.onnx, path, layers, QuantType.QUInt8, {}, reduce_range=job.options["reduce_range"])
+    model, ranges = _calibrated(job, Path(job.onnx), layers, calibrator)
+    _write(model, path, QuantType.QUInt8, ranges, layers, {}, reduce_range)
 
 
-def quantise_for_tensorrt(job: Job, source: Path, path: Path) -> None:
+def quantize_for_tensorrt(job: ConvertJob, source: Path, path: Path, calibrator: str) -> None:
     """Symmetric, as TensorRT demands, at the inputs of layers with weights alone, and with the weights still in float.
 
     A pair at such a layer's output too would part it from the activation that it is fused with: EfficientNet-Lite0 lost
-    5.5 points of top-1 to that on 400 photographs, and nothing without (ONNX Runtime, optimisations off).
+    5.5 points of top-1 to that on 400 images, and nothing without (ONNX Runtime, optimizations off).
     """
     from onnxruntime.quantization import QuantType
 
-    options = {
+    options: dict[str, bool | list[str]] = {
         "ActivationSymmetric": True,
         "WeightSymmetric": True,
         "QuantizeBias": False,
         "AddQDQPairToWeight": True,
         "OpTypesToExcludeOutputQuantization": WEIGHTED,
     }
-    _quantise(job, source, path, WEIGHTED, QuantType.QInt8, options)
+    model, ranges = _calibrated(job, source, WEIGHTED, calibrator)
+    _write(model, path, QuantType.QInt8, ranges, WEIGHTED, options)
 
 
-def _quantise(
-    job: Job,
-    source: Path,
-    path: Path,
-    layers: list[str],
-    kind: Any,
-    options: dict[str, Any],
-    reduce_range: bool = False,
-) -> None:
-    """Write Q/DQ pairs with ranges that were learned, or are from the calibration set; weights have one a channel.
+def _calibrated(job: ConvertJob, source: Path, layers: list[str], calibrator: str) -> "tuple[ModelProto, TensorsData]":
+    """The model without Q/DQ pairs, and the ranges that these had learned, or else of the calibration set.
 
     By the parts of `quantize_static`, which by itself would keep the activations of all images in memory.
     """
     import onnx
-    from onnxruntime.quantization import CalibrationMethod, QDQQuantizer, QuantType, create_calibrator
-    from tqdm import tqdm  # this module travels with the champion, which needs no more than it runs
+    from onnxruntime.quantization import CalibrationMethod, create_calibrator
 
-    images = tqdm(job.calibration(1), "calibration", unit="image", leave=False, disable=None)
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
-        method = CalibrationMethod[CALIBRATORS[job.options["calibrator"]]]
-        calibrator = create_calibrator(source, layers, f"{folder}/augmented.onnx", method)
-        for image in images:
-            calibrator.collect_data(Feed(image))
-        ranges = calibrator.compute_data()
+        method = CalibrationMethod[CALIBRATORS[calibrator]]
+        collector = create_calibrator(source, layers, f"{folder}/augmented.onnx", method)
+        for image in _images(job):
+            collector.collect_data(Feed(image))
+        ranges = collector.compute_data()
     model = onnx.load(source)
     ranges.data.update(lift_ranges(model.graph))
-    model = onnx.shape_inference.infer_shapes(model)
-    quantizer = QDQQuantizer(model, True, reduce_range, QuantType.QInt8, kind, ranges, [], [], layers, options)
+    return onnx.shape_inference.infer_shapes(model), ranges
+
+
+def _images(job: ConvertJob) -> Iterable[Floats]:
+    from tqdm import tqdm  # only where a person waits for it
+
+    return tqdm(calibration.batches(job, 1), "calibration", unit="image", leave=False, disable=None)
+
+
+def _write(
+    model: "ModelProto",
+    path: Path,
+    activations: "QuantType",
+    ranges: "TensorsData",
+    layers: list[str],
+    options: dict[str, bool | list[str]],
+    reduce_range: bool = False,
+) -> None:
+    """Write Q/DQ pairs with these ranges; weights have one a channel."""
+    from onnxruntime.quantization import QDQQuantizer, QuantType
+
+    weights = QuantType.QInt8
+    quantizer = QDQQuantizer(model, True, reduce_range, weights, activations, ranges, [], [], layers, options)
     quantizer.quantize_model()
     quantizer.model.save_model_to_file(path, False)
 
 
-def lift_ranges(graph: Any) -> dict[str, Any]:
+def lift_ranges(graph: "GraphProto") -> Ranges:
     """Take the graph's own Q/DQ pairs out; the range that each had, by the tensors that it is for."""
     import onnx
     from onnxruntime.quantization.calibrate import TensorData
 
     constants = {constant.name: onnx.numpy_helper.to_array(constant) for constant in graph.initializer}
     pairs = [node for node in graph.node if node.op_type in PAIR and node.input[0] not in constants]
-    found, renamed = {}, dict[str, str]()
+    ranges, renamed = {}, dict[str, str]()
     for node in pairs:  # in the order of their computation; between the two may be what moves values
         origin, scale, zero = node.input
         origin = renamed[node.output[0]] = renamed.get(origin, origin)
         if node.op_type == "QuantizeLinear":
             limits = np.iinfo(constants[zero].dtype)
             ends = [(np.float32(end) - constants[zero]) * constants[scale] for end in (limits.min, limits.max)]
-            found[origin] = TensorData(lowest=ends[0], highest=ends[1])
+            ranges[origin] = TensorData(lowest=ends[0], highest=ends[1])
         graph.node.remove(node)
     del graph.value_info[:]  # what moved INT8 moves floats now
     for node in graph.node:
         node.input[:] = [renamed.get(name, name) for name in node.input]
     ends = [result.name for result in graph.output if result.name in renamed]
     graph.node.extend(onnx.helper.make_node("Identity", [renamed[name]], [name]) for name in ends)
-    return _spread(graph, found)
+    return _spread(graph, ranges)
 
 
-def _spread(graph: Any, ranges: dict[str, Any]) -> dict[str, Any]:
-    """The same before and behind layers that only move values: there the quantiser writes pairs too."""
-    found, readers = dict(ranges), Counter(name for node in graph.node for name in node.input)
+def _spread(graph: "GraphProto", ranges: Ranges) -> Ranges:
+    """The same before and behind layers that only move values: there the quantizer writes pairs too."""
+    spread, readers = dict(ranges), Counter(name for node in graph.node for name in node.input)
     moving = [node for node in graph.node if node.op_type in MOVING]
     for node in reversed(moving):
-        if node.output[0] in found and readers[node.input[0]] == 1:
-            found.setdefault(node.input[0], found[node.output[0]])
+        if node.output[0] in spread and readers[node.input[0]] == 1:
+            spread.setdefault(node.input[0], spread[node.output[0]])
     for node in moving:
-        if node.input[0] in found:
-            found.setdefault(node.output[0], found[node.input[0]])
-    return found
+        if node.input[0] in spread:
+            spread.setdefault(node.output[0], spread[node.input[0]])
+    return spread
 
 
 class Feed:

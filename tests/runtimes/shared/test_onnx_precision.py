@@ -1,4 +1,5 @@
 from collections import Counter
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -8,22 +9,30 @@ import onnx
 import onnxruntime
 import pytest
 
-from stages.runtimes.contract import Job
+from stages.contracts.conversion import ConvertJob
 from stages.runtimes.shared import onnx_precision
-from tests.fixtures import models
-from tests.fixtures.models import save_taught_onnx, save_tiny_onnx
+from tests.fixtures import tiny
 
 SHAPE, CLASSES = (8, 8, 3), 6
-example = partial(models.example, shape=SHAPE)
-calibration = partial(models.calibration, shape=SHAPE)
+example = partial(tiny.example, shape=SHAPE)
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """ONNX file of a convolution and a softmax."""
     folder = tmp_path_factory.mktemp("model")
-    save_tiny_onnx(folder, SHAPE, CLASSES)
+    tiny.save_tiny_onnx(folder, SHAPE, CLASSES)
     return folder / "model.onnx"
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.calibration_images(tmp_path_factory.mktemp("calibration") / "images", SHAPE)
+
+
+def int8_job(source: Path, images: Path) -> ConvertJob:
+    prepared = tiny.preprocessing(SHAPE)
+    return ConvertJob("unused", str(source), "unused", "int8", (1,), str(images), prepared, {})
 
 
 def answer(path: Path, images: Any) -> Any:
@@ -38,17 +47,16 @@ def types(path: Path) -> Counter[str]:
     return Counter(names)
 
 
-def quantised(model: Path, path: Path, calibrator: str = "minmax") -> Path:
-    job = Job(model, model, path.parent, "int8", SHAPE, calibration, (1,), {"calibrator": calibrator})
-    onnx_precision.quantise_for_tensorrt(job, model, path)
+def quantized(model: Path, images: Path, path: Path, calibrator: str = "minmax") -> Path:
+    onnx_precision.quantize_for_tensorrt(int8_job(model, images), model, path, calibrator)
     return path
 
 
 @pytest.mark.parametrize("calibrator", ["minmax", "percentile", "entropy"])
 def test_tensorrt_gets_symmetric_pairs_at_the_inputs_of_layers_with_weights(
-    model: Path, tmp_path: Path, calibrator: str
+    model: Path, images: Path, tmp_path: Path, calibrator: str
 ) -> None:
-    graph = onnx.load(quantised(model, tmp_path / "q.onnx", calibrator)).graph
+    graph = onnx.load(quantized(model, images, tmp_path / "q.onnx", calibrator)).graph
     constants = {constant.name: onnx.numpy_helper.to_array(constant) for constant in graph.initializer}
     pairs = [node for node in graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
     assert len(pairs) == 8  # two layers, each with its input and its weights
@@ -73,10 +81,12 @@ def test_fp16_is_everything_but_input_and_output(model: Path, tmp_path: Path) ->
     assert answer(tmp_path / "h.onnx", example(4)).dtype == np.float32
 
 
-def test_int8_with_fp16_around_it_is_one_graph_of_a_newer_operator_set(model: Path, tmp_path: Path) -> None:
+def test_int8_with_fp16_around_it_is_one_graph_of_a_newer_operator_set(
+    model: Path, images: Path, tmp_path: Path
+) -> None:
     path = tmp_path / "typed.onnx"
     onnx_precision.with_fp16_scales(model, path)
-    onnx_precision.cast_to_fp16(quantised(path, tmp_path / "q.onnx"), path)
+    onnx_precision.cast_to_fp16(quantized(path, images, tmp_path / "q.onnx"), path)
     onnx.checker.check_model(str(path), full_check=True)
     assert onnx.load(path).opset_import[0].version == 19
     assert types(path)["FLOAT"] == 0
@@ -84,11 +94,9 @@ def test_int8_with_fp16_around_it_is_one_graph_of_a_newer_operator_set(model: Pa
 
 
 def test_every_calibration_image_widens_the_range(model: Path, tmp_path: Path) -> None:
-    def images(size: int) -> Any:
-        yield from (np.full((size, *SHAPE), value, np.float32) for value in (1, 254, 3))
-
-    job = Job(model, model, tmp_path, "int8", SHAPE, images, (1,), {"calibrator": "minmax"})
-    onnx_precision.quantise_for_tensorrt(job, model, tmp_path / "q.onnx")
+    images = tiny.write_images(tmp_path / "images", *(np.full(SHAPE, value) for value in (1, 254, 3)))
+    job = replace(int8_job(model, images), preprocessing=tiny.preprocessing(SHAPE, scale=1.0, offset=0.0))
+    onnx_precision.quantize_for_tensorrt(job, model, tmp_path / "q.onnx", "minmax")
     constants = {c.name: onnx.numpy_helper.to_array(c) for c in onnx.load(tmp_path / "q.onnx").graph.initializer}
     assert max(float(array) for array in constants.values() if array.size == 1) >= 2  # 254 of 127 steps
 
@@ -101,8 +109,8 @@ def pair(tensor: str, result: str, scale: str, zero: str) -> list[Any]:
     """The nodes that round a tensor."""
     make = onnx.helper.make_node
     return [
-        make("QuantizeLinear", [tensor, scale, zero], [f"{result} quantised"]),
-        make("DequantizeLinear", [f"{result} quantised", scale, zero], [result]),
+        make("QuantizeLinear", [tensor, scale, zero], [f"{result} quantized"]),
+        make("DequantizeLinear", [f"{result} quantized", scale, zero], [result]),
     ]
 
 
@@ -234,14 +242,12 @@ def test_a_graph_without_pairs_stays_as_it_is(model: Path) -> None:
     assert loaded.SerializeToString(deterministic=True) == before
 
 
-def test_every_runtime_gets_the_range_that_was_learned(tmp_path: Path) -> None:
+def test_every_runtime_gets_the_range_that_was_learned(images: Path, tmp_path: Path) -> None:
     """ONNX Runtime as it is, and TensorRT the symmetric one around it; calibration saw another."""
-    source = save_taught_onnx(tmp_path, SHAPE, CLASSES, (-0.5, 2.0))
-    job = Job(
-        source, source, tmp_path, "int8", SHAPE, calibration, (1,), {"calibrator": "minmax", "reduce_range": False}
-    )
-    onnx_precision.quantise_for_cpu(job, tmp_path / "cpu.onnx")
-    onnx_precision.quantise_for_tensorrt(job, source, tmp_path / "rt.onnx")
+    source = tiny.save_taught_onnx(tmp_path, SHAPE, CLASSES, (-0.5, 2.0))
+    job = int8_job(source, images)
+    onnx_precision.quantize_for_cpu(job, tmp_path / "cpu.onnx", "minmax", reduce_range=False)
+    onnx_precision.quantize_for_tensorrt(job, source, tmp_path / "rt.onnx", "minmax")
     assert rounding(tmp_path / "cpu.onnx") == (pytest.approx(2.5 / 255), 51)
     assert rounding(tmp_path / "rt.onnx") == (pytest.approx(2.0 / 127, rel=0.01), 0)
 

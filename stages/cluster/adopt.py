@@ -1,0 +1,76 @@
+"""What a cluster did, as the stages that would have done it adopt it."""
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+from stages.contracts import codec
+from stages.core import files
+
+SWEEP_RECORD = Path("reports/sweep.json")
+# What a cluster converted, evaluated and timed, by GPU model.
+SWEEP = Path("models/sweep")
+# A unit is what DVC calls a stage: convert@VARIANT, evaluate@VARIANT or this one.
+BENCHMARK = "benchmark"
+
+
+def folder(gpu_model: str, unit: str) -> Path:
+    """Where the results of a unit lie, by the paths that they have in the checkout."""
+    stage, _, variant = unit.partition("@")
+    return SWEEP / gpu_model / (variant or BENCHMARK) / stage
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """reports/sweep.json; with the local engine all values are None, so that nothing depends on it."""
+
+    SCHEMA: ClassVar[int] = 1
+
+    engine: str
+    # By Ray's name, that of the results to adopt.
+    gpu_model: str | None
+    # Of every variant a digest that changes with what there is to adopt.
+    sources: dict[str, str | None]
+    benchmark: str | None
+    # Units that have no result, and why.
+    failed: dict[str, str]
+    # Of every variant a digest of the training for INT8 that it takes, None for those that take none. It stands here
+    # since another list of variants repeats this stage and no training.
+    trained: dict[str, str | None] = field(default_factory=dict)
+
+    def adopt(self, unit: str) -> None:
+        """Copy the results of a unit to where its stage writes them."""
+        place = folder(str(self.gpu_model), unit)
+        for model in place.glob("models/*"):
+            shutil.rmtree(model.relative_to(place), ignore_errors=True)
+        unpack(pack(place, "models", "reports"), Path())
+
+
+def local(variants: tuple[str, ...]) -> Sweep:
+    """What there is to adopt of the local engine: nothing."""
+    return Sweep("local", None, dict.fromkeys(variants), None, {})
+
+
+def read() -> Sweep:
+    """What the stage `sweep` wrote."""
+    return codec.read(Sweep, SWEEP_RECORD)
+
+
+def write(sweep: Sweep) -> None:
+    """The inverse of `read`."""
+    codec.write(sweep, SWEEP_RECORD)
+
+
+def pack(start: Path, *names: str) -> dict[str, bytes]:
+    """Contents of all files below these folders, and of these files, by their paths from `start`."""
+    places = [start / name for name in names]
+    inside = [path for place in places for path in (place.rglob("*") if place.is_dir() else [place])]
+    return {path.relative_to(start).as_posix(): path.read_bytes() for path in sorted(inside) if path.is_file()}
+
+
+def unpack(content: Mapping[str, bytes], start: Path) -> None:
+    """The inverse of `pack`."""
+    for name, value in content.items():
+        files.write_bytes(start / name, value)

@@ -1,0 +1,49 @@
+"""`make check`: prints the choice, and what got worse since another revision; the exit status says how it ended."""
+
+from functools import partial
+
+from stages.commands.outcome import current_choice
+from stages.commands.revision import predictions_at, record_at
+from stages.contracts import codec, predictions
+from stages.contracts.evaluation import predictions_path
+from stages.contracts.predictions import Predictions
+from stages.contracts.row import SUMMARY, Summary
+from stages.contracts.selection import SELECTION, Selection
+from stages.params import document
+from stages.reporting import table
+from stages.selection import regression
+
+# How it ended, so that a CI job can tell; 1 is an error, 2 a wrong command line.
+STATUS = {"selected": 0, "cannot tell": 3, "nothing within budget": 4}
+REGRESSION = 5
+
+
+def check(against: str | None) -> int:
+    """Print the choice, and what got worse since the revision `against` if one is named; returns the exit status."""
+    document.check()
+    chosen = current_choice()
+    summary = codec.read(Summary, SUMMARY)
+    print(table.title(summary))
+    best = "chosen" if chosen.outcome == "selected" else "within budget"
+    for name, judged in chosen.variants.items():
+        print(f"  {name}: {judged.reason or best}")
+    print(chosen.sentence)
+    return max(STATUS[chosen.outcome], _compared(against, summary, chosen) if against is not None else 0)
+
+
+def _compared(revision: str, summary: Summary, chosen: Selection) -> int:
+    """Print what got worse since then, and what cannot be told; returns the exit status."""
+    old, before = record_at(Summary, revision, SUMMARY), record_at(Selection, revision, SELECTION)
+    ships = regression.Chosen(before.winner, chosen.winner)
+    verdict = regression.compare(old, summary, ships, partial(predictions_at, revision), _predictions)
+    for note in verdict.notes:
+        print(f"  {note}")
+    if verdict.unknown:
+        print(f"Cannot tell: {'; '.join(verdict.unknown)}.")
+    worse = f"Worse than {revision}: {'; '.join(verdict.regressions)}." if verdict.regressions else ""
+    print(worse or f"Nothing that was compared is worse than {revision} beyond noise.")
+    return REGRESSION if verdict.regressions else STATUS["cannot tell"] if verdict.unknown else 0
+
+
+def _predictions(variant: str) -> Predictions:
+    return predictions.read(predictions_path(variant))

@@ -1,0 +1,68 @@
+"""`make predict`: the five best classes of images, as one converted variant sees them."""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from stages.contracts import codec, labels, predictions
+from stages.contracts.conversion import MANIFEST, Manifest, folder
+from stages.contracts.evaluation import Counts
+from stages.contracts.messages import Loaded, LoadOrder, PredictOrder
+from stages.contracts.model import MODEL, ModelRecord
+from stages.contracts.predictions import Predictions
+from stages.core import files
+from stages.core.errors import PipelineError
+from stages.data.decode import decode
+from stages.runtimes import registry
+from stages.runtimes.client import Client
+
+
+def predict(names: Sequence[str], variant: str | None) -> None:
+    """Print the best classes of each image with their probabilities."""
+    manifest = converted(variant)
+    classes = labels.read()
+    for name, answer in zip(names, _answers(manifest, [Path(name) for name in names]), strict=True):
+        print(f"{name} ({manifest.variant.name})")
+        for index, score in zip(answer.classes, answer.scores, strict=True):
+            print(f"  {score:7.2%}  {classes.names[index]}")
+
+
+def _answers(manifest: Manifest, paths: Sequence[Path]) -> Predictions:
+    """By the variant's own worker, which reads a folder of labelled images; their labels do not matter."""
+    for path in paths:
+        decode(path)  # says by the user's own name what is no image
+    model = codec.read(ModelRecord, MODEL)
+    with tempfile.TemporaryDirectory() as place:
+        images, target = Path(place), Path(place) / "predictions.csv"
+        linked = [f"{number}{path.suffix}" for number, path in enumerate(paths)]
+        for name, path in zip(linked, paths, strict=True):
+            (images / name).symlink_to(path.absolute())
+        files.write_csv(images / "labels.csv", ("file", "label"), ((name, 0) for name in linked))
+        with Client(manifest.variant.runtime) as client:
+            where = folder(manifest.variant.name)
+            client.ask("load", LoadOrder(str(where), None, model.preprocessing), Loaded)
+            client.ask("predict", PredictOrder(str(images), str(target), 1), Counts)
+        return predictions.read(target)
+
+
+def converted(variant: str | None) -> Manifest:
+    """The variant asked for, or the first that has a model; PipelineError lists those that have."""
+    if variant is not None and variant not in registry.valid():
+        raise PipelineError(
+            f"there is no variant {variant}: name one of {', '.join(registry.valid())}",
+            code="unknown-variant",
+            variant=variant,
+        )
+    manifests = [_manifest(name) for name in registry.valid() if (folder(name) / MANIFEST).exists()]
+    ready = {manifest.variant.name: manifest for manifest in manifests if manifest.status.ok}
+    if not ready:
+        raise PipelineError("no variant is converted yet: run `make repro` first", code="nothing-converted")
+    if variant is not None and variant not in ready:
+        raise PipelineError(
+            f"{variant} is not converted here: name one of {', '.join(ready)}", code="not-converted", variant=variant
+        )
+    return ready[variant] if variant else next(iter(ready.values()))
+
+
+def _manifest(name: str) -> Manifest:
+    return codec.read(Manifest, folder(name) / MANIFEST)

@@ -1,0 +1,220 @@
+"""The image sets of a run: gathered from their sources, kept apart by their pixels, and written with their record."""
+
+import hashlib
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from stages.contracts import labels
+from stages.contracts.images import CALIBRATION, EVALUATION, SPLIT, TABLE, TRAINING, ImageSet, ImagesRecord, Split
+from stages.core import files
+from stages.core.errors import PipelineError
+from stages.data import decode, sources
+from stages.data.duplicates import near_duplicates
+from stages.data.image_file import ImageFile, examine
+from stages.data.split import choose, divide
+
+CROP_SIDE = 256
+
+
+@dataclass(frozen=True)
+class Division:
+    """A labelled source to take apart: which share of it evaluates, and the seed that says which images."""
+
+    source: str
+    evaluation: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class Draw:
+    """So many images of a source, and the seed that says which ones."""
+
+    source: str
+    images: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Request:
+    """The sources of all sets, of which each may be SPLIT; `train` is None where nothing is trained."""
+
+    evaluation: str
+    calibration: Draw
+    train: str | None = None
+    split: Division | None = None
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A source in two, with a group number for each image: near duplicates have the same."""
+
+    evaluation: list[ImageFile] = field(default_factory=list)
+    rest: list[ImageFile] = field(default_factory=list)
+    groups: dict[ImageFile, int] = field(default_factory=dict)
+    record: Split | None = None
+
+
+@dataclass(frozen=True)
+class Sets:
+    """The three sets, each with its images in order."""
+
+    evaluation: list[ImageFile]
+    calibration: list[ImageFile]
+    train: list[ImageFile]
+    # Of near duplicates in `train`, a number for each image.
+    groups: list[int]
+    split: Split | None
+
+
+def collect(request: Request, checkout: Path, work: Path) -> ImagesRecord:
+    """All sets, gathered below `work`, checked and written; their counts, seeds and digests."""
+    sets = gather(request, checkout, work)
+    evaluation, calibration, train = map(pixel_digests, (sets.evaluation, sets.calibration, sets.train))
+    by_pixels = dict(zip(evaluation, sets.evaluation, strict=True))
+    refuse_overlap(by_pixels, dict(zip(calibration, sets.calibration, strict=True)), "calibration")
+    refuse_overlap(by_pixels, dict(zip(train, sets.train, strict=True)), "train")
+    write(sets.evaluation, EVALUATION, sha256=[files.sha256(image.path) for image in sets.evaluation])
+    write(sets.train, TRAINING, group=sets.groups)
+    write_calibration(sets.calibration, request.calibration)
+    return ImagesRecord(
+        described(request.evaluation, evaluation, sets.evaluation),
+        ImageSet(
+            request.calibration.source,
+            request.calibration.images,
+            files.tree_digest(CALIBRATION),
+            seed=request.calibration.seed,
+        ),
+        described(request.train, train, sets.train) if request.train and sets.train else None,
+        sets.split,
+    )
+
+
+def gather(request: Request, checkout: Path, work: Path) -> Sets:
+    """Images of every set; whatever is fetched lies below `work`."""
+    parts = _take_apart(request, checkout, work)
+    evaluation = parts.evaluation
+    if request.evaluation != SPLIT:
+        evaluation = _labelled("evaluation", request.evaluation, checkout, work)
+    train, groups = _training(request.train, parts, checkout, work)
+    calibration = _calibration(request.calibration, parts.rest, checkout, work)
+    return Sets(evaluation, calibration, train, groups, parts.record)
+
+
+def _labelled(name: str, source: str, checkout: Path, work: Path) -> list[ImageFile]:
+    (work / name).mkdir()
+    return sources.labelled(source, labels.read(), checkout, work / name)
+
+
+def _take_apart(request: Request, checkout: Path, work: Path) -> Parts:
+    """Nothing if no set is a part of it."""
+    split = request.split
+    if split is None or SPLIT not in (request.evaluation, request.calibration.source, request.train):
+        return Parts()
+    whole = _labelled("split", split.source, checkout, work)
+    groups = near_duplicates(whole)
+    rest, evaluation = divide(whole, groups, split.evaluation, split.seed)
+    duplicates = len(whole) - len(set(groups))
+    record = Split(split.source, split.evaluation, split.seed, len(whole), duplicates)
+    return Parts(evaluation, rest, dict(zip(whole, groups, strict=True)), record)
+
+
+def _training(source: str | None, parts: Parts, checkout: Path, work: Path) -> tuple[list[ImageFile], list[int]]:
+    """The training images, and the group of each."""
+    if source is None:
+        return [], []
+    if source == SPLIT:
+        return parts.rest, [parts.groups[image] for image in parts.rest]
+    images = _labelled("train", source, checkout, work)
+    return images, near_duplicates(images)
+
+
+def _calibration(draw: Draw, rest: list[ImageFile], checkout: Path, work: Path) -> list[ImageFile]:
+    """What calibrates; of SAMPLE all images, of which crops are made."""
+    images = rest
+    if draw.source != SPLIT:
+        (work / "calibration").mkdir()
+        images = sources.unlabelled(draw.source, checkout, work / "calibration")
+    if draw.source == sources.SAMPLE:
+        return images
+    if len(images) < draw.images:
+        raise PipelineError(
+            f"calibration.images asks for {draw.images}, but {draw.source} holds {len(images)} images: lower it, or "
+            "name another source",
+            code="calibration-too-few",
+            key="calibration.images",
+            source=draw.source,
+            images=len(images),
+        )
+    return choose(images, draw.images, draw.seed)
+
+
+def pixel_digests(images: Sequence[ImageFile]) -> list[str]:
+    """Digest of each image's pixels; one PipelineError lists all that cannot be read."""
+
+    def digest(image: ImageFile) -> str:
+        decoded = decode.decode(image.path)
+        return hashlib.sha256(str(decoded.size).encode() + decoded.tobytes()).hexdigest()
+
+    return examine(images, digest, "checking images")
+
+
+def refuse_overlap(evaluation: dict[str, ImageFile], other: dict[str, ImageFile], name: str) -> None:
+    """PipelineError if an image, compared by its pixels, is in both sets: a model would know what evaluates it."""
+    common = sorted(evaluation.keys() & other.keys(), key=lambda digest: evaluation[digest].name)
+    if common:
+        pairs = [f"{evaluation[digest].path} is {other[digest].path}" for digest in common]
+        raise PipelineError(
+            f"images that are in the evaluation set and in the {name} set ({len(common)}); "
+            f"point {name}.source at other images:\n  " + "\n  ".join(pairs),
+            code="sets-overlap",
+            key=f"{name}.source",
+            files=[str(evaluation[digest].path) for digest in common],
+            others=[str(other[digest].path) for digest in common],
+        )
+
+
+def write(images: list[ImageFile], target: Path, **columns: Sequence[object]) -> None:
+    """The files of a labelled set beside a table of their classes, with further columns."""
+    with files.new_directory(target) as folder:
+        copy(images, folder)
+        names, classes = [image.name for image in images], [image.label for image in images]
+        rows = zip(names, classes, *columns.values(), strict=True)
+        files.write_csv(folder / TABLE, ("file", "label", *columns), rows)
+
+
+def write_calibration(images: list[ImageFile], draw: Draw) -> None:
+    """The images themselves, or crops of the few samples."""
+    with files.new_directory(CALIBRATION) as folder:
+        if draw.source == sources.SAMPLE:
+            write_crops(images, draw.images, draw.seed, folder)
+        else:
+            copy(images, folder)
+
+
+def write_crops(images: list[ImageFile], count: int, seed: int, folder: Path) -> None:
+    """Save `count` seeded random square crops, half to all of the short side, as PNG of CROP_SIDE pixels."""
+    rng = np.random.default_rng(seed)
+    originals = [decode.decode(image.path) for image in images]
+    for index in range(count):
+        image = originals[rng.integers(len(originals))]
+        side = int(min(image.size) * rng.uniform(0.5, 1))
+        left, top = (int(rng.integers(length - side + 1)) for length in image.size)
+        crop = image.resize((CROP_SIDE, CROP_SIDE), box=(left, top, left + side, top + side))
+        crop.save(folder / f"crop_{index:05d}.png", compress_level=1)  # a quarter of the default's time
+
+
+def copy(images: list[ImageFile], folder: Path) -> None:
+    """Copy the files under their names inside the source."""
+    for image in images:
+        (folder / image.name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(image.path, folder / image.name)
+
+
+def described(source: str, digests: list[str], images: list[ImageFile]) -> ImageSet:
+    """How many images and classes, and one digest of all pixels and labels."""
+    marked = sorted(f"{digest} {image.label}" for digest, image in zip(digests, images, strict=True))
+    return ImageSet(source, len(images), files.combine(marked), classes=len({image.label for image in images}))

@@ -1,0 +1,158 @@
+"""Opens an ONNX file of the user's, by way of onnx2tf; its answers are compared with those of ONNX Runtime."""
+
+import io
+import math
+import re
+import tempfile
+from contextlib import redirect_stdout
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stages.core import isolate
+from stages.core.errors import PipelineError, describe
+from stages.model.signatures import Model, from_saved_model, readable, refuse_fixed_batches
+
+if TYPE_CHECKING:
+    from onnx import GraphProto
+    from onnxruntime import InferenceSession
+    from tensorflow import Tensor
+
+FLOAT, FLOAT16, DOUBLE = 1, 10, 11  # onnx.proto's TensorProto.DataType
+# Largest difference of an output between an ONNX file and the SavedModel made of it, by the size of the outputs.
+TOLERANCE, HALF_TOLERANCE = 1e-3, 1e-2
+
+
+def open_onnx(tf: ModuleType, path: Path) -> Model:
+    """The model in a file; PipelineError if it cannot be read or converted, or answers otherwise afterwards."""
+    import onnx
+    import onnxruntime
+
+    hint = "export it again with an operator set of at most 22, an IR version of at most 10 and no custom operators"
+    with readable(path, hint):
+        graph = onnx.load(path, load_external_data=False).graph
+    _refuse_other_files(path, graph)
+    with readable(path, hint):
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    inputs, outputs = ([item.name for item in items] for items in (session.get_inputs(), session.get_outputs()))
+    for item in session.get_inputs():
+        refuse_fixed_batches(item.name, item.shape)  # of these onnx2tf would go online for test images
+    with tempfile.TemporaryDirectory() as work:
+        with readable(path, hint):
+            # In a process of its own: it brings another Keras, and the two disturb each other.
+            isolate.call(_onnx_to_saved_model, path, inputs, Path(work))
+        model = _named(from_saved_model(tf, Path(work)), inputs, outputs)
+    with readable(path, hint):
+        gap, allowed = _difference(tf, model, session)
+    if not gap <= allowed:
+        raise PipelineError(
+            f"{path.name}: the SavedModel that onnx2tf makes of it differs by {gap:.2g} from ONNX Runtime "
+            f"(allowed: {allowed}): export the model from its own framework as a SavedModel",
+            code="onnx-import-differs",
+            file=path.name,
+            key="model.path",
+            difference=gap,
+        )
+    weights = (math.prod(item.dims) for item in graph.initializer if item.data_type in (FLOAT, FLOAT16, DOUBLE))
+    return model._replace(parameters=sum(weights))
+
+
+def _refuse_other_files(path: Path, graph: "GraphProto") -> None:
+    """PipelineError for weights that lie beside the file: it would come without them."""
+    names = {entry.value for item in graph.initializer for entry in item.external_data if entry.key == "location"}
+    if names:
+        raise PipelineError(
+            f"{path.name} (model.path) keeps its weights in {', '.join(sorted(names))}: make it one file, by "
+            "`torch.onnx.export(..., external_data=False)` or `onnx.save(onnx.load(FILE), FILE)`",
+            code="onnx-external-weights",
+            file=path.name,
+            key="model.path",
+            files=sorted(names),
+        )
+
+
+def _onnx_to_saved_model(path: Path, inputs: list[str], folder: Path) -> None:
+    """Save with inputs input_0, ... and outputs output_0, ...: a SavedModel does not take all of ONNX's names."""
+    log = io.StringIO()
+    try:
+        with redirect_stdout(log):
+            import onnx
+            import onnx2tf
+            import onnx_graphsurgeon
+
+            graph = onnx_graphsurgeon.import_onnx(onnx.load(path))
+            tensors = graph.tensors()
+            graph.inputs = [tensors[name] for name in inputs]
+            for kind, ends in (("input", graph.inputs), ("output", graph.outputs)):
+                for index, tensor in enumerate(ends):
+                    tensor.name = f"{kind}_{index}"
+            _widen(graph)
+            onnx.save(onnx_graphsurgeon.export_onnx(graph), folder / "renamed.onnx")
+            # It would turn inputs [n, channels, height, width] around on a guess, and simplify by another library.
+            onnx2tf.convert(
+                input_onnx_file_path=str(folder / "renamed.onnx"),
+                output_folder_path=str(folder),
+                output_signaturedefs=True,
+                keep_ncw_or_nchw_or_ncdhw_input_names=[
+                    item.name for item in graph.inputs if len(item.shape) in (3, 4, 5)
+                ],
+                not_use_onnxsim=True,
+                non_verbose=True,
+            )
+    # It exits where it cannot go on. A TFLite file, which is made last and not needed, may well fail.
+    except (Exception, SystemExit) as error:
+        if not (folder / "saved_model.pb").is_file():
+            raise PipelineError(_errors_of(log.getvalue()) or describe(error), code="onnx2tf") from None
+
+
+def _widen(graph: Any) -> None:
+    """FP32 in place of FP16, which TensorFlow mixes with FP32 less freely; the precision is for variants to choose."""
+    for tensor in graph.tensors().values():
+        if tensor.dtype == np.float16 and hasattr(tensor, "values"):
+            tensor.values = tensor.values.astype(np.float32)
+        elif tensor.dtype == np.float16:
+            tensor.dtype = np.dtype(np.float32)
+    for node in graph.nodes:
+        if node.op == "Cast" and node.attrs["to"] in (FLOAT16, np.float16):
+            node.attrs["to"] = FLOAT
+
+
+def _errors_of(log: str) -> str:
+    """What onnx2tf says of an error: the exceptions and the node they are of, or else its own sentence."""
+    plain = re.sub(r"\033\[\d+m", "", log)
+    lines = re.findall(r"^(?:\w*(?:Error|Exception): |ERROR: onnx_op_name: ).*", plain, re.M)
+    return "; ".join(line.removeprefix("ERROR: ") for line in lines or re.findall(r"^ERROR: .*", plain, re.M)[:1])
+
+
+def _named(model: Model, inputs: list[str], outputs: list[str]) -> Model:
+    """The model with ONNX's names in place of input_0 and output_0."""
+
+    def call(named: dict[str, "Tensor"]) -> dict[str, "Tensor"]:
+        answers = model.call({f"input_{index}": named[name] for index, name in enumerate(inputs)})
+        return {name: answers[f"output_{index}"] for index, name in enumerate(outputs)}
+
+    specs = {name: model.inputs[f"input_{index}"] for index, name in enumerate(inputs)}
+    results = {name: model.outputs[f"output_{index}"] for index, name in enumerate(outputs)}
+    return model._replace(inputs=specs, outputs=results, call=call)
+
+
+def _difference(tf: ModuleType, model: Model, session: "InferenceSession") -> tuple[float, float]:
+    """Largest difference of the SavedModel's answers from ONNX Runtime's, on seeded noise, and what is allowed."""
+    rng = np.random.default_rng(0)
+    inputs = {
+        name: rng.uniform(0, 1, [side or 2 if i == 0 else side or 224 for i, side in enumerate(spec.shape)]).astype(
+            spec.dtype.as_numpy_dtype
+        )
+        for name, spec in model.inputs.items()
+    }
+    half = {item.name for item in (*session.get_inputs(), *session.get_outputs()) if item.type == "tensor(float16)"}
+    cast = {name: value.astype(np.float16) if name in half else value for name, value in inputs.items()}
+    expected = dict(zip(model.outputs, session.run([*model.outputs], cast), strict=True))
+    answers = model.call({name: tf.constant(value) for name, value in inputs.items()})
+    gaps = [
+        float(np.abs(value - answers[name].numpy()).max()) / max(1.0, float(np.abs(value).max()))
+        for name, value in expected.items()
+    ]
+    return float(np.max(gaps)), HALF_TOLERANCE if half else TOLERANCE

@@ -1,0 +1,89 @@
+"""The sentences below a table: why a row is empty or doubtful, and what its conversion tells."""
+
+from collections.abc import Iterator, Sequence
+
+from stages.contracts.conversion import Build
+from stages.contracts.row import AtChance, Change, Doubt, Row, Summary
+from stages.reporting import figures
+from stages.statistics.latency import STEADY_CV
+
+
+def status(row: Row) -> str:
+    """The status, with what makes the measurement doubtful in a word each."""
+    return ", ".join(dict.fromkeys([row.status.state, *(doubt.kind for doubt in row.doubts)]))
+
+
+def notes(rows: Sequence[Row], place: str = "") -> list[str]:
+    """All sentences on these rows, `place` after the variants' names; variants with one sentence share a line."""
+    names: dict[str, list[str]] = {}
+    for row in rows:
+        for sentence in _sentences(row):
+            names.setdefault(sentence, []).append(row.name)
+    return [f"{', '.join(variants)}{place} {sentence}" for sentence, variants in names.items()]
+
+
+def other_notes(summary: Summary) -> list[str]:
+    """The sentences on the rows of other devices."""
+    return [
+        note
+        for device in summary.others
+        for note in notes(summary.on(device), f" on {figures.device_name(summary, device)}")
+    ]
+
+
+def _sentences(row: Row) -> Iterator[str]:
+    """Each as what follows the variant's name."""
+    if row.status.explanation:
+        yield f"{row.status.state}: {row.status.explanation}"
+    if row.accuracy and row.accuracy.change_from_int8:
+        yield won_back(row.accuracy.change_from_int8, row.variant.post_training.name)
+    if row.accuracy and row.accuracy.at_chance:
+        yield at_chance(row.accuracy.at_chance)
+    if proof := figures.proof(row):
+        yield from proof.notes
+    if row.conversion and row.conversion.builds:
+        yield builds(row.conversion.builds)
+    for doubt in row.doubts:
+        yield doubtful(doubt, row)
+
+
+def won_back(change: Change, before: str) -> str:
+    """Top-1 that quantisation-aware training won back, if it is known to differ."""
+    points, (low, high) = change.points_won, change.points_won_ci95
+    if low <= 0 <= high:
+        return f"cannot be told from {before} in top-1: the difference is {points:+.2f} points [{low:.2f}, {high:.2f}]"
+    if points < 0:
+        return f"lost {-points:.2f} points [{-high:.2f}, {-low:.2f}] of top-1 against {before}"
+    return f"won back {points:.2f} points [{low:.2f}, {high:.2f}] of top-1 against {before}"
+
+
+def at_chance(guess: AtChance) -> str:
+    """What is wrong with a model that is no better than chance."""
+    return (
+        f"is no better than chance: its top-1 is {100 * guess.correct / guess.images:.1f} % of {guess.images:,} "
+        f"images, and always answering the most frequent label gets {100 * guess.chance:.1f} %; the usual causes are "
+        "preprocessing (scale, mean, channel order), labels in another order and random weights"
+    )
+
+
+def builds(made: Sequence[Build]) -> str:
+    """How far builds of the same variant differ."""
+    p50s, sizes = [build.p50_ms for build in made], [build.size_bytes / 1e6 for build in made]
+    different = len({build.model_sha256 for build in made})
+    return (
+        f"built {len(made)} times: p50 {min(p50s):.2f} to {max(p50s):.2f} ms, {min(sizes):.2f} to {max(sizes):.2f} "
+        f"MB, {f'{different} different' if different > 1 else 'all alike'}"
+    )
+
+
+def doubtful(doubt: Doubt, row: Row) -> str:
+    """What makes the measurement doubtful, by how much."""
+    if doubt.kind == "throttled":
+        states = f" of {row.gpu.states}" if row.gpu else ""
+        return f"throttled: a {doubt.cause} held the GPU's clocks down in {doubt.value:.0f}{states} blocks"
+    if doubt.kind == "shared GPU":
+        return f"shared GPU: {doubt.value:.0f} other processes computed on it"
+    return (
+        f"unsteady: p50 at batch {doubt.batch_size} varies by {doubt.value:.1%} between repeats "
+        f"(at most {STEADY_CV:.1%})"
+    )

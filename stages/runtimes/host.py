@@ -1,0 +1,69 @@
+"""What this machine has, and what each runtime finds on it; imports no framework."""
+
+import importlib.metadata
+import os
+import platform
+import re
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import pynvml
+
+from ..contracts.environment import Discovery, Environment, Gpu, Machine, RuntimeEnvironment
+from ..core import gpu as nvml
+from ..core.cores import cores
+from . import registry
+
+# Of the pipeline itself: what decodes, saves and exports.
+BASE = ("tensorflow", "keras", "numpy", "pillow", "onnx", "tf2onnx")
+
+
+def describe(threads: int | None) -> Environment:
+    """All that results depend on, and nothing that changes by itself: no time, no clocks, no free memory."""
+    machine = describe_machine(threads)
+    versions = {name: version for name in BASE if (version := _version(name))}
+    return Environment(machine, versions, tuple(_runtime(name, machine) for name in registry.RUNTIMES))
+
+
+def describe_machine(threads: int | None) -> Machine:
+    """The hardware, with the number of CPU threads that runtimes get (None: all cores)."""
+    driver, gpus, gpu_missing = _nvidia()
+    return Machine(
+        cpu=_cpu_model(),
+        cores=cores(),
+        threads=threads or cores(),
+        platform=f"{platform.system()} {platform.machine()}",
+        driver=driver,
+        gpus=gpus,
+        gpu_missing=gpu_missing,
+    )
+
+
+def _runtime(name: str, machine: Machine) -> RuntimeEnvironment:
+    found: Discovery = registry.module(name, "discover").discover(machine)
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    return RuntimeEnvironment(name, python, found.versions, found.unavailable)
+
+
+def _nvidia() -> tuple[str | None, tuple[Gpu, ...], str | None]:
+    """Driver version, GPUs, and why there are none."""
+    try:
+        with nvml.session() as gpus:
+            hidden = "CUDA_VISIBLE_DEVICES hides every device" if "CUDA_VISIBLE_DEVICES" in os.environ else None
+            missing = None if gpus else hidden or "its driver lists no device that answers"
+            return nvml.driver(), tuple(Gpu(*gpu.describe()) for gpu in gpus), missing
+    except pynvml.NVMLError as error:
+        return None, (), f"its driver does not answer: {error}"
+
+
+def _version(distribution: str) -> str | None:
+    with suppress(importlib.metadata.PackageNotFoundError):
+        return importlib.metadata.version(distribution)
+    return None
+
+
+def _cpu_model() -> str:
+    info = Path("/proc/cpuinfo")
+    model = re.search(r"^model name\s*: (.*)$", info.read_text(), re.MULTILINE) if info.exists() else None
+    return model[1] if model else platform.processor()

@@ -1,0 +1,76 @@
+"""What travels with a champion: its data, the code that answers with it, and the names of what it needs installed.
+
+Every module that travels imports the others relatively, so that a plain copy works under any package name.
+"""
+
+import shutil
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed
+from pathlib import Path
+
+from stages.contracts import codec, conversion, labels
+from stages.core import closure, files
+from stages.core.errors import PipelineError
+from stages.runtimes import registry
+from stages.serving.setting import LABELS, MODEL, SETTING, Setting
+
+# The module that MLflow loads, and what every runtime must find installed.
+SERVED = "serving.pyfunc"
+REQUIRED = ("mlflow", "msgspec", "numpy", "pandas", "pillow")
+DIGEST_DIGITS = 16
+
+
+def write_code(runtime: str, target: Path) -> str:
+    """Copy what answers with that runtime into a package of its own below `target`; returns the package's name.
+
+    It is one that no other version's code has: two versions may be loaded by one process, as may another package
+    called `stages`.
+    """
+    package = registry.package(runtime)
+    if not package.startswith(f"{closure.PACKAGE}."):
+        raise PipelineError(
+            f"{runtime} lies outside this checkout, in the package {package}, from where a served model takes no code: "
+            f"move its folder to stages/runtimes/{runtime}",
+            code="runtime-elsewhere",
+            runtime=runtime,
+        )
+    modules = (f"{closure.PACKAGE}.{SERVED}", f"{package}.session")
+    paths = closure.Imports().files(*modules)
+    contents = files.combine([f"{path} {files.sha256(closure.ROOT / path)}" for path in paths])
+    name = f"{closure.PACKAGE}_{contents[:DIGEST_DIGITS]}"
+    for path in paths:
+        copy = target / name / path.relative_to(closure.PACKAGE)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(closure.ROOT / path, copy)
+    return name
+
+
+def loader(package: str) -> str:
+    """The module of that package that MLflow loads."""
+    return f"{package}.{SERVED}"
+
+
+def write_data(variant: str, setting: Setting, target: Path) -> None:
+    """The variant's files, the names of its classes, and how images become its input."""
+    shutil.copytree(conversion.folder(variant), target / MODEL)
+    shutil.copyfile(labels.LABELS, target / LABELS)
+    codec.write(setting, target / SETTING)
+
+
+def requirements(runtime: str) -> list[str]:
+    """What the model needs, each at the version that it was measured with."""
+    ways = registry.description(runtime).requires
+    names = (*REQUIRED, *next((way for way in ways if _is_installed(_distribution(way[0]))), ways[0]))
+    return [f"{name}=={installed(_distribution(name))}" for name in names]
+
+
+def _distribution(name: str) -> str:
+    """Without its extras."""
+    return name.partition("[")[0]
+
+
+def _is_installed(distribution: str) -> bool:
+    with suppress(PackageNotFoundError):
+        return bool(installed(distribution))
+    return False

@@ -1,0 +1,159 @@
+"""Raw records to Summary: a row for each variant on each device."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from stages.contracts import codec, predictions
+from stages.contracts.conversion import Conversion, conversion_path
+from stages.contracts.environment import ENVIRONMENT, Environment
+from stages.contracts.evaluation import Counts, Evaluation, evaluation_path, predictions_path
+from stages.contracts.images import IMAGES, ImagesRecord
+from stages.contracts.model import MODEL, ModelRecord
+from stages.contracts.row import HERE, OTHER_GPUS, Accuracy, Footprint, Row, Speed, Summary
+from stages.contracts.status import OK, Status
+from stages.contracts.timing import (
+    PARTS,
+    SAMPLES,
+    TERMS,
+    TIMING,
+    Parts,
+    Repeats,
+    RepeatTiming,
+    Series,
+    Timing,
+    VariantTiming,
+    read_samples,
+)
+from stages.contracts.training import QAT_RECORD, QatRecord
+from stages.contracts.variant import Variant
+from stages.core.errors import PipelineError
+from stages.statistics import accuracy, latency
+from stages.statistics.doubts import doubts
+from stages.statistics.gpu_conditions import conditions, largest
+
+MISSING = Status("failed", "the stage left no result: it was ended, or what it needs is missing")
+
+
+@dataclass(frozen=True)
+class Records:
+    """What the stages left of a variant; without a converted model there is nothing else."""
+
+    variant: Variant
+    status: Status
+    conversion: Conversion | None = None
+    counts: Counts | None = None
+    repeats: tuple[RepeatTiming, ...] = ()
+
+
+def build(names: Sequence[str]) -> Summary:
+    """All of summary.json; PipelineError for a shared record that is missing, or any that is damaged."""
+    roots = {HERE: Path()} | {root.name: root for root in sorted(OTHER_GPUS.glob("*"))}
+    images = codec.read(ImagesRecord, IMAGES)
+    trained = any(Variant.parse(name).qat for name in names)
+    return Summary(
+        model=codec.read(ModelRecord, MODEL),
+        environments={device: codec.read(Environment, root / ENVIRONMENT) for device, root in roots.items()},
+        evaluation=images.evaluation,
+        calibration=images.calibration,
+        qat=codec.read(QatRecord, QAT_RECORD) if trained else None,
+        rows=tuple(row for device, root in roots.items() for row in rows(names, root, device)),
+    )
+
+
+def rows(names: Sequence[str], root: Path = Path(), device: str = HERE) -> tuple[Row, ...]:
+    """The variants on one device, in the order given; `root` stands for the checkout."""
+    timing = codec.read(Timing, root / TIMING)
+    calls = read_samples(root / SAMPLES)
+    records = {name: read_records(name, root, timing) for name in names}
+    counts = {name: record.counts for name, record in records.items() if record.counts}
+    answers = {name: predictions.read(root / predictions_path(name)) for name in counts}
+    accuracies = accuracy.compare(counts, answers)
+    return tuple(row(record, calls, accuracies.get(name), device) for name, record in records.items())
+
+
+def read_records(name: str, root: Path, timing: Timing) -> Records:
+    """A missing record means that its stage was ended: the row fails, and the others stay."""
+    variant = Variant.parse(name)
+    path = root / conversion_path(name)
+    conversion = codec.read(Conversion, path) if path.exists() else Conversion(variant, MISSING)
+    if not conversion.status.ok:
+        return Records(variant, _first_failure(convert=conversion.status))
+    path = root / evaluation_path(name)
+    complete = path.exists() and (root / predictions_path(name)).exists()
+    evaluation = codec.read(Evaluation, path) if complete else Evaluation(MISSING)
+    timed = timing.variants.get(name, VariantTiming(MISSING))
+    status = _first_failure(evaluate=evaluation.status, benchmark=timed.status)
+    return Records(variant, status, conversion, evaluation.counts, timed.repeats)
+
+
+def _first_failure(**statuses: Status) -> Status:
+    """By stage; what was skipped needs no stage to be understood."""
+    for stage, status in statuses.items():
+        if not status.ok:
+            return Status(status.state, status.reason, stage if status.state == "failed" else None)
+    return OK
+
+
+def row(record: Records, calls: Mapping[Series, Repeats], measured: Accuracy | None, device: str = HERE) -> Row:
+    """One variant: loading and first calls are those of the first process, memory is the largest of all."""
+    gpu = conditions([repeat.gpu for repeat in record.repeats if repeat.gpu])
+    speeds = _speeds(record, calls)
+    return Row(
+        variant=record.variant,
+        status=record.status,
+        device=device,
+        conversion=record.conversion,
+        accuracy=measured,
+        speeds=speeds,
+        load_ms=record.repeats[0].load_ms if record.repeats else None,
+        footprint=_footprint(record.repeats) if record.repeats else None,
+        gpu=gpu,
+        doubts=doubts(speeds, gpu),
+    )
+
+
+def _footprint(repeats: Sequence[RepeatTiming]) -> Footprint:
+    memories = [repeat.memory for repeat in repeats]
+    return Footprint(
+        on_gpu=memories[0].on_gpu,
+        peak_memory_bytes=max(memory.peak_memory_bytes for memory in memories),
+        gpu_peak_memory_bytes=largest([memory.gpu_peak_memory_bytes for memory in memories]),
+        gpu_process_memory_bytes=largest([repeat.gpu.process_memory_bytes for repeat in repeats if repeat.gpu]),
+    )
+
+
+def _speeds(record: Records, calls: Mapping[Series, Repeats]) -> tuple[Speed, ...]:
+    first = record.repeats[0].warm_up if record.repeats else {}
+    return tuple(
+        _speed(record.variant.name, size, first[str(size)].first_inference_ms, calls)
+        for size in sorted(map(int, first))
+    )
+
+
+def _speed(name: str, batch_size: int, first_inference_ms: float, calls: Mapping[Series, Repeats]) -> Speed:
+    term, host_term = (Series(name, batch_size, term) for term in TERMS)
+    if term not in calls or host_term not in calls:
+        raise PipelineError(
+            f"{SAMPLES} has no calls of {name} at batch {batch_size}, which {TIMING} says were timed: delete both and "
+            "run `make repro`",
+            code="samples-missing",
+            file=str(SAMPLES),
+            variant=name,
+            batch_size=batch_size,
+        )
+    return Speed(
+        batch_size=batch_size,
+        first_inference_ms=first_inference_ms,
+        latency=latency.summarize(calls[term], batch_size),
+        latency_host=latency.summarize(calls[host_term], batch_size),
+        parts_ms=_parts(name, batch_size, calls),
+    )
+
+
+def _parts(name: str, batch_size: int, calls: Mapping[Series, Repeats]) -> Parts | None:
+    """Medians over all repeats, where the GPU's clock tells them all."""
+    repeats = [calls.get(Series(name, batch_size, part), []) for part in PARTS]
+    times = [[ms for repeat in part for block in repeat for ms in block] for part in repeats]
+    return Parts(*map(statistics.median, times)) if all(times) else None

@@ -1,0 +1,105 @@
+"""Makes the winner of a choice a version of a registered model with the alias `champion`."""
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stages.contracts import codec
+from stages.contracts.conversion import MANIFEST, Conversion, Manifest, conversion_path, folder
+from stages.contracts.selection import Selection
+from stages.core.errors import PipelineError
+from stages.serving.winner import Winner
+from stages.tracking import logged_model, receipts
+from stages.tracking.candidate import Candidate, identity
+from stages.tracking.receipts import REGISTER, TRACK, RegisterReceipt, TrackReceipt
+from stages.tracking.registry import CHAMPION, PREVIOUS, Registry
+from stages.tracking.store import cause, connect, digest, one_at_a_time, stamp
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+
+def registered_name(model: str) -> str:
+    """MLflow refuses / and : in names, and a dot reads as a file's suffix."""
+    return re.sub(r"[^\w-]", "_", model)
+
+
+def leave(chosen: Selection, uri: str, reason: str) -> None:
+    """Without a choice to ship the champion is what it was; the receipt says so."""
+    print(f"{reason}: the model registry stays as it is")
+    codec.write(RegisterReceipt(chosen.outcome, uri), REGISTER)
+
+
+def register(winner: Winner, model: str, batch_size: int, uri: str, checkout: Path) -> None:
+    """Make the winner the champion unless it or a rival of it is already, and write the receipt.
+
+    A request is answered in batches of `batch_size`. PipelineError where the store does not answer: the champion is
+    then what it was.
+    """
+    candidate, name = Candidate(winner, tracked_run(uri), batch_size), registered_name(model)
+    key = digest([name, candidate.identity, winner.chosen.rivals])
+    receipt = receipts.registered(key, uri, candidate.run)
+    if receipt is None:
+        REGISTER.unlink(missing_ok=True)
+        receipt = _promoted(candidate, name, key, uri, checkout)
+    if receipt != receipts.read(RegisterReceipt, REGISTER):
+        codec.write(receipt, REGISTER)
+
+
+def tracked_run(uri: str) -> str:
+    """The pipeline run that `track` logged these results to."""
+    receipt = codec.read(TrackReceipt, TRACK)
+    if receipt.uri != uri:
+        raise PipelineError(
+            f"{TRACK} is of another store than {uri}: run `make repro`, which logs to this one",
+            code="other-store",
+            file=str(TRACK),
+            uri=uri,
+        )
+    return receipt.run
+
+
+def _promoted(candidate: Candidate, name: str, key: str, uri: str, checkout: Path) -> RegisterReceipt:
+    try:
+        with one_at_a_time(checkout):
+            version, variant = promote(connect(uri), candidate, name)
+            return RegisterReceipt("selected", uri, key, candidate.run, name, version, variant, stamp(uri))
+    except PipelineError:
+        raise
+    except Exception as error:
+        raise PipelineError(
+            f"could not register {candidate.name} in MLflow at {uri} ({cause(error)}): the {CHAMPION} is what it was; "
+            "run `make repro` once the store answers, which registers it",
+            code="not-registered",
+            variant=candidate.name,
+            uri=uri,
+        ) from None
+
+
+def promote(client: "MlflowClient", candidate: Candidate, name: str) -> tuple[str, str]:
+    """Version and variant of the champion, which does not change for a difference that measurements cannot tell."""
+    experiment = client.get_run(candidate.run).info.experiment_id
+    registry, tags = Registry(client, name), candidate.identity
+    champion = registry.champion()
+    if champion and (rival := _rival(registry, candidate, champion)):
+        print(f"{name}: version {champion}, {rival}, cannot be told from {candidate.name} and stays the {CHAMPION}")
+        return champion, rival
+    version = registry.find(tags)
+    if version is None:
+        version = registry.add(logged_model.log(client, experiment, candidate), candidate.run, tags)
+    if version != champion:
+        registry.describe(version, candidate.story, candidate.description)
+        registry.promote(version)
+        before = f", and version {champion} the {PREVIOUS}" if champion else ""
+        print(f"{name}: version {version}, {candidate.name}, is now the {CHAMPION}{before}")
+    return version, candidate.name
+
+
+def _rival(registry: Registry, candidate: Candidate, champion: str) -> str | None:
+    """The variant that the champion is, if the measurements cannot tell it from the winner."""
+    for name in candidate.winner.chosen.rivals:
+        manifest = codec.read(Manifest, folder(name) / MANIFEST)
+        conversion = codec.read(Conversion, conversion_path(name))
+        if registry.find(identity(manifest, conversion, candidate.winner.model)) == champion:
+            return name
+    return None

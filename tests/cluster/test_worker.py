@@ -1,0 +1,49 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from stages.cluster.batches import Batch
+from stages.cluster.worker import decode_batch, place_of, same_gpu
+from stages.contracts.images import EVALUATION
+from stages.core import files
+from tests.cluster.tiny_model import PREPARED
+from tests.fixtures.errors import named, refused
+from tests.fixtures.records import GPU_MACHINE, environment
+
+
+def batch(name: str, digest: str) -> Batch:
+    return {"index": 3, "files": [name], "digests": [digest]}
+
+
+def test_a_node_with_another_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    error = refused(same_gpu, environment(GPU_MACHINE))
+    assert named(error, "key") == ("another-gpu", "execution.gpu_model")
+
+
+def test_a_bad_image_is_told_as_the_local_engine_tells_it(checkout: Path) -> None:
+    files.write_text(EVALUATION / "a.png", "no image")
+    folder = str(EVALUATION.absolute())
+    digest = files.sha256(EVALUATION / "a.png")[:16]
+    row = decode_batch(folder, PREPARED, batch("a.png", digest))
+    assert (row["index"], row["pixels"]) == (3, b"")
+    assert str(EVALUATION / "a.png") in row["error"]
+    gone = decode_batch(folder, PREPARED, batch("b.png", digest))["error"]
+    assert folder in gone and "b.png" in gone and "execution.images" in gone
+
+
+def test_another_image_of_the_same_name_does_not_count(checkout: Path, photo: Callable[..., Path]) -> None:
+    photo(Path("store/a.png"), 1)
+    asked = batch("a.png", files.sha256(Path("store/a.png"))[:16])
+    store = str(Path("store").absolute())
+    assert decode_batch(store, PREPARED, asked)["error"] == ""
+    photo(Path("store/a.png"), 2)
+    error = decode_batch(store, PREPARED, asked)["error"]
+    assert store in error and str(EVALUATION) in error
+
+
+def test_a_kind_of_address_that_nobody_reads_is_refused() -> None:
+    pytest.importorskip("pyarrow", reason="Arrow is not installed (the extra cluster)")
+    error = refused(place_of, "ftp://host/photos")
+    assert named(error, "key") == ("unknown-address", "execution.images")

@@ -1,0 +1,47 @@
+"""Images by name, as a converted variant's own worker classifies them."""
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from stages.commands import predict
+from stages.contracts import codec, labels
+from stages.contracts.conversion import MANIFEST, Manifest, folder
+from stages.contracts.labels import Labels
+from stages.contracts.model import MODEL
+from stages.contracts.status import OK
+from stages.contracts.variant import BASELINE
+from tests.fixtures.errors import refused
+from tests.fixtures.records import TINY
+from tests.fixtures.tiny import save_tiny
+
+CLASSES = ("a", "b", "c", "d", "e", "f")
+
+
+@pytest.fixture
+def converted(checkout: Path) -> None:
+    """A baseline of six classes."""
+    save_tiny(folder(BASELINE.name), (4, 4, 3), len(CLASSES))
+    codec.write(Manifest(BASELINE, OK, {"tf32": True}), folder(BASELINE.name) / MANIFEST)
+    codec.write(TINY, MODEL)
+    labels.write(Labels.from_names(CLASSES))
+
+
+def test_five_classes_of_each_image_in_the_order_given(
+    converted: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, colour in (("red cat.png", "red"), ("b.jpg", "blue")):
+        Image.new("RGB", (20, 10), colour).save(tmp_path / name)
+    predict.predict([str(tmp_path / "red cat.png"), str(tmp_path / "b.jpg")], None)
+    first, *five, second = capsys.readouterr().out.splitlines()[:7]
+    assert (first, second) == (f"{tmp_path}/red cat.png (savedmodel-fp32)", f"{tmp_path}/b.jpg (savedmodel-fp32)")
+    shares = [float(line.split("%")[0]) for line in five]
+    assert len(shares) == 5 and shares == sorted(shares, reverse=True)
+    assert {line.split()[-1] for line in five} <= set(CLASSES)
+
+
+def test_what_is_no_image_is_named_as_the_user_named_it(converted: None, tmp_path: Path) -> None:
+    (tmp_path / "notes.jpg").write_text("no image")
+    assert str(tmp_path / "notes.jpg") in str(refused(predict.predict, [str(tmp_path / "notes.jpg")], None))
+    assert "nowhere.jpg" in str(refused(predict.predict, ["nowhere.jpg"], None))

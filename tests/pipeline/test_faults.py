@@ -1,0 +1,163 @@
+"""What goes wrong in a run costs what needs it, and the next run mends it; one copy, in order."""
+
+import os
+import signal
+import subprocess
+import threading
+import time
+
+import filelock
+import psutil
+import pytest
+
+from tests.pipeline.project import AFTER, WORKER, Project, stages_run, start
+from tests.pipeline.project import no_leftovers as no_leftovers
+
+pytestmark = pytest.mark.slow
+
+VARIANTS = ["savedmodel-fp32", "tflite-fp32", "tflite-int8"]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    made = start(tmp_path_factory, VARIANTS)
+    made.repro_ok()
+    return made
+
+
+def kill_child(project: Project, stage: str) -> threading.Thread:
+    """Kill the process that a stage's parent started for the work, as the kernel does when memory runs out."""
+
+    def watch() -> None:
+        deadline = time.monotonic() + 400  # a busy machine takes minutes to come to the stage
+        while time.monotonic() < deadline:
+            for process in psutil.process_iter(["cmdline", "cwd"]):
+                line = " ".join(process.info["cmdline"] or ())
+                if stage in line and "python" in line and process.info["cwd"] == str(project.folder):
+                    children = [child for child in process.children() if WORKER in " ".join(child.cmdline())]
+                    if children:
+                        children[0].send_signal(signal.SIGKILL)
+                        return
+            time.sleep(0.02)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    return thread
+
+
+def test_a_killed_conversion_costs_one_row(project: Project) -> None:
+    project.edit(lambda values: values["calibration"].update(seed=1))
+    killer = kill_child(project, "-m stages.convert tflite-int8")
+    done = project.repro()
+    killer.join()
+    assert done.returncode == 1
+    rows = project.rows()
+    failed = rows["tflite-int8"]
+    assert (failed.status.state, failed.status.stage) == ("failed", "convert")
+    assert "SIGKILL, probably for lack of memory" in str(failed.status.reason)
+    assert (failed.accuracy, failed.speeds) == (None, ())
+    assert rows["tflite-fp32"].status.ok and rows["tflite-fp32"].speeds
+    assert "| tflite-int8     | failed" in done.stdout
+    assert done.stderr.splitlines()[-1].startswith("  tflite-int8 could not be converted: its process was ended by")
+
+
+def test_the_next_run_retries_only_what_failed(project: Project) -> None:
+    ran = project.repro_ok()
+    assert sorted(ran) == sorted(["environment", "convert@tflite-int8", "evaluate@tflite-int8", "benchmark", *AFTER])
+    assert project.rows()["tflite-int8"].status.ok
+
+
+def test_a_killed_evaluation_and_benchmark_worker_cost_one_row_each(project: Project) -> None:
+    project.edit(lambda values: values["evaluation"].update(batch_size=3))
+    killer = kill_child(project, "-m stages.evaluate tflite-fp32")
+    done = project.repro()
+    killer.join()
+    assert done.returncode == 1
+    assert project.rows()["tflite-fp32"].status.stage == "evaluate"
+    assert "SIGKILL" in str(project.rows()["tflite-fp32"].status.reason)
+    assert project.rows()["tflite-int8"].status.ok
+    project.edit(lambda values: values["benchmark"].update(min_samples=4))
+    killer = kill_child(project, "-m stages.benchmark")
+    done = project.repro()
+    killer.join()
+    assert done.returncode == 1
+    (failed,) = [row for row in project.rows().values() if row.status.state == "failed"]
+    assert failed.status.stage == "benchmark" and "SIGKILL" in str(failed.status.reason)
+    project.repro_ok()
+    assert {row.status.state for row in project.rows().values()} <= {"ok", "skipped"}
+
+
+@pytest.mark.parametrize("stage", ["-m stages.convert tflite-int8", "-m stages.benchmark"])
+def test_ctrl_c_ends_every_process_with_one_sentence(project: Project, heeded: None, stage: str) -> None:
+    project.edit(lambda values: values["calibration"].update(seed=values["calibration"]["seed"] + 1))
+    command = ("python", "-m", "stages", "run", "dvc", "repro", "--ignore-errors")
+    # A group of its own, as a terminal gives it: Ctrl-C goes to all of the group at once.
+    with subprocess.Popen(
+        command, cwd=project.folder, env=project.environment, start_new_session=True, stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL, text=True,
+    ) as process:  # fmt: skip
+        deadline = time.monotonic() + 120
+        while not any(stage in line for line in command_lines(project)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(2)  # into its work
+        os.killpg(process.pid, signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert errors.splitlines()[-1] == (
+        "error: interrupted: run the same command again, and it goes on where it stopped"
+    )
+    assert "Traceback" not in errors
+    assert command_lines(project) == []
+    project.repro_ok()
+    assert project.rows()["tflite-int8"].status.ok
+
+
+def command_lines(project: Project) -> list[str]:
+    """Of every process that works in the project's folder."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "cwd"]):
+        if process.info["cwd"] == str(project.folder):
+            found.append(" ".join(process.info["cmdline"] or ()))
+    return found
+
+
+def test_a_failed_shared_stage_leaves_no_table_of_an_earlier_run(project: Project) -> None:
+    project.edit(lambda values: values["evaluation"].update(source="nowhere"))
+    done = project.repro()
+    assert done.returncode == 1
+    *_, verdict, reason = done.stderr.splitlines()
+    assert verdict == "error: the stage `images` failed, so there is no table"
+    assert reason.startswith(f"  there is no folder {project.folder}/nowhere (named in params.yaml as nowhere)")
+    assert "| variant" not in done.stdout
+    assert not (project.folder / "reports/summary.json").exists()
+    project.edit(lambda values: values["evaluation"].update(source="photos"))
+    project.repro_ok()
+
+
+def test_an_unreachable_server_loses_nothing(project: Project) -> None:
+    project.edit(lambda values: values["model"].update(weights="././weights.h5"))
+    before = len(project.runs("pipeline"))
+    done = project.repro(MLFLOW_TRACKING_URI="http://127.0.0.1:9")
+    assert done.returncode == 1
+    assert "could not log to MLflow at http://127.0.0.1:9" in done.stderr
+    assert "nothing is lost" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(project.runs("pipeline")) == before
+    assert project.repro_ok() == ["environment", "track", "register"]
+    assert len(project.runs("pipeline")) == before + 1
+
+
+def test_a_wrong_parameter_stops_before_anything_runs(project: Project) -> None:
+    project.edit(lambda values: values["benchmark"].update(min_sample=5))
+    done = project.repro()
+    project.edit(lambda values: values["benchmark"].pop("min_sample"))
+    assert done.returncode == 1
+    assert "params.yaml: `benchmark.min_sample` is not a known key; did you mean `min_samples`?" in done.stderr
+    assert stages_run(done.stdout) == []
+
+
+def test_two_runs_at_once_are_refused(project: Project) -> None:
+    with filelock.FileLock(project.folder / ".make-repro.lock"):
+        done = project.repro()
+    assert done.returncode == 1
+    assert "another `make repro` is running in this checkout" in done.stderr

@@ -1,0 +1,54 @@
+from dataclasses import replace
+
+import pytest
+
+from stages.contracts.conversion import Build, Proof
+from stages.contracts.row import HERE, Doubt, GpuConditions
+from stages.reporting import notes
+from tests.fixtures.records import CPU_MACHINE, GPU_MACHINE, environment
+from tests.reporting.rows import BASELINE, INT8, MIXED, NO_MEMORY, row, stopped, summary
+
+CONDITIONS = GpuConditions(20, None, None, None, None, {"power cap": 3}, 2)
+THROTTLED, CRAMPED = Doubt("throttled", 3, cause="power cap"), Doubt("shared GPU", 2)
+UNSTEADY = tuple(Doubt("unsteady", 0.031, batch_size=size) for size in (1, 8))
+
+
+def test_a_reason_that_variants_share_is_told_once() -> None:
+    assert [note.partition(" ")[0] for note in notes.notes(MIXED)] == ["tftrt-fp32,", "tflite-fp32"]
+    assert notes.notes(MIXED)[0].startswith("tftrt-fp32, tftrt-int8 skipped: ")
+
+
+def test_the_status_has_each_doubt_in_a_word() -> None:
+    assert notes.status(BASELINE) == "ok"
+    assert notes.status(replace(INT8, doubts=(THROTTLED, CRAMPED, *UNSTEADY))) == "ok, throttled, shared GPU, unsteady"
+    assert notes.status(stopped("tflite-fp32", NO_MEMORY)) == "failed"
+
+
+def test_every_doubt_has_its_sentence() -> None:
+    doubtful = notes.notes([replace(INT8, gpu=CONDITIONS, doubts=(THROTTLED, CRAMPED, *UNSTEADY))])
+    assert [note.split(":")[0] for note in doubtful] == [
+        f"tflite-int8 {kind}" for kind in ("throttled", "shared GPU", "unsteady", "unsteady")
+    ]
+    figures = ("3 of 20 blocks", "2 other processes", "batch 1 varies by 3.1%", "batch 8 varies by 3.1%")
+    assert all(figure in note for figure, note in zip(figures, doubtful, strict=True))
+
+
+def test_what_the_proof_tells_follows_the_name_of_a_variant_that_ran() -> None:
+    proof = Proof("engine_layers", {}, {}, ("has one engine for all batch sizes", "keeps FP32 weights in conv1"))
+    proven = row("tensorrt-int8", proof=proof)
+    assert notes.notes([proven]) == [f"tensorrt-int8 {note}" for note in proof.notes]
+    assert notes.notes([replace(proven, status=NO_MEMORY)]) == ["tensorrt-int8 failed: convert: no memory"]
+
+
+@pytest.mark.parametrize(("second", "words"), [("b", "2 different"), ("a", "all alike")])
+def test_builds_are_told_with_their_spread(second: str, words: str) -> None:
+    made = (Build(1.0, 31_000_000, "a", 0.73), Build(1.0, 30_900_000, second, 0.78))
+    assert notes.builds(made).split(": ")[1] == f"p50 0.73 to 0.78 ms, 30.90 to 31.00 MB, {words}"
+
+
+def test_notes_on_other_devices_name_them() -> None:
+    devices = {HERE: environment(CPU_MACHINE), "T4": environment(GPU_MACHINE)}
+    failed = replace(stopped("tflite-fp32", NO_MEMORY), device="T4")
+    results = replace(summary(*MIXED, failed), environments=devices)
+    assert notes.other_notes(results) == ["tflite-fp32 on NVIDIA T4 failed: convert: no memory"]
+    assert notes.other_notes(summary(*MIXED)) == []

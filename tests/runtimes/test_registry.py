@@ -1,0 +1,27 @@
+"""Which runtimes there are, and what is said of one that is not there."""
+
+import pytest
+
+from stages.runtimes import registry
+from tests.fixtures.errors import assert_helps, refused
+
+
+def test_every_entry_describes_itself_under_its_own_name() -> None:
+    assert [registry.description(name).name for name in registry.RUNTIMES] == list(registry.RUNTIMES)
+
+
+def test_variants_are_those_of_the_descriptions() -> None:
+    assert {"savedmodel-fp32", "tflite-int8-qat", "tensorrt-fp16"} <= set(registry.valid())
+    assert "savedmodel-int8" not in registry.valid()
+
+
+def test_a_package_that_is_not_there_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(registry.RUNTIMES, "elsewhere", "no_such_runtime")
+    error = refused(registry.module, "elsewhere")
+    assert error.code == "runtime-missing"
+    assert_helps(error, "stages/runtimes/registry.py")
+
+
+def test_what_a_runtime_itself_lacks_is_its_own_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ModuleNotFoundError):
+        registry.module("tflite", "no_such_part")
