@@ -43,6 +43,16 @@ def test_an_experiment_replaces_the_list_of_variants(project: Project) -> None:
     assert list(project.rows()) == ["savedmodel-fp32", "tflite-int8"]
 
 
+def test_results_travel_by_a_dvc_remote(project: Project, tmp_path: Path) -> None:
+    project.ok("dvc", "remote", "add", "--default", "store", str(tmp_path))
+    project.ok("dvc", "push")
+    shutil.rmtree(project.folder / ".dvc/cache")
+    shutil.rmtree(project.folder / "models/tflite-int8")
+    project.ok("dvc", "pull", "--force")
+    assert (project.folder / "models/tflite-int8/model.tflite").exists()
+    assert project.repro_ok() == ["environment"]
+
+
 def test_a_runtime_from_a_folder_elsewhere_is_one_entry(project: Project, tmp_path: Path) -> None:
     """Its row stands in the table, and nothing of the others is converted or evaluated again."""
     shutil.copytree(ROOT / "tests/fixtures/toy", tmp_path / "toy")
@@ -67,16 +77,6 @@ def test_a_runtime_from_a_folder_elsewhere_is_one_entry(project: Project, tmp_pa
     registry.write_text(before)
     project.edit(lambda values: values["variants"].remove("toy-fp32"))
     project.repro_ok()
-
-
-def test_results_travel_by_a_dvc_remote(project: Project, tmp_path: Path) -> None:
-    project.ok("dvc", "remote", "add", "--default", "store", str(tmp_path))
-    project.ok("dvc", "push")
-    shutil.rmtree(project.folder / ".dvc/cache")
-    shutil.rmtree(project.folder / "models/tflite-int8")
-    project.ok("dvc", "pull", "--force")
-    assert (project.folder / "models/tflite-int8/model.tflite").exists()
-    assert project.repro_ok() == ["environment"]
 
 
 def test_the_mlflow_ui_compares_the_variants(project: Project, tmp_path: Path) -> None:
