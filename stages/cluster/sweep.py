@@ -49,8 +49,9 @@ def sweep(setting: Setting) -> tuple[Sweep, list[str]]:
 
 def with_training(record: Sweep, variants: tuple[str, ...]) -> Sweep:
     """With what each variant takes of models/qat, so that a training again converts those variants alone."""
-    digest = codec.read(QatRecord, QAT_RECORD).digest
-    return replace(record, trained={name: digest if Variant.parse(name).qat else None for name in variants})
+    taking = {name for name in variants if Variant.parse(name).qat}
+    digest = codec.read(QatRecord, QAT_RECORD).digest if taking else None
+    return replace(record, trained={name: digest if name in taking else None for name in variants})
 
 
 def _swept(setting: Setting, machines: Mapping[str, Environment]) -> dict[str, Sweeping]:

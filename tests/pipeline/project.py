@@ -115,8 +115,18 @@ def weights(target: Path) -> None:
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
-def start(tmp_path_factory: pytest.TempPathFactory, variants: list[str]) -> Project:
-    """A git repository of this checkout, set to few images and calls, in which nothing has run."""
+def tiny(target: Path, classes: int) -> None:
+    """A SavedModel of one convolution, which converts in a second."""
+    call = f"save_tiny(Path({str(target)!r}), (32, 32, 3), {classes})"
+    code = f"from pathlib import Path; from tests.fixtures.tiny import save_tiny; {call}"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, cwd=ROOT)
+
+
+def start(tmp_path_factory: pytest.TempPathFactory, variants: list[str], own: bool = False) -> Project:
+    """A git repository of this checkout, set to few images and calls, in which nothing has run.
+
+    Its model is MobileNetV2, or with `own` a tiny one of the user's.
+    """
     folder = tmp_path_factory.mktemp("project")
     listed = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
@@ -137,12 +147,16 @@ def start(tmp_path_factory: pytest.TempPathFactory, variants: list[str]) -> Proj
     }  # fmt: skip
     made = Project(folder, environment)
     photographs(folder / "photos", 6)
-    weights(folder / "weights.h5")
+    if own:
+        tiny(folder / "own", 6)
+    else:
+        weights(folder / "weights.h5")
     (folder / ".git/info").mkdir(parents=True)
-    (folder / ".git/info/exclude").write_text("/photos\n/weights.h5\n")
+    (folder / ".git/info/exclude").write_text("/photos\n/weights.h5\n/own\n")
 
     def small(values: dict[str, Any]) -> None:
-        values["model"] |= {"name": "mobilenet_v2", "weights": "weights.h5"}
+        zoo = {"name": "mobilenet_v2", "weights": "weights.h5"}
+        values["model"] |= {"name": "custom", "path": "own"} if own else zoo
         values["evaluation"] = {"source": "photos", "batch_size": 4}
         values["calibration"]["images"] = 8
         values["variants"] = variants

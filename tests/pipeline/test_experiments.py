@@ -21,9 +21,19 @@ VARIANTS = ["savedmodel-fp32", "tflite-fp32", "tflite-int8"]
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    made = start(tmp_path_factory, VARIANTS)
+    made = start(tmp_path_factory, VARIANTS, own=True)
     made.repro_ok()
     return made
+
+
+def test_results_travel_by_a_dvc_remote(project: Project, tmp_path: Path) -> None:
+    project.ok("dvc", "remote", "add", "--default", "store", str(tmp_path))
+    project.ok("dvc", "push")
+    shutil.rmtree(project.folder / ".dvc/cache")
+    shutil.rmtree(project.folder / "models/tflite-int8")
+    project.ok("dvc", "pull", "--force")
+    assert (project.folder / "models/tflite-int8/model.tflite").exists()
+    assert project.repro_ok() == ["environment"]
 
 
 def test_a_queued_experiment_logs_to_the_same_store(project: Project) -> None:
@@ -41,16 +51,6 @@ def test_a_queued_experiment_logs_to_the_same_store(project: Project) -> None:
 def test_an_experiment_replaces_the_list_of_variants(project: Project) -> None:
     project.ok("dvc", "exp", "run", "-S", "variants=[savedmodel-fp32,tflite-int8]")
     assert list(project.rows()) == ["savedmodel-fp32", "tflite-int8"]
-
-
-def test_results_travel_by_a_dvc_remote(project: Project, tmp_path: Path) -> None:
-    project.ok("dvc", "remote", "add", "--default", "store", str(tmp_path))
-    project.ok("dvc", "push")
-    shutil.rmtree(project.folder / ".dvc/cache")
-    shutil.rmtree(project.folder / "models/tflite-int8")
-    project.ok("dvc", "pull", "--force")
-    assert (project.folder / "models/tflite-int8/model.tflite").exists()
-    assert project.repro_ok() == ["environment"]
 
 
 def test_a_runtime_from_a_folder_elsewhere_is_one_entry(project: Project, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ VARIANTS = ["savedmodel-fp32", "tflite-fp32", "tflite-int8"]
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    made = start(tmp_path_factory, VARIANTS)
+    made = start(tmp_path_factory, VARIANTS, own=True)
     made.repro_ok()
     return made
 
@@ -135,7 +135,7 @@ def test_a_failed_shared_stage_leaves_no_table_of_an_earlier_run(project: Projec
 
 
 def test_an_unreachable_server_loses_nothing(project: Project) -> None:
-    project.edit(lambda values: values["model"].update(weights="././weights.h5"))
+    project.edit(lambda values: values["select"].update(objective="size"))
     before = len(project.runs("pipeline"))
     done = project.repro(MLFLOW_TRACKING_URI="http://127.0.0.1:9")
     assert done.returncode == 1
