@@ -122,7 +122,7 @@ def command_lines(project: Project) -> list[str]:
 
 
 def test_a_failed_shared_stage_leaves_no_table_of_an_earlier_run(project: Project) -> None:
-    project.edit(lambda values: values["evaluation"].update(source="nowhere"))
+    project.edit(lambda values: values["calibration"].update(source="nowhere"))
     done = project.repro()
     assert done.returncode == 1
     *_, verdict, reason = done.stderr.splitlines()
@@ -130,7 +130,7 @@ def test_a_failed_shared_stage_leaves_no_table_of_an_earlier_run(project: Projec
     assert reason.startswith(f"  there is no folder {project.folder}/nowhere (named in params.yaml as nowhere)")
     assert "| variant" not in done.stdout
     assert not (project.folder / "reports/summary.json").exists()
-    project.edit(lambda values: values["evaluation"].update(source="photos"))
+    project.edit(lambda values: values["calibration"].update(source="sample"))
     project.repro_ok()
 
 
