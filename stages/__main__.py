@@ -35,6 +35,8 @@ def answer(arguments: argparse.Namespace) -> int:
     if arguments.verb == "run":
         from stages.commands import run
 
+        if not arguments.command:
+            parser().error("run needs a command, such as: run dvc repro --ignore-errors")
         run.run(arguments.command, arguments.engine)
     elif arguments.verb == "predict":
         from stages.commands import predict

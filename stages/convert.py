@@ -3,7 +3,7 @@
 import argparse
 
 from stages.cluster import adopt
-from stages.contracts.variant import Variant
+from stages.contracts.variant import argument
 from stages.core import errors
 from stages.core.errors import PipelineError
 from stages.measurement import conversion
@@ -15,7 +15,7 @@ from stages.params.measurement import BenchmarkParams, ConvertParams, engine_bat
 def main() -> None:
     """Read params, convert one variant, and write its model folder, convert.json and convert_system.csv."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("variant", type=Variant.parse)
+    parser.add_argument("variant", type=argument)
     variant = parser.parse_args().variant
     batch_sizes = engine_batch_sizes(load.read(BenchmarkParams), load.read(EvaluationParams).batch_size)
     name, options = variant.name, load.options(variant.runtime)

@@ -3,7 +3,6 @@
 import argparse
 from pathlib import Path
 
-from stages.cluster import ray
 from stages.contracts import codec
 from stages.contracts.environment import ENVIRONMENT, FINGERPRINTS, GPU_MODELS, SOURCES, GpuModels
 from stages.core import errors
@@ -22,9 +21,13 @@ def main() -> None:
     checkout = parser.parse_args().checkout
     setting = document.check()
     sources = changes.digests(setting.sources, checkout)
-    machines = ray.describe(setting.execution, setting.benchmark.threads) if setting.execution.engine == "ray" else {}
+    machines, threads = {}, setting.benchmark.threads
+    if setting.execution.engine == "ray":
+        from stages.cluster import ray  # this stage always runs, and needs it seldom
+
+        machines = ray.describe(setting.execution, threads)
     primary = next(iter(machines), None)
-    environment = machines.pop(primary) if primary else host.describe(setting.benchmark.threads)
+    environment = machines.pop(primary) if primary else host.describe(threads)
     codec.write(sources, SOURCES)
     codec.write(environment, ENVIRONMENT)
     codec.write(GpuModels(primary, machines), GPU_MODELS)

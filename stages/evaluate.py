@@ -3,7 +3,7 @@
 import argparse
 
 from stages.cluster import adopt
-from stages.contracts.variant import Variant
+from stages.contracts.variant import argument
 from stages.core import errors
 from stages.core.errors import PipelineError
 from stages.measurement import evaluation
@@ -14,7 +14,7 @@ from stages.params.data import EvaluationParams
 def main() -> None:
     """Read params, evaluate one variant, and write evaluate.json, predictions.csv and evaluate_system.csv."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("variant", type=Variant.parse)
+    parser.add_argument("variant", type=argument)
     name = parser.parse_args().variant.name
     batch_size = load.read(EvaluationParams).batch_size
     sweep, unit = adopt.read(), f"evaluate@{name}"

@@ -3,7 +3,7 @@
 from stages.cluster import adopt
 from stages.cluster.sweep import sweep, with_training
 from stages.cluster.sweeping import Setting
-from stages.contracts.row import OTHER_GPUS
+from stages.contracts.environment import OTHER_GPUS
 from stages.core import errors, files
 from stages.core.errors import PipelineError
 from stages.params import load

@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from stages.cluster import adopt
+from stages.contracts.environment import OTHER_GPUS
 from stages.contracts.labels import Labels
-from stages.contracts.row import OTHER_GPUS
 from stages.contracts.status import Status
 from stages.core.tensorflow import tensorflow
 from stages.data import sources

@@ -1,1 +1,1 @@
-"""The same work on Ray: nothing else imports it."""
+"""The same work on a Ray cluster; only `ray` imports Ray."""

@@ -19,8 +19,7 @@ from stages.cluster.kept import Kept, clean
 from stages.cluster.keys import Keys
 from stages.cluster.sweeping import Setting, Sweeping
 from stages.contracts import codec
-from stages.contracts.environment import ENVIRONMENT, GPU_MODELS, Environment, GpuModels
-from stages.contracts.row import OTHER_GPUS
+from stages.contracts.environment import ENVIRONMENT, GPU_MODELS, OTHER_GPUS, Environment, GpuModels
 from stages.contracts.training import QAT_RECORD, QatRecord
 from stages.contracts.variant import Variant
 from stages.core import errors, files

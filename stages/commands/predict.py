@@ -24,7 +24,7 @@ def predict(names: Sequence[str], variant: str | None) -> None:
     for name, answer in zip(names, _answers(manifest, [Path(name) for name in names]), strict=True):
         print(f"{name} ({manifest.variant.name})")
         for index, score in zip(answer.classes, answer.scores, strict=True):
-            print(f"  {score:7.2%}  {classes.names[index]}")
+            print(f"  {score:7.2%}  {classes.name(index)}")
 
 
 def _answers(manifest: Manifest, paths: Sequence[Path]) -> Predictions:

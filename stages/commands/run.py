@@ -11,13 +11,10 @@ from contextlib import suppress
 import psutil
 
 from stages.commands.lock import exclusive
-from stages.commands.outcome import problems
-from stages.contracts.row import SUMMARY
 from stages.core import errors, files
 from stages.core.errors import PipelineError
 from stages.params import document
 from stages.params.load import PARAMS
-from stages.reporting.report_data import PAGE
 
 # The value of the key in its block, whatever comments stand between.
 ENGINE = re.compile(r"^(execution:\n(?:(?:  .*|#.*|)\n)*?  engine:)[^\n#]*?((?:[ \t]+#.*)?)$", re.MULTILINE)
@@ -46,10 +43,18 @@ def run(command: Sequence[str], engine: str | None = None) -> None:
             set_engine(engine)
         setting = document.check()
         environment = os.environ | {errors.COLLECT: collected.name}
-        status = wait(subprocess.Popen(command, env=environment))
+        process = subprocess.Popen(command, env=environment)
+        # What tells the outcome takes a third of a second to import, while the pipeline starts.
+        from stages.commands import outcome
+        from stages.contracts.row import SUMMARY
+        from stages.reporting.report_data import PAGE
+
+        status = wait(process)
         messages = [json.loads(line) for line in collected]
     # A command that ended early may have left the table of an earlier run.
-    failures = problems(setting) if status == 0 else [f"the pipeline did not run to its end (exit status {status})"]
+    failures = (
+        outcome.problems(setting) if status == 0 else [f"the pipeline did not run to its end (exit status {status})"]
+    )
     if failures or messages:
         # Without a table a shared stage failed first, and what failed after it lacked its results.
         reasons = messages if SUMMARY.exists() else messages[:1]

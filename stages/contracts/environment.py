@@ -10,6 +10,8 @@ ENVIRONMENT = Path("reports/environment.json")
 FINGERPRINTS = Path("reports/fingerprints.json")
 GPU_MODELS = Path("reports/gpu_models.json")
 SOURCES = Path("reports/sources.json")
+# By GPU model the records of those nodes, each below a folder that stands for the checkout.
+OTHER_GPUS = Path("reports/other_gpus")
 
 
 @dataclass(frozen=True)

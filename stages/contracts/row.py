@@ -16,8 +16,6 @@ from .variant import BASELINE, Variant
 SUMMARY = Path("reports/summary.json")
 # The device of the rows among which one is chosen; others have the GPU model of a cluster's node.
 HERE = "here"
-# By GPU model the records of those nodes, each below a folder that stands for the checkout.
-OTHER_GPUS = Path("reports/other_gpus")
 # Both ends; None where so few calls cannot bound it.
 Interval = tuple[float | None, float | None]
 

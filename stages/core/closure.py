@@ -63,6 +63,14 @@ def named(tree: ast.Module) -> Iterator[str]:
             yield node.value
 
 
+def imported(path: Path) -> Iterator[str]:
+    """Modules of this package that a file from elsewhere imports by their whole names."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            yield from (name for name in names if (ROOT / name.replace(".", "/")).with_suffix(".py").is_file())
+
+
 @cache
 def _of(module: str) -> tuple[Path, ...]:
     """The file of a module, and those below its folder that it names in a string."""

@@ -40,7 +40,8 @@ class Setting:
 def run(name: str, setting: Setting) -> Status:
     """Convert, and write the model's folder, convert.json and convert_system.csv; how it ended."""
     variant = Variant.parse(name)
-    return _write(name, lambda folder: _outcome(variant, setting, folder))
+    impossible = _impossible(variant)  # before anything is written under a name that no runtime makes
+    return _write(name, lambda folder: _outcome(variant, impossible, setting, folder))
 
 
 def record_failure(name: str, reason: str) -> Status:
@@ -72,11 +73,11 @@ def _write(name: str, convert: Callable[[Path], Conversion]) -> Status:
     return conversion.status
 
 
-def _outcome(variant: Variant, setting: Setting, target: Path) -> Conversion:
+def _outcome(variant: Variant, impossible: Status | None, setting: Setting, target: Path) -> Conversion:
     """Convert into `target`, whatever happens to the worker."""
+    if impossible:
+        return Conversion(variant, impossible)
     try:
-        if impossible := _impossible(variant):
-            return Conversion(variant, impossible)
         return _convert(variant, setting, target)
     except PipelineError as error:
         shutil.rmtree(target)

@@ -1,4 +1,7 @@
-"""Starts a runtime's worker, asks it, and ends it; a worker that dies, hangs or talks nonsense becomes a sentence."""
+"""Starts a runtime's worker, asks it, and ends it; one that dies or talks nonsense becomes a sentence.
+
+It waits for an answer as long as that takes, since engines are built for minutes: only the end is given up.
+"""
 
 import os
 import socket
@@ -106,7 +109,7 @@ class Client:
 
     def _read(self) -> bytes:
         """The next line; PipelineError tells how the process ended if there is none, or half of one."""
-        with suppress(OSError):
+        with suppress(OSError, ValueError):  # the latter where it was closed
             line = self._lines.readline()
             if line.endswith(b"\n"):
                 return line

@@ -14,7 +14,7 @@ from ..contracts.conversion import Scalar
 from ..contracts.environment import Environment, Fingerprints, Machine
 from ..contracts.variant import Variant
 from ..core import files
-from ..core.closure import PACKAGE, ROOT, Imports
+from ..core.closure import PACKAGE, ROOT, Imports, imported
 from . import loading, registry
 
 
@@ -63,7 +63,10 @@ class Digests:
         package = registry.package(runtime)
         if package.partition(".")[0] == PACKAGE:
             return self._imports.digest(f"{package}.{part}", *rooms)
-        return files.combine([self._imports.digest(*rooms), files.tree_digest(registry.folder(runtime))])
+        sources = sorted(registry.folder(runtime).rglob("*.py"))  # not what Python makes of them
+        own = [f"{path.name} {files.sha256(path)}" for path in sources]
+        shared = {name for path in sources for name in imported(path) if name.startswith(f"{PACKAGE}.")}
+        return files.combine([self._imports.digest(*rooms, *shared), *own])
 
     @cached_property
     def _imports(self) -> Imports:

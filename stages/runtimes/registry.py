@@ -2,9 +2,9 @@
 
 import importlib
 from functools import cache
+from importlib.util import resolve_name
 from pathlib import Path
 from types import ModuleType
-from typing import cast
 
 from ..contracts.variant import Variant
 from ..core.errors import PipelineError
@@ -20,16 +20,16 @@ RUNTIMES = {
 
 
 def module(runtime: str, part: str = "") -> ModuleType:
-    """A module of that runtime's folder, or the folder's own, imported now; PipelineError where the folder is not."""
-    name = RUNTIMES[runtime]
+    """A module of that runtime's folder, or the folder's own, imported now; PipelineError where it is not there."""
+    name = resolve_name(RUNTIMES[runtime], __package__) + (f".{part}" if part else "")
     try:
-        return importlib.import_module(name + (f".{part}" if part else ""), __package__)
+        return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        if error.name != name:
-            raise
+        if not error.name or not f"{name}.".startswith(f"{error.name}."):
+            raise  # of a library that it imports
         raise PipelineError(
-            f"stages/runtimes/registry.py has the runtime {runtime} in the package {name}, which Python does not find: "
-            "put the folder that holds it on PYTHONPATH, or remove the entry",
+            f"stages/runtimes/registry.py has the runtime {runtime}, and Python finds no {error.name}: put the folder "
+            "that holds it on PYTHONPATH, add the missing module, or remove the entry",
             code="runtime-missing",
             runtime=runtime,
         ) from None
@@ -48,7 +48,15 @@ def folder(runtime: str) -> Path:
 @cache
 def description(runtime: str) -> Description:
     """What that runtime tells of itself."""
-    return cast(Description, module(runtime).DESCRIPTION)
+    found = getattr(module(runtime), "DESCRIPTION", None)
+    if not isinstance(found, Description):
+        raise PipelineError(
+            f"{package(runtime)} of the runtime {runtime} has no DESCRIPTION: add one to its __init__.py, as "
+            "docs/how-to/add-a-runtime.md shows, or remove its entry from stages/runtimes/registry.py",
+            code="runtime-undescribed",
+            runtime=runtime,
+        )
+    return found
 
 
 def valid() -> tuple[str, ...]:

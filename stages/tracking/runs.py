@@ -6,11 +6,11 @@ from pathlib import Path
 
 from stages.contracts import codec, system
 from stages.contracts.conversion import conversion_path
-from stages.contracts.environment import ENVIRONMENT, Environment
+from stages.contracts.environment import ENVIRONMENT, OTHER_GPUS, Environment
 from stages.contracts.evaluation import evaluation_path, predictions_path
 from stages.contracts.images import IMAGES, ImageSet
 from stages.contracts.model import MODEL
-from stages.contracts.row import HERE, OTHER_GPUS, SUMMARY, Row, Summary
+from stages.contracts.row import HERE, SUMMARY, Row, Summary
 from stages.contracts.selection import SELECTION, Selection
 from stages.contracts.timing import SAMPLES, TIMING
 from stages.core.errors import PipelineError

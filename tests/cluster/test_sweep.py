@@ -21,10 +21,10 @@ from stages.cluster.kept import Kept
 from stages.cluster.worker import Classifier, decode_batch
 from stages.contracts import codec, labels
 from stages.contracts.conversion import Conversion, conversion_path
-from stages.contracts.environment import ENVIRONMENT, Environment
+from stages.contracts.environment import ENVIRONMENT, OTHER_GPUS, Environment
 from stages.contracts.evaluation import Counts, Evaluation, evaluation_path, predictions_path
 from stages.contracts.images import EVALUATION
-from stages.contracts.row import OTHER_GPUS, Row
+from stages.contracts.row import Row
 from stages.contracts.status import OK, Status
 from stages.contracts.timing import TIMING, Timing
 from stages.contracts.variant import Variant

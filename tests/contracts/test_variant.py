@@ -19,7 +19,9 @@ def test_what_no_runtime_has_is_refused_with_what_there_is(name: str) -> None:
         known(name)
 
 
-@pytest.mark.parametrize("name", ["tflite", "tflite-", "-int8", "tflite-int8-other", ""])
+@pytest.mark.parametrize(
+    "name", ["tflite", "tflite-", "-int8", "tflite-int8-other", "", "../up-fp32", "a/b-fp32", "TFLite-int8"]
+)
 def test_what_has_no_such_form_is_no_name(name: str) -> None:
     with pytest.raises(ValueError, match="its form is RUNTIME-PRECISION"):
         Variant.parse(name)

@@ -240,8 +240,8 @@ def test_a_variant_takes_what_was_trained_for_it_and_no_other_does(prepared: Non
 def test_an_unknown_variant_lists_the_valid_ones(prepared: None, run: Run) -> None:
     with pytest.raises(PipelineError) as caught:
         run("tflite-int4")
-    assert "tflite-int8" in str(caught.value)
-    assert record("tflite-int4").status.state == "failed"
+    assert caught.value.code == "unknown-variant" and "tflite-int8" in str(caught.value)
+    assert not folder("tflite-int4").exists() and not conversion_path("tflite-int4").parent.exists()
 
 
 def test_a_job_has_all_that_a_worker_must_know(

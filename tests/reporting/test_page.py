@@ -10,9 +10,9 @@ import pytest
 
 from stages.contracts import codec, labels
 from stages.contracts.conversion import Conversion, Proof, conversion_path
+from stages.contracts.environment import OTHER_GPUS
 from stages.contracts.labels import Labels
 from stages.contracts.model import MODEL
-from stages.contracts.row import OTHER_GPUS
 from stages.contracts.selection import Judged
 from stages.contracts.status import Status
 from stages.contracts.timing import SAMPLES

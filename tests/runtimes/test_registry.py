@@ -15,13 +15,22 @@ def test_variants_are_those_of_the_descriptions() -> None:
     assert "savedmodel-int8" not in registry.valid()
 
 
-def test_a_package_that_is_not_there_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(registry.RUNTIMES, "elsewhere", "no_such_runtime")
+@pytest.mark.parametrize("package", ["no_such_runtime", ".no_such_runtime", "nowhere.runtime"])
+def test_a_package_that_is_not_there_is_a_sentence(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
+    monkeypatch.setitem(registry.RUNTIMES, "elsewhere", package)
     error = refused(registry.module, "elsewhere")
     assert error.code == "runtime-missing"
     assert_helps(error, "stages/runtimes/registry.py")
 
 
-def test_what_a_runtime_itself_lacks_is_its_own_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ModuleNotFoundError):
-        registry.module("tflite", "no_such_part")
+def test_a_part_that_is_not_there_is_a_sentence() -> None:
+    error = refused(registry.module, "tflite", "no_such_part")
+    assert error.code == "runtime-missing"
+    assert_helps(error, "no_such_part")
+
+
+def test_a_package_without_a_description_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(registry.RUNTIMES, "elsewhere", "tests.fixtures")
+    error = refused(registry.description, "elsewhere")
+    assert error.code == "runtime-undescribed"
+    assert_helps(error, "DESCRIPTION")

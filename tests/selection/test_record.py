@@ -4,8 +4,9 @@ from pathlib import Path
 
 from stages import select, summarize
 from stages.contracts import codec, labels
+from stages.contracts.environment import OTHER_GPUS
 from stages.contracts.labels import Labels
-from stages.contracts.row import HERE, OTHER_GPUS
+from stages.contracts.row import HERE
 from stages.contracts.selection import SELECTION, Judged, Limits, NearestMiss, Selection
 from stages.contracts.status import Status
 from stages.params import load

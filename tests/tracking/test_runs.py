@@ -8,9 +8,10 @@ import pytest
 from stages import track as stage
 from stages.contracts import codec, labels, system
 from stages.contracts.conversion import Proof
+from stages.contracts.environment import OTHER_GPUS
 from stages.contracts.labels import Labels
 from stages.contracts.model import MODEL
-from stages.contracts.row import OTHER_GPUS, SUMMARY, Summary
+from stages.contracts.row import SUMMARY, Summary
 from stages.contracts.selection import SELECTION, Selection
 from stages.contracts.status import Status
 from stages.contracts.system import Sample
