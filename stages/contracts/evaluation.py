@@ -26,6 +26,12 @@ class Counts:
     top1_correct: int
     top5_correct: int
 
+    def fault(self, answers: int) -> str | None:
+        """Why these cannot be the counts of so many answers; None where they can."""
+        if not 0 <= self.top1_correct <= self.top5_correct <= self.images or not self.images:
+            return f"{self.top1_correct} and {self.top5_correct} of {self.images} images right"
+        return None if answers == self.images else f"{self.images} images, but {answers} predictions"
+
 
 @dataclass(frozen=True)
 class Evaluation:

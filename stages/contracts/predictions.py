@@ -1,5 +1,6 @@
 """predictions.csv of a variant: the best classes of every evaluation image."""
 
+import math
 import sys
 from array import array
 from collections.abc import Iterable, Sequence
@@ -14,6 +15,8 @@ from ..core import files
 TOP = 5
 # Stands for a class that a model of fewer does not have.
 NONE = -1
+# What 32 bits hold.
+HIGHEST = 2**31 - 1
 Value = TypeVar("Value")
 HEADER = (
     "file",
@@ -93,6 +96,22 @@ def read(path: Path) -> Predictions:
 
 
 def _prediction(line: dict[str, str]) -> Prediction:
-    classes = [int(line[f"class{i}"]) for i in range(1, TOP + 1) if line[f"class{i}"]]
-    scores = [float(line[f"score{i}"]) for i in range(1, TOP + 1) if line[f"score{i}"]]
-    return Prediction(line["file"], int(line["label"]), classes, scores)
+    classes = [_class(line[f"class{i}"]) for i in range(1, TOP + 1) if line[f"class{i}"]]
+    scores = [_score(line[f"score{i}"]) for i in range(1, TOP + 1) if line[f"score{i}"]]
+    if not 0 < len(classes) == len(scores):
+        raise ValueError(f"{line['file']} has {len(classes)} classes and {len(scores)} scores")
+    return Prediction(line["file"], _class(line["label"]), classes, scores)
+
+
+def _class(cell: str) -> int:
+    number = int(cell)
+    if not 0 <= number <= HIGHEST:
+        raise ValueError(f"{cell[:20]} is no class")
+    return number
+
+
+def _score(cell: str) -> float:
+    score = float(cell)
+    if not math.isfinite(score):
+        raise ValueError(f"a score of {score}")
+    return score

@@ -1,6 +1,7 @@
 """reports/benchmark.json and samples.csv: what the timing saw, raw; statistics come later, from these files alone."""
 
 import math
+import re
 from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -86,6 +87,18 @@ class VariantTiming:
 
     status: Status
     repeats: tuple[RepeatTiming, ...] = ()
+
+    @property
+    def fault(self) -> str | None:
+        """Why these cannot be the repeats of a timing that ended well; None where they can."""
+        if not self.repeats:
+            return "no repeats"
+        keys = [size for repeat in self.repeats for size in repeat.warm_up]
+        wrong = [size for size in keys if not re.fullmatch("[1-9][0-9]*", size)]
+        if wrong:
+            return f"`{wrong[0]}` is no batch size"
+        alike = all(repeat.warm_up.keys() == self.repeats[0].warm_up.keys() for repeat in self.repeats)
+        return None if keys and alike else "no batch sizes, or not the same in all repeats"
 
 
 @dataclass(frozen=True)

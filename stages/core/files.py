@@ -44,7 +44,12 @@ def _beside(path: Path) -> Iterator[Path]:
 
 def write_json(path: Path, value: object) -> None:
     """Write `value` as indented JSON with its keys in the order given; NaN is refused."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    try:
+        text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    except ValueError as error:
+        told = f"{path} cannot be written as JSON ({error}): make each of its figures a finite number or null"
+        raise PipelineError(told, code="json-not-finite", file=str(path)) from None
+    write_text(path, text + "\n")
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -61,11 +66,13 @@ def read_csv(path: Path, *columns: str) -> Iterator[tuple[int, dict[str, str]]]:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = csv.DictReader(file, restval="")
             if not set(columns) <= set(rows.fieldnames or ()):
-                raise PipelineError(f"{path} needs the columns {' and '.join(columns)} in its first line")
+                told = f"{path} needs the columns {' and '.join(columns)} in its first line"
+                raise PipelineError(told, code="table-columns", file=str(path), columns=columns)
             for row in rows:
                 yield rows.line_num, row
     except (UnicodeDecodeError, csv.Error) as error:
-        raise PipelineError(f"{path} is not a CSV file in UTF-8 ({error}): save it as one") from None
+        told = f"{path} is not a CSV file in UTF-8 ({error}): save it as one"
+        raise PipelineError(told, code="table-not-csv", file=str(path)) from None
 
 
 def parse_csv(path: Path, parse: Callable[[dict[str, str]], Row], what: str) -> Iterator[Row]:
@@ -75,10 +82,14 @@ def parse_csv(path: Path, parse: Callable[[dict[str, str]], Row], what: str) -> 
             for row in csv.DictReader(file):
                 yield parse(row)
     except FileNotFoundError:
-        raise PipelineError(f"{path} is missing: run `make repro`, which writes it") from None
+        raise _missing(path, "table-missing") from None
     except (KeyError, TypeError, ValueError, csv.Error) as error:
         told = f"{path} is no table of {what} ({describe(error)})"
-        raise PipelineError(f"{told}: delete it and run `make repro`") from None
+        raise PipelineError(f"{told}: delete it and run `make repro`", code="table-damaged", file=str(path)) from None
+
+
+def _missing(path: Path, code: str) -> PipelineError:
+    return PipelineError(f"{path} is missing: run `make repro`, which writes it", code=code, file=str(path))
 
 
 def read_json(path: Path) -> Any:
@@ -86,9 +97,10 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise PipelineError(f"{path} is missing: run `make repro`, which writes it") from None
+        raise _missing(path, "json-missing") from None
     except ValueError as error:
-        raise PipelineError(f"{path} is not valid JSON ({error}): delete it and run `make repro`") from None
+        told = f"{path} is not valid JSON ({error}): delete it and run `make repro`"
+        raise PipelineError(told, code="json-damaged", file=str(path)) from None
 
 
 @contextmanager

@@ -60,7 +60,9 @@ class _Unpickler(pickle.Unpickler):
         if module == "torch" and name in STORAGES:
             return STORAGES[name]
         raise PipelineError(
-            f"the checkpoint asks for {module}.{name}, which is not a tensor, and may run code", name=f"{module}.{name}"
+            f"the checkpoint asks for {module}.{name}, which is not a tensor, and may run code",
+            code="checkpoint-not-tensors",
+            name=f"{module}.{name}",
         )
 
     def persistent_load(self, pid: Any) -> tuple[str, str]:

@@ -84,7 +84,8 @@ def _save_imagenet_weights(name: str, keras_home: str, target: Path) -> None:
     try:
         model = _keras_class(tf, entry(name).keras_class)(weights="imagenet")
     except Exception as error:
-        raise PipelineError(" ".join(str(error).split())[:300]) from None
+        reason = " ".join(str(error).split())[:300]
+        raise PipelineError(reason, code="keras-download", file=str(target)) from None
     model.save_weights(target)
 
 

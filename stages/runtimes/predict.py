@@ -1,6 +1,7 @@
 """Classes of images by one loaded model, equal for all runtimes: the verb `predict`, and what a cluster's nodes do."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from ..contracts.evaluation import Counts
 from ..contracts.messages import PredictOrder
 from ..contracts.predictions import TOP, Prediction, top_k
 from ..contracts.preprocessing import Floats, Preprocessing
+from ..core.errors import PipelineError
 from ..data import batches
 from .contract import Session, infer
 
@@ -31,17 +33,31 @@ def _predictions(
     images = iter(table)
     with tqdm(desc=name, total=len(table), unit="image", disable=None) as bar:
         for batch in decoded:
-            for classes, scores in classify(session, batch):
-                yield Prediction(*next(images), classes, scores)
+            shown = list(islice(images, len(batch)))
+            answers = classify(session, batch, [file for file, _ in shown])
+            for image, (classes, scores) in zip(shown, answers, strict=True):
+                yield Prediction(*image, classes, scores)
             bar.update(len(batch))
 
 
-def classify(session: Session, batch: Floats) -> Iterator[tuple[list[int], list[float]]]:
-    """The best classes of each image, best first, with their probabilities."""
+def classify(session: Session, batch: Floats, names: Sequence[str] = ()) -> Iterator[tuple[list[int], list[float]]]:
+    """The best classes of each image, best first, with their probabilities; PipelineError where one is not finite."""
     probabilities = infer(session, batch)
+    if not (finite := np.isfinite(probabilities).all(axis=1)).all():
+        bad = int(finite.argmin())
+        raise _not_finite(names[bad] if names else f"{bad} of a batch")
     best = top_k(probabilities, TOP)
     scores = np.take_along_axis(probabilities, best, axis=1).astype(float)
     return zip(best.tolist(), scores.tolist(), strict=True)
+
+
+def _not_finite(image: str) -> PipelineError:
+    return PipelineError(
+        f"the model answers NaN or infinity on image {image}: leave this variant out of `variants`, or choose a "
+        "precision whose range holds what the model computes",
+        code="not-finite",
+        image=image,
+    )
 
 
 def write(rows: Iterable[Prediction], path: Path) -> Counts:

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from stages.contracts import codec, predictions
 from stages.contracts.conversion import Conversion, conversion_path
-from stages.contracts.environment import ENVIRONMENT, Environment
+from stages.contracts.environment import ENVIRONMENT, OTHER_GPUS, Environment
 from stages.contracts.evaluation import Counts, Evaluation, evaluation_path, predictions_path
 from stages.contracts.images import IMAGES, ImagesRecord
 from stages.contracts.model import MODEL, ModelRecord
-from stages.contracts.row import HERE, OTHER_GPUS, Accuracy, Footprint, Row, Speed, Summary
+from stages.contracts.predictions import Predictions
+from stages.contracts.row import HERE, Accuracy, Footprint, Row, Speed, Summary
 from stages.contracts.status import OK, Status
 from stages.contracts.timing import (
     PARTS,
@@ -44,6 +45,7 @@ class Records:
     status: Status
     conversion: Conversion | None = None
     counts: Counts | None = None
+    answers: Predictions | None = None
     repeats: tuple[RepeatTiming, ...] = ()
 
 
@@ -68,24 +70,55 @@ def rows(names: Sequence[str], root: Path = Path(), device: str = HERE) -> tuple
     calls = read_samples(root / SAMPLES)
     records = {name: read_records(name, root, timing) for name in names}
     counts = {name: record.counts for name, record in records.items() if record.counts}
-    answers = {name: predictions.read(root / predictions_path(name)) for name in counts}
+    answers = {name: record.answers for name, record in records.items() if record.answers}
     accuracies = accuracy.compare(counts, answers)
     return tuple(row(record, calls, accuracies.get(name), device) for name, record in records.items())
 
 
 def read_records(name: str, root: Path, timing: Timing) -> Records:
-    """A missing record means that its stage was ended: the row fails, and the others stay."""
+    """A missing record means that its stage was ended, and one may be damaged: the row fails, and the others stay."""
     variant = Variant.parse(name)
-    path = root / conversion_path(name)
-    conversion = codec.read(Conversion, path) if path.exists() else Conversion(variant, MISSING)
+    conversion = _conversion(variant, root / conversion_path(name))
     if not conversion.status.ok:
         return Records(variant, _first_failure(convert=conversion.status))
-    path = root / evaluation_path(name)
-    complete = path.exists() and (root / predictions_path(name)).exists()
-    evaluation = codec.read(Evaluation, path) if complete else Evaluation(MISSING)
-    timed = timing.variants.get(name, VariantTiming(MISSING))
+    evaluation, answers = _evaluation(root / evaluation_path(name), root / predictions_path(name))
+    timed = _timed(timing.variants.get(name, VariantTiming(MISSING)), root / TIMING)
     status = _first_failure(evaluate=evaluation.status, benchmark=timed.status)
-    return Records(variant, status, conversion, evaluation.counts, timed.repeats)
+    return Records(variant, status, conversion, evaluation.counts, answers, timed.repeats)
+
+
+def _conversion(variant: Variant, path: Path) -> Conversion:
+    if not path.exists():
+        return Conversion(variant, MISSING)
+    found = codec.read(Conversion, path)
+    alike = found.variant == variant
+    return found if alike else Conversion(variant, _damaged(path, f"it is of {found.variant.name}"))
+
+
+def _evaluation(path: Path, table: Path) -> tuple[Evaluation, Predictions | None]:
+    """With the answers that were counted, where they were."""
+    if not (path.exists() and table.exists()):
+        return Evaluation(MISSING), None
+    found = codec.read(Evaluation, path)
+    if not found.status.ok:
+        return Evaluation(found.status), None
+    try:
+        answers = predictions.read(table)
+    except PipelineError as error:
+        return Evaluation(Status("failed", str(error))), None
+    fault = found.counts.fault(len(answers)) if found.counts else "no counts"
+    return (Evaluation(_damaged(path, fault)), None) if fault else (found, answers)
+
+
+def _timed(found: VariantTiming, path: Path) -> VariantTiming:
+    """Without repeats unless all of it went well."""
+    if not found.status.ok:
+        return VariantTiming(found.status)
+    return VariantTiming(_damaged(path, found.fault)) if found.fault else found
+
+
+def _damaged(path: Path, fault: str) -> Status:
+    return Status("failed", f"{path} is damaged ({fault}): delete it and run `make repro`")
 
 
 def _first_failure(**statuses: Status) -> Status:

@@ -8,6 +8,7 @@ import pytest
 from stages.contracts import predictions
 from stages.contracts.predictions import HEADER, Prediction, top_k
 from stages.core.errors import PipelineError
+from tests.fixtures.errors import named, refused
 
 
 def written(found: list[Prediction], folder: Path) -> str:
@@ -36,6 +37,33 @@ def test_a_table_of_something_else_is_told(tmp_path: Path, text: str) -> None:
     (tmp_path / "predictions.csv").write_text(text)
     with pytest.raises(PipelineError, match=r"predictions\.csv is no table of predictions .*: delete it and run"):
         predictions.read(tmp_path / "predictions.csv")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "a.jpg,1,2,,,,,nan,,,,",
+        "a.jpg,1,2,,,,,inf,,,,",
+        "a.jpg,1,2,,,,,1e999,,,,",
+        "a.jpg,1,99999999999,,,,,0.5,,,,",
+        f"a.jpg,1,{'9' * 5000},,,,,0.5,,,,",
+        "a.jpg,99999999999,2,,,,,0.5,,,,",
+        "a.jpg,-1,2,,,,,0.5,,,,",
+        "a.jpg,1,-1,,,,,0.5,,,,",
+        "a.jpg,1,,,,,,,,,,",
+        "a.jpg,1,2,3,,,,0.5,,,,",
+    ],
+)
+def test_an_answer_that_no_model_can_give_is_damage(tmp_path: Path, line: str) -> None:
+    (tmp_path / "predictions.csv").write_text(",".join(HEADER) + f"\n{line}\n")
+    error = refused(predictions.read, tmp_path / "predictions.csv")
+    assert named(error, "file") == ("table-damaged", str(tmp_path / "predictions.csv"))
+
+
+def test_the_highest_class_that_fits_is_read(tmp_path: Path) -> None:
+    found = [Prediction("a.jpg", predictions.HIGHEST, [predictions.HIGHEST], [1.0])]
+    written(found, tmp_path)
+    assert list(predictions.read(tmp_path / "predictions.csv")) == found
 
 
 def test_what_was_written_is_read(tmp_path: Path) -> None:

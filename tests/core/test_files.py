@@ -7,6 +7,7 @@ import pytest
 
 from stages.core import errors, files
 from stages.core.errors import PipelineError
+from tests.fixtures.errors import assert_helps, named, refused
 
 
 def names(folder: Path) -> list[str]:
@@ -33,13 +34,47 @@ def test_json_keeps_the_order_of_keys(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("value", [float("nan"), object()], ids=["nan", "not JSON"])
+@pytest.mark.parametrize("value", [float("nan"), float("-inf"), object()], ids=["nan", "infinity", "not JSON"])
 def test_json_that_cannot_be_written_leaves_the_old_file_alone(tmp_path: Path, value: object) -> None:
     files.write_json(tmp_path / "a.json", 1)
-    with pytest.raises((ValueError, TypeError)):
+    with pytest.raises((PipelineError, TypeError)):
         files.write_json(tmp_path / "a.json", {"value": value})
     assert json.loads((tmp_path / "a.json").read_text()) == 1
     assert names(tmp_path) == ["a.json"]
+
+
+def table(folder: Path, content: bytes) -> Path:
+    path = folder / "table.csv"
+    path.write_bytes(content)
+    return path
+
+
+def test_every_refusal_has_a_code_its_file_and_a_remedy(tmp_path: Path) -> None:
+    missing = tmp_path / "missing"
+    cases = [
+        ("json-not-finite", missing, lambda path: files.write_json(path, float("nan"))),
+        ("json-missing", missing, files.read_json),
+        ("json-damaged", table(tmp_path, b"{"), files.read_json),
+        ("table-missing", missing, lambda path: list(files.parse_csv(path, dict, "rows"))),
+    ]
+    for code, path, call in cases:
+        error = refused(call, path)
+        assert named(error, "file") == (code, str(path))
+        assert_helps(error, str(path))
+
+
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [(b"a\n1\n", "table-columns"), (b"\xff\xfe", "table-not-csv"), (b"a,b\n1,x\n", "table-damaged")],
+)
+def test_a_table_that_is_refused_is_named(tmp_path: Path, content: bytes, code: str) -> None:
+    path = table(tmp_path, content)
+
+    def read() -> None:
+        list(files.read_csv(path, "a", "b"))
+        list(files.parse_csv(path, lambda row: int(row["b"]), "numbers"))
+
+    assert named(refused(read), "file") == (code, str(path))
 
 
 def test_a_text_that_fails_half_way_leaves_nothing(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from stages.contracts.preprocessing import Floats, Preprocessing
 from stages.core import files
 from stages.runtimes import predict
 from stages.runtimes.contract import Session
-from tests.fixtures.errors import refused
+from tests.fixtures.errors import assert_helps, named, refused
 
 PREPROCESSING = Preprocessing(4, 4, "crop", 1.0, (1 / 255,) * 3, (0.0,) * 3, "rgb")
 
@@ -75,6 +75,28 @@ def test_every_image_counts_at_every_batch_size(seven: Path, batch_size: int, si
 def test_a_bad_image_ends_it_with_its_name_and_leaves_no_table(seven: Path) -> None:
     (seven / "images/sub/4.png").write_text("no image")
     assert "images/sub/4.png" in str(refused(ask, Red(), seven, 3))
+    assert not (seven / "predictions.csv").exists()
+
+
+class NotFinite(Red):
+    """Has no finite answer to the image of class 4."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.value = value
+
+    def run(self) -> npt.NDArray[Any]:
+        probabilities = super().run()
+        probabilities[probabilities[:, 4] > 0.5, 9] = self.value
+        return probabilities
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("batch_size", [1, 3, 7])
+def test_an_answer_that_is_not_finite_is_refused_with_its_image(seven: Path, value: float, batch_size: int) -> None:
+    error = refused(ask, NotFinite(value), seven, batch_size)
+    assert named(error, "image") == ("not-finite", "sub/4.png")
+    assert_helps(error, "sub/4.png")
     assert not (seven / "predictions.csv").exists()
 
 

@@ -1,15 +1,18 @@
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from stages.contracts import codec, predictions
-from stages.contracts.conversion import conversion_path
-from stages.contracts.environment import ENVIRONMENT
-from stages.contracts.evaluation import Evaluation, evaluation_path, predictions_path
+from stages import summarize
+from stages.contracts import codec, labels, predictions
+from stages.contracts.conversion import Conversion, conversion_path
+from stages.contracts.environment import ENVIRONMENT, OTHER_GPUS
+from stages.contracts.evaluation import Counts, Evaluation, evaluation_path, predictions_path
 from stages.contracts.images import IMAGES
 from stages.contracts.model import MODEL
-from stages.contracts.row import HERE, OTHER_GPUS, ClassAverages, Doubt, Row, Summary
+from stages.contracts.row import HERE, ClassAverages, Doubt, Row, Summary
 from stages.contracts.status import OK, Status
 from stages.contracts.timing import (
     PARTS,
@@ -26,11 +29,14 @@ from stages.contracts.timing import (
 from stages.contracts.training import QAT_RECORD, QatRecord
 from stages.contracts.variant import Variant
 from stages.core.errors import PipelineError
+from stages.params import measurement
 from stages.statistics import summary
 from stages.statistics.summary import MISSING
+from tests.fixtures.errors import refused
 from tests.fixtures.records import CPU_MACHINE, GPU_MACHINE, Results, environment
 
 BASELINE, INT8 = "savedmodel-fp32", "tflite-int8"
+CONVERTED = conversion_path(INT8)
 SKIPPED, FAILED = Status("skipped", "no NVIDIA GPU"), Status("failed", "no memory")
 
 
@@ -111,6 +117,84 @@ def test_rows_keep_the_order_of_params_and_others_have_none(results: Results) ->
     for name in (INT8, BASELINE, "tflite-fp32"):
         results.ok(name, [0, 0, 0, 0], 2.0)
     assert [row.name for row in rows("tflite-fp32", BASELINE)] == ["tflite-fp32", BASELINE]
+
+
+def test_a_variant_whose_evaluation_failed_takes_no_figure_from_the_others(results: Results) -> None:
+    for name in (BASELINE, INT8, "tflite-fp16"):
+        results.ok(name, [0, 0, 0, 1], 4.0)
+    whole = summary.build((BASELINE, INT8))
+    codec.write(Evaluation(FAILED), evaluation_path("tflite-fp16"))
+    predictions.write([], predictions_path("tflite-fp16"))
+    assert summary.build((BASELINE, INT8, "tflite-fp16")).rows[:2] == whole.rows
+
+
+def nan_score(results: Results) -> None:
+    table = predictions_path(INT8)
+    table.write_text(table.read_text().replace("0.5", "nan", 1))
+
+
+def counted(counts: Counts | None) -> Callable[[Results], None]:
+    return lambda _: codec.write(Evaluation(OK, counts), evaluation_path(INT8))
+
+
+def timing_of(**changes: Any) -> Callable[[Results], None]:
+    def damage(results: Results) -> None:
+        results.timings[INT8] = replace(results.timings[INT8], **changes)
+        results.write_timings()
+
+    return damage
+
+
+def warm_up_of(key: str) -> Callable[[Results], None]:
+    def damage(results: Results) -> None:
+        (repeat,) = results.timings[INT8].repeats
+        timing_of(repeats=(replace(repeat, warm_up={key: repeat.warm_up["1"]}),))(results)
+
+    return damage
+
+
+def of_another(results: Results) -> None:
+    codec.write(replace(codec.read(Conversion, conversion_path(INT8)), variant=Variant("tflite", "fp16")), CONVERTED)
+
+
+@pytest.mark.parametrize(
+    ("damage", "stage", "path"),
+    [
+        (of_another, "convert", CONVERTED),
+        (nan_score, "evaluate", predictions_path(INT8)),
+        (lambda _: predictions.write([], predictions_path(INT8)), "evaluate", evaluation_path(INT8)),
+        *(
+            (counted(counts), "evaluate", evaluation_path(INT8))
+            for counts in (None, Counts(5, 3, 3), Counts(4, 5, 5), Counts(4, 3, 2), Counts(4, -1, 3), Counts(0, 0, 0))
+        ),
+        (timing_of(repeats=()), "benchmark", TIMING),
+        *((warm_up_of(key), "benchmark", TIMING) for key in ("one", "01", "-1", "0", "", "1.5")),
+    ],
+)
+def test_a_damaged_record_fails_its_row_alone(
+    results: Results, damage: Callable[[Results], None], stage: str, path: Path
+) -> None:
+    for name in (BASELINE, INT8):
+        results.ok(name, [0, 0, 0, 1], 4.0)
+    (whole,) = rows(BASELINE)
+    damage(results)
+    baseline, int8 = rows(BASELINE, INT8)
+    assert baseline == whole
+    assert (int8.status.state, int8.status.stage) == ("failed", stage)
+    assert str(path) in str(int8.status.reason) and "run `make repro`" in str(int8.status.reason)
+    assert (int8.accuracy is None, int8.speeds == ()) == (stage != "benchmark", stage != "evaluate")
+
+
+def test_a_summary_that_is_refused_leaves_all_as_it_was(results: Results, monkeypatch: pytest.MonkeyPatch) -> None:
+    results.ok(BASELINE, [0, 0, 0, 1], 4.0)
+    made = summary.build((BASELINE,))
+    made = replace(made, rows=(replace(made.rows[0], load_ms=float("nan")),))
+    monkeypatch.setattr(measurement, "variants", lambda: (BASELINE,))
+    monkeypatch.setattr(summary, "build", lambda _: made)
+    monkeypatch.setattr(labels, "read", lambda: None)
+    before = sorted(Path().rglob("*"))
+    assert refused(summarize.main).code == "record-not-finite"
+    assert sorted(Path().rglob("*")) == before
 
 
 @pytest.mark.parametrize("stopped", [BASELINE, INT8])

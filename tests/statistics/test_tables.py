@@ -2,8 +2,9 @@ from pathlib import Path
 
 import pytest
 
+from stages.contracts.environment import OTHER_GPUS
 from stages.contracts.labels import Labels
-from stages.contracts.row import OTHER_GPUS, Summary
+from stages.contracts.row import Summary
 from stages.contracts.status import Status
 from stages.core import files
 from stages.statistics import summary, tables
