@@ -50,7 +50,7 @@ class Sweep:
 
 def local(variants: tuple[str, ...]) -> Sweep:
     """What there is to adopt of the local engine: nothing."""
-    return Sweep("local", None, dict.fromkeys(variants), None, {})
+    return Sweep("local", None, dict.fromkeys(variants), None, {}, dict.fromkeys(variants))
 
 
 def read() -> Sweep:
