@@ -41,9 +41,9 @@ test: $(VENV)/tests  ## lint, type-check and test
 	@$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 # Rooms whose tests import no TensorFlow, and the rules of the house.
-FAST := tests/core tests/contracts tests/params tests/statistics tests/selection tests/reporting tests/docs tests/test_house.py
+FAST := tests/golden tests/core tests/contracts tests/params tests/statistics tests/selection tests/reporting tests/docs tests/test_house.py
 test-fast: $(VENV)/tests  ## the tests that need no TensorFlow, in less than a minute
-	@$(BIN)/python -m pytest -q -m "not slow and not tutorial and not tensorflow" $(FAST)
+	@$(BIN)/python -m pytest -q $(SIDE_BY_SIDE) -m "not slow and not tutorial" --deselect tests/core/test_tensorflow.py $(FAST)
 
 test-gpu: $(VENV)/tests  ## run the tests that need an NVIDIA GPU; without one they are skipped with the reason
 	@$(BIN)/python -m pytest -m gpu
