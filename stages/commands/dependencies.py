@@ -44,21 +44,24 @@ def _replace(deps: list[str], code: list[str]) -> None:
 def difference() -> str:
     """What `make deps` would change in dvc.yaml, as a unified diff; empty if nothing."""
     before = PIPELINE.read_text(encoding="utf-8")
-    lines = difflib.unified_diff(
-        before.splitlines(), written(before).splitlines(), str(PIPELINE), "imports", lineterm=""
-    )
+    return _between(before, written(before))
+
+
+def _between(before: str, after: str) -> str:
+    lines = difflib.unified_diff(before.splitlines(), after.splitlines(), str(PIPELINE), "imports", lineterm="")
     return "\n".join(lines)
 
 
 def main(check: bool) -> None:
     """Write dvc.yaml anew, or only compare; PipelineError if they differ then."""
-    changed = difference()
-    if check and changed:
+    before = PIPELINE.read_text(encoding="utf-8")
+    after = written(before)
+    if check and (changed := _between(before, after)):
         raise PipelineError(
             f"{PIPELINE} has other code dependencies than the imports: run `make deps`\n{changed}",
             code="other-dependencies",
             file=str(PIPELINE),
         )
-    if changed:
-        files.write_text(PIPELINE, written(PIPELINE.read_text(encoding="utf-8")))
+    if after != before:
+        files.write_text(PIPELINE, after)
         print(f"{PIPELINE} has new code dependencies")

@@ -7,11 +7,9 @@ import numpy as np
 import pytest
 
 from stages.core import isolate
-from stages.core.errors import PipelineError
 from stages.core.tensorflow import tensorflow
-from stages.model import formats
-from stages.model.signatures import Model
-from tests.fixtures.errors import named, refused
+from tests.fixtures.errors import named
+from tests.model.opening import answer, noise, opened, refusal, refused_to_load
 
 SHAPE, CLASSES = (12, 10, 3), 5
 
@@ -23,30 +21,6 @@ def network(tf: Any) -> Any:
     images = layers.Input(SHAPE, name="photo")
     x = layers.GlobalAveragePooling2D()(layers.BatchNormalization()(layers.Conv2D(4, 3)(images)))
     return tf.keras.Model(images, layers.Dense(CLASSES, "softmax", name="class")(x))
-
-
-def noise(*shape: int) -> Any:
-    return np.random.default_rng(0).uniform(0, 1, shape).astype(np.float32)
-
-
-def opened(tf: Any, path: Path) -> Model:
-    return formats.open_model(tf, path)
-
-
-def refusal(tf: Any, path: Path) -> PipelineError:
-    return refused(formats.open_model, tf, path)
-
-
-def refused_to_load(tf: Any, path: Path) -> PipelineError:
-    """The error of a library, as one of the file."""
-    error = refusal(tf, path)
-    assert named(error, "file", "key") == ("model-does-not-load", path.name, "model.path")
-    return error
-
-
-def answer(tf: Any, model: Model, **given: Any) -> dict[str, Any]:
-    found = model.call({name: tf.constant(value) for name, value in given.items()})
-    return {name: value.numpy() for name, value in found.items()}
 
 
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")

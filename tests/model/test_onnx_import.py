@@ -8,36 +8,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from stages.core import isolate
-from stages.core.errors import PipelineError
-from stages.model import formats, onnx_import
-from stages.model.signatures import Model
-from tests.fixtures.errors import named, refused
+from stages.model import onnx_import
+from tests.fixtures.errors import named
+from tests.model.opening import answer, noise, opened, refusal, refused_to_load
 
 CLASSES = 5
-
-
-def noise(*shape: int) -> Any:
-    return np.random.default_rng(0).uniform(0, 1, shape).astype(np.float32)
-
-
-def opened(tf: Any, path: Path) -> Model:
-    return formats.open_model(tf, path)
-
-
-def refusal(tf: Any, path: Path) -> PipelineError:
-    return refused(formats.open_model, tf, path)
-
-
-def refused_to_load(tf: Any, path: Path) -> PipelineError:
-    """The error of a library, as one of the file."""
-    error = refusal(tf, path)
-    assert named(error, "file", "key") == ("model-does-not-load", path.name, "model.path")
-    return error
-
-
-def answer(tf: Any, model: Model, **given: Any) -> dict[str, Any]:
-    found = model.call({name: tf.constant(value) for name, value in given.items()})
-    return {name: value.numpy() for name, value in found.items()}
 
 
 def write_onnx(
