@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and their digests."""
+"""Files written whole or not at all, their digests, and the paths that users write."""
 
 import csv
 import hashlib
@@ -145,3 +145,18 @@ def tree_digest(folder: Path) -> str:
 def digest(path: Path) -> str:
     """Digest of a file, or of all in a folder."""
     return tree_digest(path) if path.is_dir() else sha256(path)
+
+
+def resolve(source: str, checkout: Path) -> Path:
+    """A path that the user wrote in params.yaml: `~` is expanded, a relative one starts at the main checkout.
+
+    Queued experiments run in a copy elsewhere, so the current folder would be the wrong start.
+    """
+    try:
+        return checkout / Path(source).expanduser()
+    except RuntimeError:
+        raise PipelineError(
+            f"{source} is in the home folder of an unknown user: write the whole path",
+            code="path-unknown-user",
+            source=source,
+        ) from None

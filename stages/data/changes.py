@@ -5,15 +5,16 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from stages.contracts.environment import Sources
-from stages.data.sources import resolve
+from stages.core import files
 
 
 def digests(sources: Mapping[str, str | None], checkout: Path) -> Sources:
     """Of each source of params.yaml, by the field's name; what is no local file is pinned by its own text."""
-    return Sources(**{name: source and _digest(source, resolve(source, checkout)) for name, source in sources.items()})
+    return Sources(**{name: source and _digest(source, checkout) for name, source in sources.items()})
 
 
-def _digest(source: str, path: Path) -> str:
+def _digest(source: str, checkout: Path) -> str:
+    path = files.resolve(source, checkout)
     return stat_digest(path) if path.exists() else f"not a local file: {hashlib.sha256(source.encode()).hexdigest()}"
 
 

@@ -134,7 +134,7 @@ def _place(source: str, checkout: Path, work: Path, is_class: Callable[[str], bo
     """A folder on this disk that holds the images of `source`, or one TFRecord file."""
     if source.startswith(("http://", "https://")):
         return archives.fetch(source, work, is_class)
-    place = resolve(source, checkout)
+    place = files.resolve(source, checkout)
     if not place.is_dir() and not (place.is_file() and tfrecord.shards(place)):
         raise PipelineError(
             f"there is no folder {place} (named in params.yaml as {source}): correct the path",
@@ -143,18 +143,3 @@ def _place(source: str, checkout: Path, work: Path, is_class: Callable[[str], bo
             file=str(place),
         )
     return place
-
-
-def resolve(source: str, checkout: Path) -> Path:
-    """A path that the user wrote in params.yaml: `~` is expanded, a relative one starts at the main checkout.
-
-    Queued experiments run in a copy elsewhere, so the current folder would be the wrong start.
-    """
-    try:
-        return checkout / Path(source).expanduser()
-    except RuntimeError:
-        raise PipelineError(
-            f"{source} is in the home folder of an unknown user: write the whole path",
-            code="path-unknown-user",
-            source=source,
-        ) from None

@@ -101,7 +101,7 @@ TABLE: list[tuple[str, Callable[[], Any]]] = [
     ("a.png", unlabelled_image),
     ("empty", empty_folder),
     ("nowhere", lambda: labelled("nowhere")),
-    ("~nobody-here", lambda: sources.resolve("~nobody-here", Path())),
+    ("~nobody-here", lambda: files.resolve("~nobody-here", Path())),
     ("custom.labels", lambda: sources.class_names("sample", Path(), Path("work"))),
     ("digits", lambda: labelled("digits")),
     ("val", imagenet_folder),
