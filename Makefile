@@ -21,7 +21,7 @@ GPU_REQUIREMENTS := $(if $(TENSORRT),tensorrt$(TENSORRT),gpu)
 HAS_GPU = $(shell nvidia-smi -L >/dev/null 2>&1 && $(BIN)/python -c "import sys; sys.exit(sys.version_info[:2] != (3, 10))" && echo yes)
 
 # A file of tests to a process; on a GPU one after the other, which share it.
-SIDE_BY_SIDE = $(if $(HAS_GPU),,-n auto --maxprocesses=4 --dist loadfile)
+SIDE_BY_SIDE = $(if $(HAS_GPU),,-n auto --maxprocesses=4 --dist loadfile --no-loadscope-reorder)
 
 COMPILE = uv pip compile -q --python-version 3.10 --generate-hashes --no-header --no-annotate
 

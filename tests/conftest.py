@@ -28,6 +28,11 @@ from tests.fixtures.servers import server as server
 REPOSITORY = Path(__file__).parents[1]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole pipelines first: a long file that starts last keeps one process waiting for the other."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current folder for this test, with the params.yaml that ships."""

@@ -4,7 +4,6 @@ import json
 import re
 import shutil
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -13,17 +12,17 @@ from stages.contracts import codec
 from stages.contracts.environment import ENVIRONMENT, FINGERPRINTS
 from stages.contracts.row import HERE, Speed, Summary
 from stages.contracts.selection import SELECTION, Selection
-from tests.pipeline.project import AFTER, WEIGHTS, Project, stages_run, start
+from tests.pipeline.project import AFTER, Project, stages_run, start
 from tests.pipeline.project import no_leftovers as no_leftovers
 
 pytestmark = pytest.mark.slow
 
-VARIANTS = ["savedmodel-fp32", "tftrt-fp16", "tflite-fp32", "tflite-int8", "onnxruntime-int8"]
+VARIANTS = ["savedmodel-fp32", "tftrt-fp16", "tflite-int8", "onnxruntime-int8"]
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    return start(tmp_path_factory, VARIANTS)
+    return start(tmp_path_factory, VARIANTS, own=True)
 
 
 def test_first_run_writes_the_table_and_the_summary(project: Project) -> None:
@@ -34,17 +33,12 @@ def test_first_run_writes_the_table_and_the_summary(project: Project) -> None:
     assert project.summary().evaluation.images == 6
     rows = project.rows()
     assert list(rows) == VARIANTS
-    for name in ("savedmodel-fp32", "tflite-fp32", "tflite-int8"):
+    for name in ("savedmodel-fp32", "tflite-int8", "onnxruntime-int8"):
         row = rows[name]
         assert row.status.ok and row.accuracy and row.conversion and row.conversion.files and row.footprint
         assert [speed.batch_size for speed in row.speeds] == [1, 2]
         assert all(speed.latency.samples >= 3 and speed.latency_host.samples >= 3 for speed in row.speeds)
-        assert row.footprint.peak_memory_bytes > 50e6
         assert row.size_bytes == sum(row.conversion.files.values())
-    sizes = [rows[name].size_bytes or 0 for name in ("tflite-int8", "tflite-fp32")]
-    assert 0 < sizes[0] < sizes[1] / 3
-    accuracy = rows["tflite-fp32"].accuracy
-    assert accuracy and accuracy.agreement == 1.0
 
 
 def test_gpu_rows_are_skipped_with_the_reason_where_there_is_no_gpu(project: Project) -> None:
@@ -54,18 +48,6 @@ def test_gpu_rows_are_skipped_with_the_reason_where_there_is_no_gpu(project: Pro
     assert row.status.state == "skipped"
     assert "no NVIDIA GPU" in str(row.status.reason)
     assert (row.accuracy, row.speeds, row.size_bytes) == (None, (), None)
-
-
-@pytest.mark.skipif(not WEIGHTS.exists(), reason="the MobileNetV2 weights and photographs of ../shared are not here")
-def test_real_weights_classify_real_photographs(project: Project) -> None:
-    accuracy = project.rows()["savedmodel-fp32"].accuracy
-    assert accuracy and accuracy.top1.value >= 4 / 6
-
-
-def test_tensorflow_is_imported_only_where_it_is_needed(project: Project) -> None:
-    """save, to_onnx, two TFLite conversions, and the baseline's evaluation and benchmark."""
-    pids = Path(project.environment["TF_IMPORT_LOG"]).read_text().split()
-    assert len(set(pids)) == 6
 
 
 def test_second_run_does_nothing(project: Project) -> None:
@@ -115,8 +97,6 @@ def test_a_run_that_somebody_deleted_is_logged_again(project: Project) -> None:
     assert project.repro_ok() == ["environment", "track", "register"]
     (again,) = project.runs("pipeline")
     assert again.info.run_id != run.info.run_id
-    project.repro_ok()
-    assert project.repro_ok() == ["environment"]
 
 
 def test_another_machine_runs_what_depends_on_the_machine_again_and_nothing_else(project: Project) -> None:
@@ -138,8 +118,6 @@ def test_predict_prints_five_classes_with_their_probabilities(project: Project) 
     lines = output.splitlines()
     assert sum("%" in line for line in lines) == 10
     assert all(any(line.startswith(photo) for line in lines) for photo in photos)
-    if WEIGHTS.exists():
-        assert "tench" in output
 
 
 def test_predict_names_what_can_be_used(project: Project) -> None:
@@ -153,14 +131,6 @@ def test_predict_names_what_can_be_used(project: Project) -> None:
     assert "there is no file nowhere.jpg" in missing.stderr
 
 
-def test_an_added_variant_runs_only_its_own_stages(project: Project) -> None:
-    project.edit(lambda values: values["variants"].append("tflite-fp16"))
-    own = ["convert@tflite-fp16", "evaluate@tflite-fp16"]
-    assert sorted(project.repro_ok()) == sorted(["environment", "sweep", *own, "benchmark", *AFTER])
-    assert list(project.rows()) == [*VARIANTS, "tflite-fp16"]
-    assert len(project.runs("pipeline")) == 2
-
-
 def test_a_changed_budget_chooses_again_and_measures_nothing(project: Project) -> None:
     project.edit(lambda values: values["budget"].update(max_size_bytes=1))
     done = project.repro()
@@ -169,11 +139,18 @@ def test_a_changed_budget_chooses_again_and_measures_nothing(project: Project) -
     assert "No variant is within budget; the nearest is" in done.stdout
     checked = project.run("python", "-m", "stages", "check")
     assert (checked.returncode, checked.stderr) == (4, "")
+
+
+def test_an_added_variant_runs_only_its_own_stages(project: Project) -> None:
     project.edit(lambda values: values["budget"].update(max_size_bytes=None))
-    project.repro_ok()
+    project.edit(lambda values: values["variants"].append("tflite-fp16"))
+    own = ["convert@tflite-fp16", "evaluate@tflite-fp16"]
+    assert sorted(project.repro_ok()) == sorted(["environment", "sweep", *own, "benchmark", *AFTER])
+    assert list(project.rows()) == [*VARIANTS, "tflite-fp16"]
+    assert len(project.runs("pipeline")) == 3
     checked = project.run("python", "-m", "stages", "check")
     assert checked.returncode == 0
-    assert re.search(r"\nShip (tflite|onnxruntime)-", checked.stdout)
+    assert re.search(r"\nShip \w+-", checked.stdout)
 
 
 def test_the_report_is_one_file_about_the_choice(project: Project) -> None:
@@ -233,10 +210,10 @@ def test_a_removed_variant_loses_its_row(project: Project) -> None:
 
 def test_unchanged_results_of_changed_parameters_are_a_run_tagged_as_cached(project: Project) -> None:
     earlier = {run.info.run_id: run.data.tags["variant"] for run in project.runs("variant")}
-    project.edit(lambda values: values["model"].update(weights="./weights.h5"))
+    project.edit(lambda values: values["model"].update(path="./own"))
     assert "convert@tflite-int8" not in project.repro_ok()
     newest = project.runs("pipeline")[-1]
-    assert newest.data.params["model.weights"] == "./weights.h5"
+    assert newest.data.params["model.path"] == "./own"
     children = [run for run in project.runs("variant") if run.data.tags["mlflow.parentRunId"] == newest.info.run_id]
     assert len(children) == len(VARIANTS)
     for run in children:
@@ -247,8 +224,9 @@ def test_unchanged_results_of_changed_parameters_are_a_run_tagged_as_cached(proj
 def test_an_added_photograph_is_noticed(project: Project) -> None:
     table = project.folder / "photos/labels.csv"
     Image.effect_noise((240, 300), 90).convert("RGB").save(project.folder / "photos/new.png")
-    table.write_text(table.read_text() + "new.png,7\n")
+    rows = table.read_text().splitlines()
+    table.write_text("\n".join([*rows, f"new.png,{rows[-1].split(',')[1]}", ""]))
     ran = project.repro_ok()
-    assert "images" in ran and "evaluate@tflite-fp32" in ran
-    assert "download" not in ran and "convert@tflite-fp32" not in ran and "benchmark" not in ran
+    assert "images" in ran and "evaluate@tflite-int8" in ran
+    assert "save" not in ran and "convert@tflite-int8" not in ran and "benchmark" not in ran
     assert project.summary().evaluation.images == 7
