@@ -1,5 +1,6 @@
 """A tiny model's checkout, and real Ray clusters of several nodes on this machine."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -76,7 +77,7 @@ def write_records(folder: Path) -> None:
 class Nodes:
     """A head that does no work, and nodes that do, each in a folder of its own: else they delete each other's files."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, cores: int = 2) -> None:
         from ray.cluster_utils import Cluster
 
         # Ray notes a cluster's address here, also of one in another folder, and does not make it.
@@ -84,7 +85,7 @@ class Nodes:
         self.folders: list[str] = []
         head = {"num_cpus": 0, "include_dashboard": False, "temp_dir": self.folder()}
         self.cluster = Cluster(initialize_head=True, head_node_args=head)
-        self.nodes = [self.add() for _ in range(count)]
+        self.nodes = [self.add(num_cpus=cores) for _ in range(count)]
 
     def folder(self) -> str:
         # With a short name, since Ray's sockets lie in it.
@@ -128,8 +129,9 @@ class Nodes:
 
 @pytest.fixture(scope="session")
 def nodes() -> Iterator[Nodes]:
+    """With a core each, which is to decode beside the models."""
     pytest.importorskip("ray", reason="Ray is not installed (the extra cluster)")
-    found = Nodes(2)
+    found = Nodes(2, cores=1)
     yield found
     found.shutdown()
 
@@ -162,6 +164,14 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
     found.shutdown()
 
 
+# Runs stages, which come with their arguments.
+IN_TURN = """
+import importlib, json, sys
+for sys.argv in json.loads(sys.argv[1]):
+    importlib.import_module("stages." + sys.argv[0]).main()
+"""
+
+
 class Checkout:
     """A copy of the tiny model's checkout, in which stages run."""
 
@@ -189,13 +199,16 @@ class Checkout:
         return output
 
     def stages(self, names: list[str]) -> None:
-        """All that the engine changes, as DVC runs it."""
+        """All that the engine changes, in the order of DVC."""
         self.run("environment")
         self.run("sweep")
-        for name in names:
-            self.run("convert", name)
-            self.run("evaluate", name)
-        self.run("benchmark")
+        self.adopt(names)
+
+    def adopt(self, names: list[str]) -> None:
+        """The stages after `sweep`, in one process: that each starts one of its own adds seconds alone."""
+        stages = [[stage, name] for name in names for stage in ("convert", "evaluate")]
+        command = [sys.executable, "-c", IN_TURN, json.dumps([*stages, ["benchmark"]])]
+        subprocess.run(command, cwd=self.folder, env=self.environment, check=True, timeout=300)
 
     def kept(self) -> dict[str, bytes]:
         return pack(self.folder, str(adopt.SWEEP))

@@ -7,7 +7,6 @@ import pytest
 
 from stages.cluster import ray
 from stages.params.execution import ExecutionParams
-from tests.cluster.conftest import Nodes
 from tests.fixtures.errors import named, refused
 
 SETTING = ExecutionParams(engine="ray", gpu_model=None, retries=0, images=None)
@@ -63,26 +62,3 @@ def test_an_address_where_nobody_listens_is_told(monkeypatch: pytest.MonkeyPatch
         monkeypatch.setenv(ray.ADDRESS, address)
         error = refused(ray.joined(SETTING).__enter__)
     assert named(error, "address") == ("no-cluster", address)
-
-
-def test_a_gpu_model_that_no_node_has_is_refused(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(ray.ADDRESS, nodes.cluster.address)
-    setting = ExecutionParams(engine="ray", gpu_model="H100", retries=0, images=None)
-    error = refused(ray.joined(setting).__enter__)
-    assert named(error, "key", "gpu_model") == ("unknown-gpu-model", "execution.gpu_model", "H100")
-
-
-def test_each_part_of_a_cluster_runs_its_tasks_on_its_own_gpu_model(
-    mixed: Nodes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def here() -> str:
-        import ray
-
-        return str(ray.get_runtime_context().get_node_labels().get("ray.io/accelerator-type"))
-
-    monkeypatch.setenv(ray.ADDRESS, mixed.cluster.address)
-    unknown = mixed.add(num_gpus=1)
-    with ray.joined(SETTING) as parts:
-        tasks = [(name, part.result(part.start(here))) for name, part in parts.items() for _ in range(2)]
-    mixed.cluster.remove_node(unknown)
-    assert tasks == [(name, name) for name in ("H100", "H100", "T4", "T4")] + [("unlabelled", "None")] * 2

@@ -1,4 +1,7 @@
-"""The stage `sweep` on a real Ray cluster of several nodes on this machine, whose workers and nodes are killed."""
+"""The stage `sweep` on a real Ray cluster of several nodes on this machine, whose workers and nodes are killed.
+
+Here is also what tests of ray.py need a cluster for: each file of tests starts clusters of its own.
+"""
 
 import shutil
 import signal
@@ -7,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -37,8 +40,10 @@ from stages.runtimes import predict
 from stages.statistics import summary
 from tests.cluster.conftest import Checkout, Nodes, environment
 from tests.cluster.tiny_model import BATCH, COUNT, KEYS, PREPARED, VARIANTS
+from tests.fixtures.errors import named, refused
 
 ONNX = ["onnxruntime-fp32", "onnxruntime-int8"]
+EXECUTION = ExecutionParams(engine="ray", gpu_model=None, retries=0, images=None)
 
 
 def test_the_local_engine_leaves_nothing_to_adopt_and_does_not_need_ray(checkout: Path) -> None:
@@ -50,9 +55,37 @@ def test_the_local_engine_leaves_nothing_to_adopt_and_does_not_need_ray(checkout
     assert list(adopt.SWEEP.iterdir()) == list(OTHER_GPUS.iterdir()) == []
 
 
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *arguments: object) -> None:
+        return None
+
+
 @pytest.fixture(scope="module")
-def swept(model: Path, nodes: Nodes, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+def object_store(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """A bucket of the images, by its address and its folder: Arrow's S3 client reads by plain HEAD and GET."""
+    store = tmp_path_factory.mktemp("store")
+    shutil.copytree(model / EVALUATION, store / "bucket/photos")
+    handler = partial(Quiet, directory=store)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        place = "{}:{}".format(*server.server_address)
+        yield (
+            f"s3://bucket/photos?scheme=http&region=us-east-1&endpoint_override={place}",
+            store / "bucket/photos",
+        )
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def swept(
+    model: Path, nodes: Nodes, object_store: tuple[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Checkout:
+    """All stages on nodes of a single core, and the images nowhere but in the object store."""
     found = Checkout(tmp_path_factory.mktemp("swept") / "checkout", model, nodes, VARIANTS)
+    for image in (found.folder / EVALUATION).glob("*.png"):
+        image.unlink()
+    found.environment |= KEYS
+    found.write("ray", VARIANTS, images=object_store[0])
     found.stages(VARIANTS)
     return found
 
@@ -93,13 +126,20 @@ def test_a_second_sweep_redoes_nothing(swept: Checkout) -> None:
 
 
 def test_counts_are_the_same_for_any_number_of_blocks(
-    swept: Checkout, local: Checkout, nodes: Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    swept: Checkout,
+    local: Checkout,
+    nodes: Nodes,
+    object_store: tuple[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # A sweep of so few images makes one.
+    more = (3, 7)
     monkeypatch.chdir(swept.folder)
     monkeypatch.setenv(ray.ADDRESS, nodes.cluster.address)
     table = labels.read_table(TABLE)
     rows = list(batches.of_evaluation(table, BATCH))
-    decode = partial(decode_batch, str(EVALUATION.absolute()), PREPARED)
+    decode = partial(decode_batch, object_store[0], PREPARED)
     with ray.joined(load.read(ExecutionParams)) as parts:
         (joined,) = parts.values()
         converted = joined.put(pack(Kept("unlabelled").folder("convert@tflite-fp32"), "models"))
@@ -107,57 +147,28 @@ def test_counts_are_the_same_for_any_number_of_blocks(
         stream = partial(joined.stream, rows, decode, Classifier, *arguments, actors=2)
         made = [
             predict.write(batches.in_order(stream(blocks=blocks), table, BATCH), tmp_path / f"{blocks}.csv")
-            for blocks in (1, 2, 3, 7)
+            for blocks in more
         ]
-    assert made == [counts(local, "tflite-fp32")] * 4
+    assert made == [counts(swept, "tflite-fp32"), counts(local, "tflite-fp32")]
     answers = (local.folder / predictions_path("tflite-fp32")).read_bytes()
-    assert [(tmp_path / f"{blocks}.csv").read_bytes() for blocks in (1, 2, 3, 7)] == [answers] * 4
+    assert [(tmp_path / f"{blocks}.csv").read_bytes() for blocks in more] == [answers] * 2
 
 
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *arguments: object) -> None:
-        return None
+def test_images_are_read_from_an_object_store(swept: Checkout, local: Checkout) -> None:
+    assert not list((swept.folder / EVALUATION).glob("*.png"))
+    for name in VARIANTS[:3]:
+        assert same(swept, local, predictions_path(name))
 
 
-@pytest.fixture
-def object_store(tmp_path: Path) -> Iterator[tuple[str, Path]]:
-    """An empty bucket, by its address and its folder: what Arrow's S3 client sends to read is plain HEAD and GET."""
-    (tmp_path / "store/bucket").mkdir(parents=True)
-    handler = partial(Quiet, directory=tmp_path / "store")
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever).start()
-        place = "{}:{}".format(*server.server_address)
-        yield (
-            f"s3://bucket/photos?scheme=http&region=us-east-1&endpoint_override={place}",
-            tmp_path / "store/bucket",
-        )
-        server.shutdown()
-
-
-def test_images_are_read_from_an_object_store(
-    model: Path,
-    nodes: Nodes,
-    local: Checkout,
-    object_store: tuple[str, Path],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+def test_an_image_that_the_object_store_lacks_is_told(
+    object_store: tuple[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    address, bucket = object_store
+    address, _ = object_store
     for name, value in KEYS.items():
         monkeypatch.setenv(name, value)
-    found = Checkout(tmp_path / "checkout", model, nodes, ["tflite-fp32"])
-    shutil.copytree(found.folder / EVALUATION, bucket / "photos")
-    for image in (found.folder / EVALUATION).glob("*.png"):
-        image.unlink()
-    found.write("ray", ["tflite-fp32"], images=address)
-    found.run("sweep")
-    found.run("convert", "tflite-fp32")
-    found.run("evaluate", "tflite-fp32")
-    assert same(found, local, predictions_path("tflite-fp32"))
-    (bucket / "photos/7.png").unlink()
-    gone: Batch = {"index": 0, "files": ["7.png"], "digests": [""]}
+    gone: Batch = {"index": 0, "files": [f"{COUNT}.png"], "digests": [""]}
     error = decode_batch(address, PREPARED, gone)["error"]
-    assert address in error and "7.png" in error and "execution.images" in error
+    assert address in error and f"{COUNT}.png" in error and "execution.images" in error
 
 
 def test_a_kind_of_address_that_nobody_reads_is_refused_before_anything_is_converted(
@@ -179,22 +190,6 @@ def test_a_folder_that_nodes_do_not_have_is_told_once_and_before_anything_is_con
     assert not (found.folder / adopt.SWEEP).exists()
 
 
-def test_after_an_interrupt_a_sweep_ends_at_once_and_joins_no_other_cluster(
-    model: Path, nodes: Nodes, heeded: None, tmp_path: Path
-) -> None:
-    # While the last variants are still converted.
-    found = Checkout(tmp_path / "checkout", model, nodes, VARIANTS)
-    nodes.wait_until_idle("ray::MapWorker")
-    running = found.start("sweep")
-    nodes.wait("ray::MapWorker")
-    running.send_signal(signal.SIGINT)
-    output, _ = running.communicate(timeout=60)
-    # Ray's own words before may have been of the evaluation, and none of another cluster.
-    sentence = "error: interrupted: run the same command again, and it goes on where it stopped\n"
-    assert (running.returncode, output[-len(sentence) :]) == (1, sentence)
-    assert not any(word in output for word in ("Traceback", "Exception", "Found multiple", "Connecting", "Started"))
-
-
 def test_a_task_that_runs_out_of_memory_is_a_failed_row(model: Path, tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="Ray is not installed (the extra cluster)")
     # To this node's Ray any use of memory is too much.
@@ -210,53 +205,75 @@ def test_a_task_that_runs_out_of_memory_is_a_failed_row(model: Path, tmp_path: P
     assert "lost 2 times" in reason and "OutOfMemoryError" in reason
 
 
-def test_nodes_of_a_single_core_have_room_to_decode_beside_the_models(
-    model: Path, local: Checkout, tmp_path: Path
+# One that is converted at once, and one that takes TensorFlow seconds.
+QUICK, LATE = FAULTY = ["onnxruntime-int8", "tflite-fp32"]
+
+
+@pytest.fixture(scope="module")
+def large() -> Iterator[Nodes]:
+    """Two nodes of two cores, whose workers, drivers and nodes are killed."""
+    pytest.importorskip("ray", reason="Ray is not installed (the extra cluster)")
+    found = Nodes(2)
+    yield found
+    found.shutdown()
+
+
+@pytest.fixture(scope="module")
+def troubled(model: Path, large: Nodes, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """A checkout that each of the following tests sweeps once more, on from where it finds it."""
+    return Checkout(tmp_path_factory.mktemp("troubled") / "checkout", model, large, FAULTY)
+
+
+def test_after_an_interrupt_a_sweep_ends_at_once_and_joins_no_other_cluster(
+    troubled: Checkout, large: Nodes, nodes: Nodes, heeded: None
 ) -> None:
-    small = Nodes(0)
-    small.nodes += [small.add(num_cpus=1), small.add(num_cpus=1)]
-    found = Checkout(tmp_path / "checkout", model, small, ["tflite-fp32", "onnxruntime-int8"])
-    try:
-        found.run("sweep")
-    finally:
-        small.shutdown()
-    for name in ("tflite-fp32", "onnxruntime-int8"):
-        found.run("convert", name)
-        found.run("evaluate", name)
-        assert same(found, local, predictions_path(name))
+    running = troubled.start("sweep")
+    large.wait("ray::MapWorker")  # while the last variant is still converted
+    running.send_signal(signal.SIGINT)
+    output, _ = running.communicate(timeout=60)
+    # Ray's own words before may have been of the evaluation, and none of another cluster.
+    sentence = "error: interrupted: run the same command again, and it goes on where it stopped\n"
+    assert (running.returncode, output[-len(sentence) :]) == (1, sentence)
+    assert not any(word in output for word in ("Traceback", "Exception", "Found multiple", "Connecting", "Started"))
 
 
-def test_a_killed_worker_and_a_lost_node_change_nothing(
-    model: Path, nodes: Nodes, local: Checkout, tmp_path: Path
-) -> None:
-    found = Checkout(tmp_path / "checkout", model, nodes, ["onnxruntime-int8"])
-    running = found.start("sweep")
-    _, worker = nodes.wait("ray::convert")
-    worker.send_signal(signal.SIGKILL)
-    node, _ = nodes.wait("ray::MapWorker")
-    nodes.cluster.remove_node(node, allow_graceful=False)
-    nodes.nodes.remove(node)
-    output, _ = running.communicate(timeout=120)
-    nodes.nodes.append(nodes.add())
-    assert running.returncode == 0, output
-    assert found.record().failed == {}
-    for stage in ("convert", "evaluate"):
-        found.run(stage, "onnxruntime-int8")
-    for path in (predictions_path("onnxruntime-int8"), evaluation_path("onnxruntime-int8")):
-        assert same(found, local, path)
+def converted(checkout: Checkout) -> dict[str, bytes]:
+    return {name: content for name, content in checkout.kept().items() if Path(name).name == "convert.json"}
 
 
-def test_a_worker_that_is_always_lost_is_a_failed_row_until_the_next_sweep(
-    model: Path, nodes: Nodes, tmp_path: Path
-) -> None:
-    found = Checkout(tmp_path / "checkout", model, nodes, ["onnxruntime-int8"])
-    found.write("ray", ["onnxruntime-int8"], retries=1)
-    running = found.start("sweep")
+@pytest.fixture(scope="module")
+def before(troubled: Checkout, large: Nodes) -> dict[str, bytes]:
+    """What was converted when the driver was killed in the middle of an evaluation."""
+    large.wait_until_idle("ray::MapWorker")
+    running = troubled.start("sweep")
+    large.wait("ray::MapWorker")
+    running.kill()
+    running.communicate()
+    large.wait_until_idle("ray::convert")
+    assert not (troubled.folder / adopt.SWEEP_RECORD).exists()
+    return converted(troubled)
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A checkout after a sweep, what that said, and how many workers were killed."""
+
+    checkout: Checkout
+    output: str
+    status: int
+    killed: int
+
+
+@pytest.fixture(scope="module")
+def lost(troubled: Checkout, before: dict[str, bytes], large: Nodes) -> Lost:
+    """After a sweep in which no conversion came to its end."""
+    troubled.write("ray", FAULTY, retries=1)
+    running = troubled.start("sweep")
     killed: set[int] = set()
 
     def kill() -> None:
         while running.poll() is None:
-            for _, worker in nodes.workers("ray::convert"):
+            for _, worker in large.workers("ray::convert"):
                 worker.send_signal(signal.SIGKILL)
                 killed.add(worker.pid)
             time.sleep(0.02)
@@ -265,41 +282,84 @@ def test_a_worker_that_is_always_lost_is_a_failed_row_until_the_next_sweep(
     killer.start()
     output, _ = running.communicate(timeout=120)
     killer.join()
-    assert running.returncode == 1
-    assert len(killed) == 2
-    reason = found.record().failed["convert@onnxruntime-int8"]
-    assert "lost 2 times" in reason
-    assert f"convert@onnxruntime-int8 failed: {reason}" in output
-    assert reason in found.run("convert", "onnxruntime-int8", status=1)
-    found.run("evaluate", "onnxruntime-int8")
-    found.run("benchmark")
-    row = codec.read(Conversion, found.folder / conversion_path("onnxruntime-int8"))
-    assert row == Conversion(Variant("onnxruntime", "int8"), Status("failed", reason))
-    assert codec.read(Evaluation, found.folder / evaluation_path("onnxruntime-int8")).status.state == "skipped"
-    found.run("sweep")
-    assert found.record().failed == {}
-    found.run("convert", "onnxruntime-int8")
+    after = Checkout(troubled.folder.with_name("lost"), troubled.folder, large, FAULTY)
+    return Lost(after, output, running.returncode, len(killed))
 
 
-def test_a_driver_that_was_killed_goes_on_where_it_was(model: Path, nodes: Nodes, tmp_path: Path) -> None:
-    names = ["onnxruntime-fp32", "onnxruntime-int8"]
-    found = Checkout(tmp_path / "checkout", model, nodes, names)
-    running = found.start("sweep")
-    deadline = time.monotonic() + 60
-    while not list(found.folder.glob("models/sweep/*/*/convert/key")) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    running.kill()
-    running.communicate()
-    before = {name: content for name, content in found.kept().items() if Path(name).name == "convert.json"}
-    assert before and not (found.folder / adopt.SWEEP_RECORD).exists()
-    found.run("sweep")
-    after = found.kept()
+def test_a_driver_that_was_killed_goes_on_where_it_was(before: dict[str, bytes], lost: Lost) -> None:
+    assert [Path(name).parts[3] for name in before] == [QUICK]
     # How long it took would be another number, had it been converted again.
-    assert {name: after[name] for name in before} == before
-    assert not [name for name in after if ".tmp" in name]
-    assert found.record().failed == {}
-    timing = after["models/sweep/unlabelled/benchmark/benchmark/reports/benchmark.json"]
+    assert converted(lost.checkout) == before
+    assert not list((lost.checkout.folder / adopt.SWEEP).rglob("*.tmp*"))
+    timing = lost.checkout.kept()["models/sweep/unlabelled/benchmark/benchmark/reports/benchmark.json"]
     assert codec.decode(Timing, timing, "benchmark.json").blocks == interleave.BLOCKS
+
+
+def test_a_worker_that_is_always_lost_is_a_failed_row(lost: Lost) -> None:
+    found, unit = lost.checkout, f"convert@{LATE}"
+    assert (lost.status, lost.killed, list(found.record().failed)) == (1, 2, [unit])
+    reason = found.record().failed[unit]
+    assert "lost 2 times" in reason
+    assert f"{unit} failed: {reason}" in lost.output
+    assert reason in found.run("convert", LATE, status=1)
+    found.run("evaluate", LATE)
+    found.run("benchmark")
+    row = codec.read(Conversion, found.folder / conversion_path(LATE))
+    assert row == Conversion(Variant.parse(LATE), Status("failed", reason))
+    assert codec.read(Evaluation, found.folder / evaluation_path(LATE)).status.state == "skipped"
+
+
+@pytest.fixture(scope="module")
+def recovered(troubled: Checkout, lost: Lost, large: Nodes) -> Checkout:
+    """After the next sweep, which lost a worker that converts, and a node that classifies."""
+    troubled.write("ray", FAULTY)
+    large.wait_until_idle("ray::MapWorker")
+    running = troubled.start("sweep")
+    _, worker = large.wait("ray::convert")
+    worker.send_signal(signal.SIGKILL)
+    node, _ = large.wait("ray::MapWorker")
+    large.cluster.remove_node(node, allow_graceful=False)
+    large.nodes.remove(node)
+    output, _ = running.communicate(timeout=120)
+    assert running.returncode == 0, output
+    troubled.adopt(FAULTY)
+    return troubled
+
+
+def test_a_killed_worker_and_a_lost_node_change_nothing(recovered: Checkout, local: Checkout) -> None:
+    assert recovered.record().failed == {}
+    for name in FAULTY:
+        for path in (predictions_path(name), evaluation_path(name)):
+            assert same(recovered, local, path)
+
+
+def test_the_next_sweep_converts_what_was_lost_and_nothing_else(recovered: Checkout, lost: Lost) -> None:
+    after, earlier = converted(recovered), converted(lost.checkout)
+    assert {Path(name).parts[3] for name in after.keys() - earlier.keys()} == {LATE}
+    assert after.items() > earlier.items()
+
+
+def test_a_gpu_model_that_no_node_has_is_refused(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(ray.ADDRESS, nodes.cluster.address)
+    setting = ExecutionParams(engine="ray", gpu_model="H100", retries=0, images=None)
+    error = refused(ray.joined(setting).__enter__)
+    assert named(error, "key", "gpu_model") == ("unknown-gpu-model", "execution.gpu_model", "H100")
+
+
+def test_each_part_of_a_cluster_runs_its_tasks_on_its_own_gpu_model(
+    mixed: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def here() -> str:
+        import ray
+
+        return str(ray.get_runtime_context().get_node_labels().get("ray.io/accelerator-type"))
+
+    monkeypatch.setenv(ray.ADDRESS, mixed.cluster.address)
+    unknown = mixed.add(num_gpus=1)
+    with ray.joined(EXECUTION) as parts:
+        tasks = [(name, part.result(part.start(here))) for name, part in parts.items() for _ in range(2)]
+    mixed.cluster.remove_node(unknown)
+    assert tasks == [(name, name) for name in ("H100", "H100", "T4", "T4")] + [("unlabelled", "None")] * 2
 
 
 @pytest.fixture(scope="module")
