@@ -23,6 +23,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as work:
         record = sets.collect(request(), parser.parse_args().checkout, Path(work))
     codec.write(record, IMAGES)
+    print(*record.remarks, sep="\n", end="\n" if record.remarks else "")
 
 
 def request() -> Request:

@@ -91,7 +91,7 @@ def named(checkout: Path, work: Path, tiny_labels: Labels) -> Named:
     """Names and classes of a labelled source."""
 
     def read(source: str) -> list[tuple[str, int | None]]:
-        return [(image.name, image.label) for image in sources.labelled(source, tiny_labels, checkout, work)]
+        return [(image.name, image.label) for image in sources.labelled(source, tiny_labels, checkout, work).images]
 
     return read
 

@@ -19,18 +19,20 @@ class Batch(TypedDict):
     index: int
     files: list[str]
     digests: list[str]
+    labels: list[int]
 
 
 class Decoded(TypedDict):
     """Pixels before they are scaled, a quarter of the bytes; or what is wrong with an image."""
 
     index: int
+    labels: list[int]
     pixels: bytes
     error: str
 
 
 class Answered(TypedDict):
-    """The best classes of each image and their probabilities, as JSON, which keeps every digit; or what failed."""
+    """What is answered on each image, as JSON, which keeps every digit; or what failed."""
 
     index: int
     answers: str
@@ -41,8 +43,13 @@ def of_evaluation(table: Sequence[tuple[str, int]], size: int) -> Iterator[Batch
     """All evaluation images, so many at a time."""
     digests = labels.read_digests(TABLE)
     for index, start in enumerate(range(0, len(table), size)):
-        names = [file for file, _ in table[start : start + size]]
-        yield {"index": index, "files": names, "digests": list(itertools.islice(digests, size))}
+        names, classes = zip(*table[start : start + size], strict=True)
+        yield {
+            "index": index,
+            "files": [*names],
+            "digests": list(itertools.islice(digests, size)),
+            "labels": [*classes],
+        }
 
 
 def in_order(rows: Iterable[Answered], table: Sequence[tuple[str, int]], size: int) -> Iterator[Prediction]:
@@ -69,8 +76,8 @@ def _predictions(batch: int, answers: str, images: Sequence[tuple[str, int]]) ->
     parsed = json.loads(answers)
     if len(parsed) != len(images):
         raise _wrong(batch, f"has {len(parsed)} of {len(images)} answers")
-    for image, (classes, scores) in zip(images, parsed, strict=True):
-        yield Prediction(*image, classes, scores)
+    for image, answer in zip(images, parsed, strict=True):
+        yield Prediction(*image, *answer)
 
 
 def _wrong(batch: int, what: str) -> PipelineError:

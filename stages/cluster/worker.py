@@ -99,9 +99,10 @@ def benchmark(
 def decode_batch(folder: str, preprocessing: Preprocessing, batch: Batch) -> Decoded:
     """The pixels of a batch; or what is wrong with an image, as the local engine would tell it."""
     try:
-        return {"index": batch["index"], "pixels": _pixels(folder, preprocessing, batch), "error": ""}
-    except Exception as error:
-        return {"index": batch["index"], "pixels": b"", "error": _reason(error)}
+        pixels, error = _pixels(folder, preprocessing, batch), ""
+    except Exception as failure:
+        pixels, error = b"", _reason(failure)
+    return {"index": batch["index"], "labels": batch["labels"], "pixels": pixels, "error": error}
 
 
 def _pixels(folder: str, preprocessing: Preprocessing, batch: Batch) -> bytes:
@@ -181,13 +182,13 @@ class Classifier:
         if row["error"]:
             return answered
         try:
-            return {**answered, "answers": self._answers(row["pixels"])}
+            return {**answered, "answers": self._answers(row["pixels"], row["labels"])}
         except Exception as error:
             return {**answered, "error": _reason(error)}
 
-    def _answers(self, pixels: bytes) -> str:
+    def _answers(self, pixels: bytes, labels: Sequence[int]) -> str:
         batch: npt.NDArray[np.uint8] = np.frombuffer(pixels, np.uint8).reshape(-1, *self._preprocessing.shape)
-        return json.dumps(list(predict.classify(self._session, self._preprocessing.normalize(batch))))
+        return json.dumps(predict.classify(self._session, self._preprocessing.normalize(batch), labels))
 
     @cached_property
     def _session(self) -> Session:

@@ -23,6 +23,8 @@ def predict(names: Sequence[str], variant: str | None) -> None:
     classes = labels.read()
     for name, answer in zip(names, _answers(manifest, [Path(name) for name in names]), strict=True):
         print(f"{name} ({manifest.variant.name})")
+        if not answer.classes:
+            print("  no answer: the model gives NaN or infinity")
         for index, score in zip(answer.classes, answer.scores, strict=True):
             print(f"  {score:7.2%}  {classes.name(index)}")
 

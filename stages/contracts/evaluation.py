@@ -1,11 +1,14 @@
 """reports/variants/V/evaluate.json: how many images a variant got right; predictions.csv has every answer."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
 from .conversion import record
 from .status import Status
+
+# Of the images: so many may stay without an answer, which then count as wrong.
+FEW = 0.01
 
 
 def evaluation_path(variant: str) -> Path:
@@ -19,17 +22,48 @@ def predictions_path(variant: str) -> Path:
 
 
 @dataclass(frozen=True)
+class Answered:
+    """On how many images a model gives no finite answer, and the first of them by name; on how many several classes
+    share the first place; whether it answers all images alike, which have several labels.
+    """
+
+    without: int = 0
+    first_without: tuple[str, ...] = ()
+    tied: int = 0
+    alike: bool = False
+
+    def missing(self, images: int) -> str:
+        """How many have no answer, and the first of them."""
+        names = ", ".join(self.first_without)
+        return f"{self.without:,} of {images:,} images have no answer (NaN or infinity), such as {names}"
+
+
+@dataclass(frozen=True)
 class Counts:
-    """Images, and for how many the best class, or one of the best five, is the label."""
+    """Images, and for how many the best class, or one of the best five, is the label; of a tie that is a share."""
 
     images: int
-    top1_correct: int
-    top5_correct: int
+    top1_correct: float
+    top5_correct: float
+    answered: Answered = field(default_factory=Answered)
+
+    @property
+    def no_answers(self) -> str | None:
+        """Why the answers are none of a classifier; None where at most a few are missing."""
+        answered = self.answered
+        if answered.without > max(1, FEW * self.images):
+            return (
+                f"{answered.missing(self.images)}: leave this variant out of `variants`, or choose a precision whose "
+                "range holds what the model computes"
+            )
+        if answered.alike:
+            return f"all {self.images:,} images have the same answer, whatever they show: the model does not see them"
+        return None
 
     def fault(self, answers: int) -> str | None:
         """Why these cannot be the counts of so many answers; None where they can."""
         if not 0 <= self.top1_correct <= self.top5_correct <= self.images or not self.images:
-            return f"{self.top1_correct} and {self.top5_correct} of {self.images} images right"
+            return f"{self.top1_correct:g} and {self.top5_correct:g} of {self.images} images right"
         return None if answers == self.images else f"{self.images} images, but {answers} predictions"
 
 

@@ -10,8 +10,38 @@ CALIBRATION = Path("data/calibration")
 TRAINING = Path("data/train")
 # Beside the files of a labelled set: their classes.
 TABLE = "labels.csv"
+# Files and folders whose names begin with a dot: of the system and of tools.
+HIDDEN = "hidden"
+# Names that a record or a sentence shows.
+SHOWN = 10
 # The source of a set that is a part of `split.source`.
 SPLIT = "split"
+
+
+def _were(count: int, what: str) -> str:
+    return f"1 {what} was" if count == 1 else f"{count:,} {what}s were"
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Files below a source that are no part of its set: of what kind (a suffix, or a word), how many, and the first."""
+
+    kind: str
+    files: int
+    first: str
+
+
+@dataclass(frozen=True)
+class Twins:
+    """Two files that show the same and have different labels."""
+
+    file: str
+    label: str
+    other: str
+    other_label: str
+
+    def __str__(self) -> str:
+        return f"{self.file} and {self.other} show the same and are labelled {self.label} and {self.other_label}"
 
 
 @dataclass(frozen=True)
@@ -24,6 +54,36 @@ class ImageSet:
     classes: int | None = None
     # Of the calibration set: which images were drawn.
     seed: int | None = None
+    left_out: tuple[LeftOut, ...] = ()
+    # Of a labelled set: copies of the same pixels with the same label, of which the first counts.
+    copies: int = 0
+    first_copy: str = ""
+    # Pairs of which no model gets both right: how many, and the first ones.
+    contradictions: int = 0
+    twins: tuple[Twins, ...] = ()
+    # Names of classes without an image, where most have some.
+    empty_classes: tuple[str, ...] = ()
+
+    @property
+    def remarks(self) -> list[str]:
+        """What a person should know of its files, a sentence each."""
+        hidden = [one for one in self.left_out if one.kind == HIDDEN]
+        others = [one for one in self.left_out if one.kind != HIDDEN]
+        told = [f"{_were(one.files, 'hidden file')} left out, such as {one.first}" for one in hidden]
+        if others:
+            kinds = ", ".join(f"{one.files:,} {one.kind}" for one in others)
+            files = sum(one.files for one in others)
+            told.append(f"{_were(files, 'file')} left out: {kinds}, such as {others[0].first}")
+        if self.copies:
+            copies = _were(self.copies, "image")
+            told.append(f"{copies} left out as a copy of another with the same label, such as {self.first_copy}")
+        told += map(str, self.twins)
+        if self.contradictions > len(self.twins):
+            told.append(f"and so in {self.contradictions - len(self.twins):,} more pairs")
+        if self.empty_classes:
+            names = ", ".join(self.empty_classes[:SHOWN])
+            told.append(f"classes without an image ({len(self.empty_classes):,}): {names}")
+        return told
 
 
 @dataclass(frozen=True)
@@ -47,3 +107,9 @@ class ImagesRecord:
     calibration: ImageSet
     train: ImageSet | None = None
     split: Split | None = None
+
+    @property
+    def remarks(self) -> list[str]:
+        """Of both sets that every run has."""
+        sets = {"evaluation": self.evaluation, "calibration": self.calibration}
+        return [f"{name}: {remark}" for name, found in sets.items() for remark in found.remarks]

@@ -1,5 +1,7 @@
 """The model's classes: index, WordNet id and name, as `download` writes them."""
 
+import difflib
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,6 +11,18 @@ from pathlib import Path
 from ..core import files
 
 LABELS = Path("data/model/labels.csv")
+# As many names as a sentence can list.
+LISTED = 10
+# Among more names it takes too long to look for the nearest.
+NEAREST = 2000
+
+
+def plain(name: str) -> str:
+    """A name as names are compared: in one of the forms that Unicode has for the same letters, without blanks around.
+
+    macOS and archives from it take letters and their accents apart, and the two look alike.
+    """
+    return unicodedata.normalize("NFC", name).strip()
 
 
 @dataclass(frozen=True)
@@ -29,24 +43,37 @@ class Labels:
     def index(self, text: str) -> int | None:
         """Class number of `n01514668`, `cock` or `7`; None for an unknown or ambiguous one.
 
-        A class may be called `7`: its name goes before the number 7.
+        A class may be called `7`: its name goes before the number 7. Where all are called by numbers, a number is a
+        name and nothing else.
         """
-        if text in self._known:
-            return self._known[text]
-        return int(text) if text.isdecimal() and int(text) < len(self) else None
+        name = plain(text)
+        return int(name) if self.is_place(name) else self._known.get(name)
+
+    def is_place(self, text: str) -> bool:
+        """Whether it counts a class and does not name it."""
+        name = plain(text)
+        counts = name not in self._known and name.isdecimal() and int(name) < len(self)
+        return counts and not all(map(str.isdecimal, self.names))
 
     def match(self, names: Sequence[str]) -> list[int | None]:
         """Class number of each class of another list, by WordNet id or name; None for one that is not here.
 
         If none is here and both lists are as long, they count the same classes: each has the number of its place.
         """
-        matched = [self._known.get(name) for name in names]
-        unnamed = len(names) == len(self) and not any(name in self._known for name in names)
+        matched = [self._known.get(plain(name)) for name in names]
+        unnamed = len(names) == len(self) and not any(plain(name) in self._known for name in names)
         return list(range(len(self))) if unnamed else matched
 
     def unknown(self, text: str) -> str:
         """What to say of a label that `index` does not know."""
-        return f"unknown label {text!r} (allowed: 0 to {len(self) - 1}, a WordNet id, or a class name that is unique)"
+        near = difflib.get_close_matches(plain(text), self.names, 1, cutoff=0)
+        nearest = f"; the nearest is {near[0]}" if near and len(self) <= NEAREST else ""
+        if all(map(str.isdecimal, self.names)):
+            more = ", ..." if len(self) > LISTED else ""
+            allowed = f"the classes are called {', '.join(self.names[:LISTED])}{more}"
+        else:
+            allowed = f"allowed: 0 to {len(self) - 1}, a WordNet id, or a class name that is unique"
+        return f"unknown label {text!r} ({allowed}{nearest})"
 
     def name(self, index: int) -> str:
         """A class by name; by number where it has none."""
@@ -55,8 +82,9 @@ class Labels:
     @cached_property
     def _known(self) -> dict[str, int | None]:
         """Names and WordNet ids; None for a name that several classes have."""
-        uses = Counter(self.names)
-        named = {name: index if uses[name] == 1 else None for index, name in enumerate(self.names)}
+        names = [plain(name) for name in self.names]
+        uses = Counter(names)
+        named = {name: index if uses[name] == 1 else None for index, name in enumerate(names)}
         return named | {wnid: index for index, wnid in enumerate(self.wnids) if wnid}
 
 

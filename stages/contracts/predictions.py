@@ -23,6 +23,9 @@ HEADER = (
     "label",
     *(f"class{i}" for i in range(1, TOP + 1)),
     *(f"score{i}" for i in range(1, TOP + 1)),
+    "tied",
+    "top1",
+    "top5",
 )
 
 
@@ -31,18 +34,68 @@ def top_k(probabilities: npt.NDArray[np.float32], k: int = 5) -> npt.NDArray[np.
     return np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
 
 
+class Answer(NamedTuple):
+    """The best classes of one image, best first, with their probabilities; none where one is NaN or infinite.
+
+    `tied` classes share the first place. `top1` and `top5` say how right that is, from 0 to 1: of a tie, the share of
+    its classes that a fair draw would take into the first one or five, if the label is among them.
+    """
+
+    classes: list[int]
+    scores: list[float]
+    tied: int
+    top1: float
+    top5: float
+
+
+def answers(probabilities: npt.NDArray[np.float32], labels: Sequence[int]) -> list[Answer]:
+    """Of each image [n, classes], compared with its label."""
+    finite = np.isfinite(probabilities).all(axis=1)
+    known = np.where(finite[:, None], probabilities, 0)
+    best = top_k(known, TOP)
+    scores = np.take_along_axis(known, best, axis=1).astype(float)
+    tied = (known == scores[:, :1]).sum(axis=1)
+    wanted = known[np.arange(len(known)), labels][:, None]
+    above, level = (known > wanted).sum(axis=1), (known == wanted).sum(axis=1)
+    shares = [np.clip((k - above) / level, 0, 1).tolist() for k in (1, TOP)]
+    columns = zip(finite.tolist(), best.tolist(), scores.tolist(), tied.tolist(), *shares, strict=True)
+    return [Answer(*answer) if answered else NO_ANSWER for answered, *answer in columns]
+
+
+NO_ANSWER = Answer([], [], 0, 0.0, 0.0)
+
+
 class Prediction(NamedTuple):
-    """The best classes of one image, best first, with their probabilities."""
+    """What a variant answers on one image, as in `Answer`."""
 
     file: str
     label: int
     classes: list[int]
     scores: list[float]
+    tied: int
+    top1: float
+    top5: float
+
+    @classmethod
+    def plain(cls, file: str, label: int, classes: list[int], scores: list[float]) -> "Prediction":
+        """One without ties, and where no class is given without an answer."""
+        right = float(label in classes[:1]), float(label in classes)
+        return cls(file, label, classes, scores, min(1, len(classes)), *right)
+
+    @property
+    def best(self) -> int | None:
+        """The best class, of several the lowest; None without an answer."""
+        return self.classes[0] if self.classes else None
+
+    @property
+    def score(self) -> float:
+        """Its probability."""
+        return self.scores[0] if self.scores else 0.0
 
     @property
     def right(self) -> bool:
-        """Whether the best class is the label."""
-        return self.classes[0] == self.label
+        """Whether the best class is the label, and it alone."""
+        return self.top1 == 1
 
 
 class Predictions(Sequence[Prediction]):
@@ -52,12 +105,15 @@ class Predictions(Sequence[Prediction]):
         """Takes them one by one."""
         self._files: list[str] = []
         self._labels, self._classes, self._scores = array("i"), array("i"), array("d")
+        self._tied, self._right = array("i"), array("d")
         for prediction in predictions:
             # All variants are evaluated on the same files.
             self._files.append(sys.intern(prediction.file))
             self._labels.append(prediction.label)
             self._classes.extend(_five(prediction.classes, NONE))
             self._scores.extend(_five(prediction.scores, 0.0))
+            self._tied.append(prediction.tied)
+            self._right.extend((prediction.top1, prediction.top5))
 
     def __len__(self) -> int:
         return len(self._files)
@@ -73,13 +129,21 @@ class Predictions(Sequence[Prediction]):
         first = TOP * range(len(self))[index]
         classes = [label for label in self._classes[first : first + TOP] if label != NONE]
         scores = self._scores[first : first + len(classes)].tolist()
-        return Prediction(self._files[index], self._labels[index], classes, scores)
+        right = self._right[2 * (first // TOP) : 2 * (first // TOP) + 2]
+        return Prediction(self._files[index], self._labels[index], classes, scores, self._tied[index], *right)
 
 
 def write(predictions: Iterable[Prediction], path: Path) -> None:
     """One line per image, as they come; a score keeps the digits that a float32 has."""
     rows = (
-        (p.file, p.label, *_five([*map(str, p.classes)], ""), *_five([f"{score:.7g}" for score in p.scores], ""))
+        (
+            p.file,
+            p.label,
+            *_five([*map(str, p.classes)], ""),
+            *_five([f"{score:.7g}" for score in p.scores], ""),
+            p.tied,
+            *(f"{share:.7g}" for share in (p.top1, p.top5)),
+        )
         for p in predictions
     )
     files.write_csv(path, HEADER, rows)
@@ -98,9 +162,12 @@ def read(path: Path) -> Predictions:
 def _prediction(line: dict[str, str]) -> Prediction:
     classes = [_class(line[f"class{i}"]) for i in range(1, TOP + 1) if line[f"class{i}"]]
     scores = [_score(line[f"score{i}"]) for i in range(1, TOP + 1) if line[f"score{i}"]]
-    if not 0 < len(classes) == len(scores):
-        raise ValueError(f"{line['file']} has {len(classes)} classes and {len(scores)} scores")
-    return Prediction(line["file"], _class(line["label"]), classes, scores)
+    label, tied = _class(line["label"]), int(line.get("tied", 1))
+    if len(classes) != len(scores) or bool(classes) != (tied > 0):
+        raise ValueError(f"{line['file']} has {len(classes)} classes, {len(scores)} scores and {tied} in first place")
+    if "tied" not in line:  # of a revision before ties were counted
+        return Prediction.plain(line["file"], label, classes, scores)
+    return Prediction(line["file"], label, classes, scores, tied, _score(line["top1"]), _score(line["top5"]))
 
 
 def _class(cell: str) -> int:

@@ -1,11 +1,12 @@
 """reports/summary.json: every figure of every variant, made from the raw records by `summarize`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal
 
 from .conversion import Conversion
 from .environment import Environment
+from .evaluation import Answered
 from .images import ImageSet
 from .model import ModelRecord
 from .status import Status
@@ -24,7 +25,8 @@ Interval = tuple[float | None, float | None]
 class Share:
     """Correct images of all, with Wilson's 95 % score interval."""
 
-    correct: int
+    # Of ties between classes, shares.
+    correct: float
     images: int
     ci95: tuple[float, float]
 
@@ -53,8 +55,8 @@ class ClassChange:
 
     label: int
     images: int
-    lost: int
-    gained: int
+    lost: float
+    gained: float
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,8 @@ class Change:
 
     images: int
     changed: int
-    lost: int
-    gained: int
+    lost: float
+    gained: float
     drop: float
     drop_ci95: tuple[float, float]
     drop_bootstrap_ci95: tuple[float, float]
@@ -110,6 +112,7 @@ class Accuracy:
     change: Change | None = None
     change_from_int8: Change | None = None
     at_chance: AtChance | None = None
+    answered: Answered = field(default_factory=Answered)
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,13 @@ import numpy as np
 from ..contracts.preprocessing import Floats, Preprocessing
 from ..core.cores import cores
 from . import fit
-from .decode import SUFFIXES, decode
+from .census import census
+from .decode import decode
 
 
 def files(folder: Path) -> list[Path]:
     """Every image file below `folder`, in a stable order."""
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    return census(folder).images
 
 
 def load(path: Path, preprocessing: Preprocessing) -> Floats:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from stages.contracts.environment import Sources
 from stages.core import files
+from stages.data.census import Census, walk
 
 
 def digests(sources: Mapping[str, str | None], checkout: Path) -> Sources:
@@ -19,11 +20,11 @@ def _digest(source: str, checkout: Path) -> str:
 
 
 def stat_digest(path: Path) -> str:
-    """Digest of names, sizes and modification times of a file, or of all files in a folder.
+    """Digest of names, sizes and modification times of a file, or of all files in a folder but hidden ones.
 
     As `make` does, it trusts the clock of the file system: reading 50,000 images at every start would take minutes.
     """
-    inside = sorted(item for item in path.rglob("*") if item.is_file()) if path.is_dir() else [path]
+    inside = sorted(item for item in walk(path, Census()) if item.exists()) if path.is_dir() else [path]
     digest = hashlib.sha256()
     for item in inside:
         state = item.stat()

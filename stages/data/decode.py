@@ -20,8 +20,24 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# HEIC cannot be read, but a folder of it should say so and not look empty.
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".heic", ".heif"})
+# Of the formats that Pillow reads by itself those whose files hold pictures; EPS is a program for Ghostscript. The
+# first five are those that it knows without an import of all its plug-ins.
+FORMATS = (
+    *("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP", "AVIF", "JPEG2000", "DIB", "SGI", "ICO", "TGA", "PCX", "PSD"),
+    *("DDS", "QOI"),
+)
+# Files so called should be images, and are told where they are damaged. HEIC cannot be read, but a folder of it should
+# say so and not look empty.
+SUFFIXES = frozenset(
+    [
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".webp"),
+        *(".avif", ".avifs", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".jp2", ".j2k", ".jpx", ".jpf", ".j2c", ".jpc"),
+        *(".sgi", ".rgb", ".rgba", ".bw", ".ico", ".tga", ".icb", ".vda", ".vst", ".pcx", ".psd", ".dds", ".qoi"),
+        *(".heic", ".heif"),
+    ]
+)
+# Formats that can be told by their first bytes; of others only the suffix tells.
+MARKED = tuple(name for name in FORMATS if name not in {"TGA", "PCX"})
 # The brands in its header.
 HEIC = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
 # From here on Pillow warns of a decompression bomb, and from twice as many on it refuses; `decode` refuses both.
@@ -29,8 +45,17 @@ MAX_PIXELS = 89_478_485
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
-def decode(path: Path, formats: tuple[str, ...] | None = None, content: bytes | None = None) -> Image.Image:
-    """Upright RGB image, of any format that Pillow knows or of these; PipelineError names a file that is none.
+def is_image(path: Path) -> bool:
+    """Whether its first bytes say so, whatever its name."""
+    try:
+        with Image.open(path, formats=MARKED):
+            return True
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return False
+
+
+def decode(path: Path, formats: tuple[str, ...] = FORMATS, content: bytes | None = None) -> Image.Image:
+    """Upright RGB image, of any of these formats; PipelineError names a file that is none.
 
     Of an animation or of several pages it is the first. `content` is that of a file that lies elsewhere.
     """

@@ -21,6 +21,13 @@ class ImageFile(NamedTuple):
     label: int | None = None
 
 
+class Problem(NamedTuple):
+    """What is wrong with one file, and the kind of it, which many files may share."""
+
+    told: str
+    kind: str
+
+
 def examine(images: Sequence[ImageFile], look: Callable[[ImageFile], Result], doing: str) -> list[Result]:
     """What `look` makes of each image; one PipelineError lists all that cannot be read."""
 

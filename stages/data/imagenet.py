@@ -6,7 +6,7 @@ from pathlib import Path
 from stages.contracts.labels import Labels
 from stages.core import files
 from stages.core.errors import PipelineError
-from stages.data.image_file import ImageFile
+from stages.data.image_file import ImageFile, Problem
 
 IMAGE = re.compile(r"ILSVRC2012_val_\d{8}\.JPE?G", re.IGNORECASE)
 WNID = re.compile(r"n\d{8}")
@@ -23,7 +23,7 @@ def validation_images(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if IMAGE.fullmatch(path.name))
 
 
-def labelled(folder: Path, labels: Labels) -> tuple[list[ImageFile], list[str]]:
+def labelled(folder: Path, labels: Labels) -> tuple[list[ImageFile], list[Problem]]:
     """The images with their classes, and what is wrong with single ones; PipelineError if no list fits."""
     paths = validation_images(folder)
     table = folder / KAGGLE
@@ -33,9 +33,10 @@ def labelled(folder: Path, labels: Labels) -> tuple[list[ImageFile], list[str]]:
         wnid = wnids.get(path.stem)
         label = labels.index(wnid or "")
         if wnid is None:
-            problems.append(f"{KAGGLE} does not list {path.name}")
+            problems.append(Problem(f"{KAGGLE} does not list {path.name}", "not listed"))
         elif label is None:
-            problems.append(f"{path.name} has the {labels.unknown(wnid)}")
+            unknown = labels.unknown(wnid)
+            problems.append(Problem(f"{path.name} has the {unknown}", unknown))
         else:
             images.append(ImageFile(path, path.name, label))
     return images, problems

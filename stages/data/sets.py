@@ -3,18 +3,30 @@
 import hashlib
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from stages.contracts import labels
-from stages.contracts.images import CALIBRATION, EVALUATION, SPLIT, TABLE, TRAINING, ImageSet, ImagesRecord, Split
+from stages.contracts.images import (
+    CALIBRATION,
+    EVALUATION,
+    SHOWN,
+    SPLIT,
+    TABLE,
+    TRAINING,
+    ImageSet,
+    ImagesRecord,
+    LeftOut,
+    Split,
+)
 from stages.core import files
 from stages.core.errors import PipelineError
-from stages.data import decode, sources
+from stages.data import decode, sources, twins
 from stages.data.duplicates import near_duplicates
 from stages.data.image_file import ImageFile, examine
+from stages.data.sources import Found
 from stages.data.split import choose, divide
 
 CROP_SIDE = 256
@@ -56,6 +68,7 @@ class Parts:
     rest: list[ImageFile] = field(default_factory=list)
     groups: dict[ImageFile, int] = field(default_factory=dict)
     record: Split | None = None
+    left_out: tuple[LeftOut, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,25 +81,37 @@ class Sets:
     # Of near duplicates in `train`, a number for each image.
     groups: list[int]
     split: Split | None
+    # Of the sources of the sets, by their names.
+    left_out: dict[str, tuple[LeftOut, ...]]
 
 
 def collect(request: Request, checkout: Path, work: Path) -> ImagesRecord:
     """All sets, gathered below `work`, checked and written; their counts, seeds and digests."""
     sets = gather(request, checkout, work)
     evaluation, calibration, train = map(pixel_digests, (sets.evaluation, sets.calibration, sets.train))
+    exam = twins.find(evaluation, sets.evaluation, labels.read())
     by_pixels = dict(zip(evaluation, sets.evaluation, strict=True))
     refuse_overlap(by_pixels, dict(zip(calibration, sets.calibration, strict=True)), "calibration")
     refuse_overlap(by_pixels, dict(zip(train, sets.train, strict=True)), "train")
-    write(sets.evaluation, EVALUATION, sha256=[files.sha256(image.path) for image in sets.evaluation])
+    write(exam.images, EVALUATION, sha256=[files.sha256(image.path) for image in exam.images])
     write(sets.train, TRAINING, group=sets.groups)
     write_calibration(sets.calibration, request.calibration)
     return ImagesRecord(
-        described(request.evaluation, evaluation, sets.evaluation),
+        replace(
+            described(request.evaluation, exam.digests, exam.images),
+            left_out=sets.left_out.get("evaluation", ()),
+            copies=exam.copies,
+            first_copy=exam.first_copy,
+            contradictions=len(exam.pairs),
+            twins=tuple(exam.pairs[:SHOWN]),
+            empty_classes=_empty(exam.images),
+        ),
         ImageSet(
             request.calibration.source,
             request.calibration.images,
             files.tree_digest(CALIBRATION),
             seed=request.calibration.seed,
+            left_out=sets.left_out.get("calibration", ()),
         ),
         described(request.train, train, sets.train) if request.train and sets.train else None,
         sets.split,
@@ -96,15 +121,23 @@ def collect(request: Request, checkout: Path, work: Path) -> ImagesRecord:
 def gather(request: Request, checkout: Path, work: Path) -> Sets:
     """Images of every set; whatever is fetched lies below `work`."""
     parts = _take_apart(request, checkout, work)
-    evaluation = parts.evaluation
+    evaluation = Found(parts.evaluation, parts.left_out)
     if request.evaluation != SPLIT:
         evaluation = _labelled("evaluation", request.evaluation, checkout, work)
     train, groups = _training(request.train, parts, checkout, work)
     calibration = _calibration(request.calibration, parts.rest, checkout, work)
-    return Sets(evaluation, calibration, train, groups, parts.record)
+    left_out = {"evaluation": evaluation.left_out, "calibration": calibration.left_out}
+    return Sets(evaluation.images, calibration.images, train, groups, parts.record, left_out)
 
 
-def _labelled(name: str, source: str, checkout: Path, work: Path) -> list[ImageFile]:
+def _empty(images: list[ImageFile]) -> tuple[str, ...]:
+    """Classes without an image, unless that is the rule, as where 20 images show what ImageNet's 1,000 are."""
+    names = labels.read().names
+    empty = sorted(set(range(len(names))) - {image.label or 0 for image in images})
+    return tuple(names[index] for index in empty) if 2 * len(empty) < len(names) else ()
+
+
+def _labelled(name: str, source: str, checkout: Path, work: Path) -> Found:
     (work / name).mkdir()
     return sources.labelled(source, labels.read(), checkout, work / name)
 
@@ -114,12 +147,12 @@ def _take_apart(request: Request, checkout: Path, work: Path) -> Parts:
     split = request.split
     if split is None or SPLIT not in (request.evaluation, request.calibration.source, request.train):
         return Parts()
-    whole = _labelled("split", split.source, checkout, work)
+    whole, left_out = _labelled("split", split.source, checkout, work)
     groups = near_duplicates(whole)
     rest, evaluation = divide(whole, groups, split.evaluation, split.seed)
     duplicates = len(whole) - len(set(groups))
     record = Split(split.source, split.evaluation, split.seed, len(whole), duplicates)
-    return Parts(evaluation, rest, dict(zip(whole, groups, strict=True)), record)
+    return Parts(evaluation, rest, dict(zip(whole, groups, strict=True)), record, left_out)
 
 
 def _training(source: str | None, parts: Parts, checkout: Path, work: Path) -> tuple[list[ImageFile], list[int]]:
@@ -128,18 +161,19 @@ def _training(source: str | None, parts: Parts, checkout: Path, work: Path) -> t
         return [], []
     if source == SPLIT:
         return parts.rest, [parts.groups[image] for image in parts.rest]
-    images = _labelled("train", source, checkout, work)
+    images = _labelled("train", source, checkout, work).images
     return images, near_duplicates(images)
 
 
-def _calibration(draw: Draw, rest: list[ImageFile], checkout: Path, work: Path) -> list[ImageFile]:
+def _calibration(draw: Draw, rest: list[ImageFile], checkout: Path, work: Path) -> Found:
     """What calibrates; of SAMPLE all images, of which crops are made."""
-    images = rest
+    found = Found(rest)
     if draw.source != SPLIT:
         (work / "calibration").mkdir()
-        images = sources.unlabelled(draw.source, checkout, work / "calibration")
+        found = sources.unlabelled(draw.source, checkout, work / "calibration")
     if draw.source == sources.SAMPLE:
-        return images
+        return found
+    images = found.images
     if len(images) < draw.images:
         raise PipelineError(
             f"calibration.images asks for {draw.images}, but {draw.source} holds {len(images)} images: lower it, or "
@@ -149,7 +183,7 @@ def _calibration(draw: Draw, rest: list[ImageFile], checkout: Path, work: Path) 
             source=draw.source,
             images=len(images),
         )
-    return choose(images, draw.images, draw.seed)
+    return found._replace(images=choose(images, draw.images, draw.seed))
 
 
 def pixel_digests(images: Sequence[ImageFile]) -> list[str]:

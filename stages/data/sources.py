@@ -1,34 +1,47 @@
 """Where images come from: what a source in params.yaml means, and the layouts a folder may have."""
 
-from collections.abc import Callable
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import NamedTuple
 
-from stages.contracts.labels import Labels
+from stages.contracts.images import LeftOut
+from stages.contracts.labels import Labels, plain
 from stages.core import files
 from stages.core.errors import PipelineError
-from stages.data import archives, batches, imagenet, samples, tfds, tfrecord
-from stages.data.image_file import ImageFile
+from stages.data import archives, imagenet, samples, tfds, tfrecord
+from stages.data.census import Census, census
+from stages.data.image_file import ImageFile, Problem
 
 SAMPLE = "sample"
 DIGITS = "digits"
 
 
-def labelled(source: str, labels: Labels, checkout: Path, work: Path) -> list[ImageFile]:
+class Found(NamedTuple):
+    """The images of a source, and the files beside them that are left out."""
+
+    images: list[ImageFile]
+    left_out: tuple[LeftOut, ...] = ()
+
+
+def labelled(source: str, labels: Labels, checkout: Path, work: Path) -> Found:
     """The evaluation images of `source`; PipelineError lists every missing file and unknown label at once."""
     if source == SAMPLE:
-        return samples.evaluation(work)
+        return Found(samples.evaluation(work))
     if source == DIGITS:
-        return _digits(labels, work)
+        return Found(_digits(labels, work))
     if source.startswith(tfds.PREFIX):
-        return tfds.labelled(source, labels, work / "tfds")
+        return Found(tfds.labelled(source, labels, work / "tfds"))
     place = _place(source, checkout, work, is_class=lambda name: labels.index(name) is not None)
-    images, problems = _read(place, labels, work / "records")
+    images, problems, left_out = _read(place, labels, work / "records")
     if problems:
+        told = [what if count == 1 else f"{what} ({count:,} files)" for what, count in _alike(problems)]
         raise PipelineError(
-            f"problems in {source} ({len(problems)}), correct or remove each:\n  " + "\n  ".join(problems),
+            f"problems in {source} ({len(problems):,}), correct or remove each:\n  " + "\n  ".join(told),
             code="source-problems",
             source=source,
-            problems=problems,
+            problems=told,
         )
     if not images:
         raise PipelineError(
@@ -36,7 +49,14 @@ def labelled(source: str, labels: Labels, checkout: Path, work: Path) -> list[Im
             code="source-empty",
             source=source,
         )
-    return images
+    return Found(images, left_out)
+
+
+def _alike(problems: list[Problem]) -> list[tuple[str, int]]:
+    """The first problem of each kind, and how many there are."""
+    counts = Counter(problem.kind for problem in problems)
+    first = {problem.kind: problem.told for problem in reversed(problems)}
+    return [(first[kind], count) for kind, count in counts.items()]
 
 
 def class_names(source: str, checkout: Path, work: Path) -> tuple[str, ...]:
@@ -57,36 +77,70 @@ def class_names(source: str, checkout: Path, work: Path) -> tuple[str, ...]:
         )
     table = place / "labels.csv"
     if table.exists():
-        names = {row["label"].strip() for _, row in files.read_csv(table, "file", "label")} - {""}
-        return tuple(sorted(names, key=int if all(map(str.isdecimal, names)) else None))
-    folders = (folder for folder in place.iterdir() if folder.is_dir() and batches.files(folder))
-    return tuple(sorted(folder.name for folder in folders))
+        names = {plain(row["label"]) for _, row in files.read_csv(table, "file", "label")} - {""}
+        return _one_of_each(source, sorted(names, key=int if all(map(str.isdecimal, names)) else None))
+    inside = (path.relative_to(place).parts for path in census(place).images)
+    return _one_of_each(source, sorted({plain(parts[0]) for parts in inside if len(parts) > 1}))
 
 
-def _read(place: Path, labels: Labels, work: Path) -> tuple[list[ImageFile], list[str]]:
-    """The images of a file or folder in whichever layout, and what is wrong with single ones."""
+def _one_of_each(source: str, names: list[str]) -> tuple[str, ...]:
+    """The names; PipelineError for two that only case or spelling tells apart, since one is a mistake."""
+    for first, second in itertools.combinations(names, 2):
+        if first.casefold() == second.casefold():
+            raise PipelineError(
+                f"{source} has the classes {first} and {second}, which are the same but for upper case or spelling: "
+                "give them one name, or list both in custom.labels",
+                code="classes-twins",
+                source=source,
+                classes=(first, second),
+            )
+    return tuple(names)
+
+
+def _read(place: Path, labels: Labels, work: Path) -> tuple[list[ImageFile], list[Problem], tuple[LeftOut, ...]]:
+    """The images of a file or folder in whichever layout, what is wrong with single ones, and what is left out."""
     table = place / "labels.csv"
     if table.exists():
-        return _from_table(table, labels)
+        counted = census(place)
+        images, problems = _from_table(table, labels)
+        return images, problems, _unlisted(counted, table, images)
     if shards := tfrecord.shards(place):
-        return tfrecord.labelled(shards, labels, work)
+        return *tfrecord.labelled(shards, labels, work), ()
     if imagenet.validation_images(place):
-        return imagenet.labelled(place, labels)
-    return _from_folders(place, labels)
+        return *imagenet.labelled(place, labels), ()
+    counted = census(place)
+    return *_from_folders(place, labels, counted.images), _left_out(counted)
 
 
-def unlabelled(source: str, checkout: Path, work: Path) -> list[ImageFile]:
+def _left_out(counted: Census) -> tuple[LeftOut, ...]:
+    return tuple(LeftOut(kind, files, counted.first[kind]) for kind, files in counted.left_out.most_common())
+
+
+def _unlisted(counted: Census, table: Path, images: list[ImageFile]) -> tuple[LeftOut, ...]:
+    """What lies beside a table and is no line of it; the table itself does not count."""
+    listed = {image.path for image in images}
+    for path in counted.images:
+        if path not in listed:
+            counted.leave_out("not in labels.csv", path.relative_to(table.parent).as_posix())
+    counted.left_out[table.suffix] -= 1
+    counted.left_out += Counter()  # drops what is 0
+    return _left_out(counted)
+
+
+def unlabelled(source: str, checkout: Path, work: Path) -> Found:
     """The calibration images of `source`, in a stable order."""
     if source == SAMPLE:
-        return samples.calibration(work)
+        return Found(samples.calibration(work))
     if source == DIGITS:
-        return [image._replace(label=None) for image in samples.digits(work)]
+        return Found([image._replace(label=None) for image in samples.digits(work)])
     if source.startswith(tfds.PREFIX):
-        return tfds.unlabelled(source, work / "tfds")
+        return Found(tfds.unlabelled(source, work / "tfds"))
     folder = _place(source, checkout, work, is_class=lambda name: False)
     if shards := tfrecord.shards(folder):
-        return tfrecord.unlabelled(shards, work / "records")
-    return [ImageFile(path, path.relative_to(folder).as_posix()) for path in batches.files(folder)]
+        return Found(tfrecord.unlabelled(shards, work / "records"))
+    counted = census(folder)
+    images = [ImageFile(path, path.relative_to(folder).as_posix()) for path in counted.images]
+    return Found(images, _left_out(counted))
 
 
 def _digits(labels: Labels, work: Path) -> list[ImageFile]:
@@ -102,31 +156,51 @@ def _digits(labels: Labels, work: Path) -> list[ImageFile]:
     return [image._replace(label=classes[image.label or 0]) for image in samples.digits(work)]
 
 
-def _from_table(table: Path, labels: Labels) -> tuple[list[ImageFile], list[str]]:
+def _one_way(source: Path, texts: Iterable[str], labels: Labels) -> None:
+    """PipelineError where some labels count classes and others name them: a mistyped name would pass for a place."""
+    place = next((text for text in texts if labels.is_place(text)), None)
+    name = next((text for text in texts if not labels.is_place(text) and labels.index(text) is not None), None)
+    if place is not None and name is not None:
+        raise PipelineError(
+            f"{source} counts some classes, such as {place}, and names others, such as {name}: do one for all of them",
+            code="labels-mixed",
+            file=str(source),
+            labels=(place, name),
+        )
+
+
+def _from_table(table: Path, labels: Labels) -> tuple[list[ImageFile], list[Problem]]:
     images, problems = [], []
-    for line, row in files.read_csv(table, "file", "label"):
+    lines = list(files.read_csv(table, "file", "label"))
+    _one_way(table, {row["label"]: None for _, row in lines}, labels)
+    for line, row in lines:
         name, text = row["file"], row["label"].strip()
         path, label = table.parent / name, labels.index(text)
         if not path.is_file() or not path.resolve().is_relative_to(table.parent.resolve()):
-            problems.append(f"labels.csv line {line}: the file {name or '(empty)'} does not exist in its folder")
+            missing = f"labels.csv line {line}: the file {name or '(empty)'} does not exist in its folder"
+            problems.append(Problem(missing, missing))
         elif label is None:
-            problems.append(f"labels.csv line {line}: {name} has the {labels.unknown(text)}")
+            unknown = labels.unknown(text)
+            problems.append(Problem(f"labels.csv line {line}: {name} has the {unknown}", unknown))
         else:
             images.append(ImageFile(path, name, label))
     return images, problems
 
 
-def _from_folders(folder: Path, labels: Labels) -> tuple[list[ImageFile], list[str]]:
+def _from_folders(folder: Path, labels: Labels, found: list[Path]) -> tuple[list[ImageFile], list[Problem]]:
     images, problems = [], []
-    for path in batches.files(folder):
+    _one_way(folder, {path.relative_to(folder).parts[0]: None for path in found}, labels)
+    for path in found:
         inside = path.relative_to(folder)
         label = labels.index(inside.parts[0]) if len(inside.parts) > 1 else None
         if label is not None:
             images.append(ImageFile(path, inside.as_posix(), label))
         elif len(inside.parts) == 1:
-            problems.append(f"{inside} has no label: list it in labels.csv or put it into a folder named as its class")
+            told = f"{inside} has no label: list it in labels.csv or put it into a folder named as its class"
+            problems.append(Problem(told, "no label"))
         else:
-            problems.append(f"{inside} lies in a folder named with the {labels.unknown(inside.parts[0])}")
+            unknown = labels.unknown(inside.parts[0])
+            problems.append(Problem(f"{inside} lies in a folder named with the {unknown}", unknown))
     return images, problems
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from stages.contracts.labels import Labels
 from stages.core.errors import PipelineError
 from stages.core.tensorflow import tensorflow
-from stages.data.image_file import ImageFile
+from stages.data.image_file import ImageFile, Problem
 
 # photos.tfrecord, mnist-test.tfrecord-00000-of-00001, validation-00000-of-00128
 SHARD = re.compile(r".*\.tfrecords?|(?P<set>.*)-\d{5}-of-\d{5}")
@@ -35,7 +35,7 @@ def shards(place: Path) -> list[Path]:
     return list(sets)
 
 
-def labelled(paths: list[Path], labels: Labels, work: Path) -> tuple[list[ImageFile], list[str]]:
+def labelled(paths: list[Path], labels: Labels, work: Path) -> tuple[list[ImageFile], list[Problem]]:
     """The images of these shards, written below `work`, with their classes; and what is wrong with single ones."""
     images, problems = [], []
     key: tuple[str, ...] = ()
@@ -44,7 +44,8 @@ def labelled(paths: list[Path], labels: Labels, work: Path) -> tuple[list[ImageF
         value = _value(features, key, where)
         label = _index(value, labels)
         if label is None:
-            problems.append(f"{where} has the {labels.unknown(_text(value))}")
+            unknown = labels.unknown(_text(value))
+            problems.append(Problem(f"{where} has the {unknown}", unknown))
         else:
             images.append(image._replace(label=label))
     return images, problems

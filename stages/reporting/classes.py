@@ -83,8 +83,8 @@ class FlippedClass:
 
     name: str
     images: int
-    lost: int
-    gained: int
+    lost: float
+    gained: float
 
 
 @dataclass(frozen=True)
@@ -204,5 +204,5 @@ def flips(rows: Sequence[Row], labels: Labels) -> list[Flips]:
 def _flips(change: Change) -> str:
     """Flips in numbers, and how likely chance alone is to part them so unevenly."""
     adjusted = "" if change.mcnemar_p_holm is None else f", after Holm {p_value(change.mcnemar_p_holm)}"
-    counts = f"{change.lost} lost, {change.gained} gained of {change.images:,} images"
+    counts = f"{change.lost:g} lost, {change.gained:g} gained of {change.images:,} images"
     return f"{counts}; McNemar's p {p_value(change.mcnemar_p)}{adjusted}"

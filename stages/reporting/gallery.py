@@ -60,7 +60,9 @@ def galleries(rows: Sequence[Row], labels: Labels, picture: Picture) -> list[Gal
 def gallery(name: str, baseline: Sequence[Prediction], labels: Labels, picture: Picture) -> Gallery:
     """That of one variant, whose predictions are on the same images."""
     answers = predictions.read(predictions_path(name))
-    pairs = [pair for pair in zip(baseline, answers, strict=True) if pair[0].classes[0] != pair[1].classes[0]]
+    pairs = [
+        pair for pair in zip(baseline, answers, strict=True) if pair[0].best is None or pair[0].best != pair[1].best
+    ]
     kinds = [_kind(*pair) for pair in pairs]
     shown = [_changed(*pair, labels, picture) for pair in sorted(pairs, key=_first_lost)[:THUMBNAILS]]
     return Gallery(name, len(answers), {kind: kinds.count(kind) for kind in KINDS}, shown)
@@ -72,11 +74,14 @@ def _kind(before: Prediction, after: Prediction) -> str:
 
 def _first_lost(pair: Pair) -> tuple[int, float, str]:
     """Order of the gallery: by kind, the surest answers first."""
-    return list(KINDS).index(_kind(*pair)), -pair[1].scores[0], pair[1].file
+    return list(KINDS).index(_kind(*pair)), -pair[1].score, pair[1].file
 
 
 def _changed(before: Prediction, after: Prediction, labels: Labels, picture: Picture) -> Changed:
-    old, new = (f"{labels.name(one.classes[0])}, {100 * one.scores[0]:.1f}{NBSP}%" for one in (before, after))
+    old, new = (
+        "no answer" if one.best is None else f"{labels.name(one.best)}, {100 * one.score:.1f}{NBSP}%"
+        for one in (before, after)
+    )
     return Changed(after.file, _kind(before, after), labels.name(after.label), old, new, picture(after.file))
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from stages.contracts.conversion import Build
-from stages.contracts.row import AtChance, Change, Doubt, Row, Summary
+from stages.contracts.row import Accuracy, AtChance, Change, Doubt, Row, Summary
 from stages.reporting import figures
 from stages.statistics.latency import STEADY_CV
 
@@ -13,11 +13,14 @@ def status(row: Row) -> str:
     return ", ".join(dict.fromkeys([row.status.state, *(doubt.kind for doubt in row.doubts)]))
 
 
-def notes(rows: Sequence[Row], place: str = "") -> list[str]:
-    """All sentences on these rows, `place` after the variants' names; variants with one sentence share a line."""
+def notes(rows: Sequence[Row], classes: int, place: str = "") -> list[str]:
+    """All sentences on these rows of a model of so many classes, `place` after the variants' names.
+
+    Variants with one sentence share a line.
+    """
     names: dict[str, list[str]] = {}
     for row in rows:
-        for sentence in _sentences(row):
+        for sentence in _sentences(row, classes):
             names.setdefault(sentence, []).append(row.name)
     return [f"{', '.join(variants)}{place} {sentence}" for sentence, variants in names.items()]
 
@@ -27,14 +30,22 @@ def other_notes(summary: Summary) -> list[str]:
     return [
         note
         for device in summary.others
-        for note in notes(summary.on(device), f" on {figures.device_name(summary, device)}")
+        for note in notes(summary.on(device), summary.model.classes, f" on {figures.device_name(summary, device)}")
     ]
 
 
-def _sentences(row: Row) -> Iterator[str]:
+def of_sets(summary: Summary) -> list[str]:
+    """What a reader must know of the images."""
+    sets = {"evaluation": summary.evaluation, "calibration": summary.calibration}
+    return [f"{name}: {remark}" for name, found in sets.items() for remark in found.remarks]
+
+
+def _sentences(row: Row, classes: int) -> Iterator[str]:
     """Each as what follows the variant's name."""
     if row.status.explanation:
         yield f"{row.status.state}: {row.status.explanation}"
+    if row.accuracy:
+        yield from unsure(row.accuracy, row.variant.precision, classes)
     if row.accuracy and row.accuracy.change_from_int8:
         yield won_back(row.accuracy.change_from_int8, row.variant.post_training.name)
     if row.accuracy and row.accuracy.at_chance:
@@ -45,6 +56,19 @@ def _sentences(row: Row) -> Iterator[str]:
         yield builds(row.conversion.builds)
     for doubt in row.doubts:
         yield doubtful(doubt, row)
+
+
+def unsure(accuracy: Accuracy, precision: str, classes: int) -> Iterator[str]:
+    """Images without an answer, and those on which no class is the best."""
+    answered, images = accuracy.answered, accuracy.top1.images
+    if answered.without:
+        yield f"{answered.missing(images)}; they count as wrong"
+    if answered.tied:
+        step = "8 bits" if precision.startswith("int8") else "its answers"
+        yield (
+            f"gives several classes the first place on {answered.tied:,} of {images:,}: {step} cannot tell {classes:,} "
+            "classes apart, and a tie counts as its share"
+        )
 
 
 def won_back(change: Change, before: str) -> str:

@@ -8,7 +8,7 @@ from stages.contracts.selection import Judged, Selection
 from stages.contracts.variant import BASELINE
 from stages.reporting import figures
 from stages.reporting.format import Figure, figure, number, times
-from stages.reporting.notes import status
+from stages.reporting.notes import of_sets, status, unsure
 from stages.reporting.training import top1
 from stages.statistics.latency import STEADY_CV, calls_needed
 
@@ -125,6 +125,13 @@ def notes(summary: Summary, batch_size: int) -> list[str]:
         words.append(f"Drop: top-1 of {BASELINE.name} minus the variant's on the same images; above 0 is worse.")
     if not summary.baseline():
         words.append(f"{BASELINE.name} was not measured, so there is no drop and no speed-up.")
+    words += [
+        f"{row.name} {sentence}."
+        for row in rows
+        if row.accuracy
+        for sentence in unsure(row.accuracy, row.variant.precision, summary.model.classes)
+    ]
+    words += [f"{remark}." for remark in of_sets(summary)]
     timed = [latency for row in rows if (latency := figures.latency(row, batch_size))]
     words += _unquoted(0.9, [latency.samples for latency in timed if latency.p90_ms is None])
     words += _unquoted(0.99, [latency.samples for latency in timed if latency.p99_ms is None])

@@ -8,7 +8,7 @@ from stages.contracts.variant import BASELINE
 from stages.reporting import figures
 from stages.reporting.format import interval, number, times
 from stages.reporting.grid import Cell, Section, grid, lines
-from stages.reporting.notes import notes, other_notes, status
+from stages.reporting.notes import notes, of_sets, other_notes, status
 from stages.reporting.proofs import proofs
 
 SUMMARY_TABLE = Path("reports/summary.md")
@@ -29,9 +29,8 @@ def markdown(summary: Summary) -> str:
     rows = summary.here
     table = grid(lines(rows, _results(summary)), texts=2)
     proven = [line for proof in proofs(rows) for line in ("", *grid(proof.cells, proof.texts))]
-    return "\n".join(
-        [title(summary), "", *table, *_averages(summary), *proven, *_listed(notes(rows)), *_others(summary), ""]
-    )
+    told = _listed([*notes(rows, summary.model.classes), *of_sets(summary)])
+    return "\n".join([title(summary), "", *table, *_averages(summary), *proven, *told, *_others(summary), ""])
 
 
 def title(summary: Summary) -> str:

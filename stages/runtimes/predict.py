@@ -1,19 +1,23 @@
 """Classes of images by one loaded model, equal for all runtimes: the verb `predict`, and what a cluster's nodes do."""
 
+import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
-import numpy as np
-
 from ..contracts import labels, predictions
-from ..contracts.evaluation import Counts
+from ..contracts.evaluation import Answered, Counts
 from ..contracts.messages import PredictOrder
-from ..contracts.predictions import TOP, Prediction, top_k
+from ..contracts.predictions import Answer, Prediction, answers
 from ..contracts.preprocessing import Floats, Preprocessing
 from ..core.errors import PipelineError
 from ..data import batches
 from .contract import Session, infer
+
+# Names that a sentence shows.
+FIRST = 3
+# Fewer images may be answered alike by a model that tells others apart.
+ENOUGH = 8
 
 
 def predict(session: Session, preprocessing: Preprocessing, order: PredictOrder, name: str) -> Counts:
@@ -34,43 +38,53 @@ def _predictions(
     with tqdm(desc=name, total=len(table), unit="image", disable=None) as bar:
         for batch in decoded:
             shown = list(islice(images, len(batch)))
-            answers = classify(session, batch, [file for file, _ in shown])
-            for image, (classes, scores) in zip(shown, answers, strict=True):
-                yield Prediction(*image, classes, scores)
+            found = classify(session, batch, [label for _, label in shown])
+            yield from (Prediction(file, label, *answer) for (file, label), answer in zip(shown, found, strict=True))
             bar.update(len(batch))
 
 
-def classify(session: Session, batch: Floats, names: Sequence[str] = ()) -> Iterator[tuple[list[int], list[float]]]:
-    """The best classes of each image, best first, with their probabilities; PipelineError where one is not finite."""
-    probabilities = infer(session, batch)
-    if not (finite := np.isfinite(probabilities).all(axis=1)).all():
-        bad = int(finite.argmin())
-        raise _not_finite(names[bad] if names else f"{bad} of a batch")
-    best = top_k(probabilities, TOP)
-    scores = np.take_along_axis(probabilities, best, axis=1).astype(float)
-    return zip(best.tolist(), scores.tolist(), strict=True)
-
-
-def _not_finite(image: str) -> PipelineError:
-    return PipelineError(
-        f"the model answers NaN or infinity on image {image}: leave this variant out of `variants`, or choose a "
-        "precision whose range holds what the model computes",
-        code="not-finite",
-        image=image,
-    )
+def classify(session: Session, batch: Floats, labels: Sequence[int]) -> list[Answer]:
+    """What the model answers on each image, compared with its label."""
+    return answers(infer(session, batch), labels)
 
 
 def write(rows: Iterable[Prediction], path: Path) -> Counts:
-    """Write predictions.csv as the images come, and count them and those that are right."""
-    images = top1 = top5 = 0
+    """Write predictions.csv as the images come, and count them; PipelineError if these are no answers."""
+    tally = _Tally()
+    predictions.write(map(tally.counted, rows), path)
+    if fault := tally.counts.no_answers:
+        raise PipelineError(fault, code="no-answers", **dataclasses.asdict(tally.counts.answered))
+    return tally.counts
 
-    def counted() -> Iterator[Prediction]:
-        nonlocal images, top1, top5
-        for row in rows:
-            images += 1
-            top1 += row.right
-            top5 += row.label in row.classes
-            yield row
 
-    predictions.write(counted(), path)
-    return Counts(images, top1, top5)
+class _Tally:
+    """Counts predictions that pass."""
+
+    def __init__(self) -> None:
+        self._images = self._without = self._tied = 0
+        self._top1 = self._top5 = 0.0
+        self._first_without: list[str] = []
+        self._labels: set[int] = set()
+        self._kinds: set[tuple[float, ...]] = set()
+
+    def counted(self, row: Prediction) -> Prediction:
+        """The same."""
+        self._images += 1
+        self._top1 += row.top1
+        self._top5 += row.top5
+        self._tied += row.tied > 1
+        if not row.classes:
+            self._without += 1
+            self._first_without += [row.file] if self._without <= FIRST else []
+        if len(self._kinds) < 2:
+            self._kinds.add((*row.classes, *row.scores))
+        if len(self._labels) < 2:
+            self._labels.add(row.label)
+        return row
+
+    @property
+    def counts(self) -> Counts:
+        """Of all so far."""
+        alike = len(self._kinds) == 1 < len(self._labels) and self._images >= ENOUGH and not self._without
+        answered = Answered(self._without, tuple(self._first_without), self._tied, alike)
+        return Counts(self._images, self._top1, self._top5, answered)

@@ -132,7 +132,7 @@ def _fisher(old: Accuracy, new: Accuracy) -> float:
     from scipy.stats import fisher_exact
 
     shares = (old.top1, new.top1)
-    return float(fisher_exact([[share.correct, share.images - share.correct] for share in shares]).pvalue)
+    return float(fisher_exact([[round(share.correct), share.images - round(share.correct)] for share in shares]).pvalue)
 
 
 def _latency(old: Summary, new: Summary, pairs: Pairs) -> Verdict:

@@ -74,6 +74,8 @@ class ServedModel:
     def _classify(self, batch: Floats) -> list[Answer]:
         with self._lock:
             probabilities = infer(self._session, batch)
+        if not np.isfinite(probabilities).all():
+            raise ValueError("the model answers NaN or infinity on an image of this request, which is no class")
         return [
             self._row(best, row[best].astype(float).tolist())
             for best, row in zip(top_k(probabilities), probabilities, strict=True)

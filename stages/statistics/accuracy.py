@@ -1,5 +1,6 @@
 """Accuracy of the variants of one device, with what changes from the baseline and from INT8 without training."""
 
+import math
 from collections.abc import Mapping
 
 from stages.contracts.evaluation import Counts
@@ -8,6 +9,7 @@ from stages.contracts.row import Accuracy, Change, Share
 from stages.contracts.variant import BASELINE, Variant
 from stages.statistics import paired
 from stages.statistics.chance import at_chance
+from stages.statistics.paired import Z95
 from stages.statistics.per_class import ClassReport
 
 
@@ -23,22 +25,26 @@ def compare(counts: Mapping[str, Counts], predictions: Mapping[str, Predictions]
             change=changes.get(name),
             change_from_int8=_change(predictions, Variant.parse(name).post_training.name, name),
             at_chance=at_chance(predictions[name]) if name == BASELINE.name else None,
+            answered=count.answered,
         )
         for name, count in counts.items()
     }
 
 
-def share(correct: int, images: int) -> Share:
+def share(correct: float, images: int) -> Share:
     """Correct images with Wilson's interval."""
     return Share(correct, images, wilson_ci95(correct, images))
 
 
-def wilson_ci95(correct: int, total: int) -> tuple[float, float]:
-    """Wilson's 95 % score interval for a share (Wilson 1927, JASA 22:209): honest near 0, near 1 and for 20 images."""
-    from scipy.stats import binomtest  # takes a second to import, and only `summarize` needs it
+def wilson_ci95(correct: float, total: int) -> tuple[float, float]:
+    """Wilson's 95 % score interval for a share (Wilson 1927, JASA 22:209): honest near 0, near 1 and for 20 images.
 
-    interval = binomtest(correct, total).proportion_ci(0.95, method="wilson")
-    return float(interval.low), float(interval.high)
+    By its formula, since SciPy's takes whole numbers, and a tie counts as its share.
+    """
+    portion, wide = correct / total, Z95**2 / total
+    middle = (portion + wide / 2) / (1 + wide)
+    reach = math.sqrt(wide * (portion * (1 - portion) + wide / 4)) / (1 + wide)
+    return (middle - reach if correct else 0.0), (middle + reach if correct < total else 1.0)
 
 
 def _changes(predictions: Mapping[str, Predictions]) -> dict[str, Change]:

@@ -23,7 +23,7 @@ def at_chance(predictions: Sequence[Prediction]) -> AtChance | None:
     counts = Counter(p.label for p in predictions)
     if len(counts) < 2:
         return None
-    images, correct = len(predictions), sum(p.right for p in predictions)
+    images, correct = len(predictions), round(sum(p.top1 for p in predictions))
     chance = max(counts.values()) / images
     better = binomtest(correct, images, chance, "greater").pvalue <= LEVEL
     useless = binomtest(correct, images, chance + USEFUL * (1 - chance), "less").pvalue <= LEVEL

@@ -1,7 +1,7 @@
 """Accuracy of a variant against the baseline's on the same images: what changed, and what can be told from that."""
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import NormalDist
@@ -21,12 +21,12 @@ CLASSES_SHOWN = 10
 
 def compare(baseline: Sequence[Prediction], variant: Sequence[Prediction]) -> Change:
     """What changes between two lists of predictions on the same images in the same order."""
-    lost, gained, changed = Counter[int](), Counter[int](), 0
+    lost, gained, changed = defaultdict[int, float](float), defaultdict[int, float](float), 0
     for old, new in zip(baseline, variant, strict=True):
-        changed += old.classes[0] != new.classes[0]
-        if old.right != new.right:
-            (lost if old.right else gained)[old.label] += 1
-    total, fewer, more = len(baseline), lost.total(), gained.total()
+        changed += old.best is None or old.best != new.best
+        if old.top1 != new.top1:
+            (lost if old.top1 > new.top1 else gained)[old.label] += abs(old.top1 - new.top1)
+    total, fewer, more = len(baseline), sum(lost.values()), sum(gained.values())
     return Change(
         images=total,
         changed=changed,
@@ -55,16 +55,24 @@ def adjust(changes: Mapping[str, Change]) -> dict[str, Change]:
     }
 
 
-def _most_changed(images: Counter[int], lost: Counter[int], gained: Counter[int]) -> tuple[ClassChange, ...]:
-    changes = [ClassChange(label, images[label], lost[label], gained[label]) for label in lost | gained]
+def _most_changed(
+    images: Mapping[int, int], lost: Mapping[int, float], gained: Mapping[int, float]
+) -> tuple[ClassChange, ...]:
+    changes = [
+        ClassChange(label, images[label], lost.get(label, 0), gained.get(label, 0)) for label in {**lost, **gained}
+    ]
     return tuple(sorted(changes, key=lambda c: (-c.lost - c.gained, -c.lost, c.label))[:CLASSES_SHOWN])
 
 
-def mcnemar(lost: int, gained: int) -> float:
-    """Exact two-sided p of McNemar's test (1947, Psychometrika 12:153): a flip either way is equally likely."""
+def mcnemar(lost: float, gained: float) -> float:
+    """Exact two-sided p of McNemar's test (1947, Psychometrika 12:153): a flip either way is equally likely.
+
+    The test is of whole flips, to which the shares that ties add are rounded.
+    """
     from scipy.stats import binomtest
 
-    return float(binomtest(lost, lost + gained).pvalue) if lost + gained else 1.0
+    fewer, more = round(lost), round(gained)
+    return float(binomtest(fewer, fewer + more).pvalue) if fewer + more else 1.0
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -109,7 +117,7 @@ def _score(lost: float, gained: float, images: float, limit: float) -> float:
     return 0.0 if distance == 0 else distance / math.sqrt(max(variance, 1e-300))
 
 
-def images_needed(lost: int, gained: int, images: int, limit: float) -> int | None:
+def images_needed(lost: float, gained: float, images: int, limit: float) -> int | None:
     """About how many images would tell, four times in five, on which side of `limit` the drop lies.
 
     Taking flips to keep their shares, and to two digits; None for more than `MOST_IMAGES`, so close is it.

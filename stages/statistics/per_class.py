@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stages.contracts.labels import Labels
-from stages.contracts.predictions import Prediction
+from stages.contracts.predictions import NONE, Prediction
 from stages.contracts.row import ClassAverages
 from stages.core import files
 
@@ -74,8 +74,8 @@ class ClassReport:
 
     @classmethod
     def from_predictions(cls, predictions: Sequence[Prediction]) -> "ClassReport":
-        """Compare the best class of every image with its label."""
-        confusion = Counter((p.label, p.classes[0]) for p in predictions)
+        """Compare the best class of every image with its label; without an answer an image is in no bin or count."""
+        confusion = Counter((p.label, p.best) for p in predictions if p.best is not None)
         return cls(_scores(predictions), dict(sorted(confusion.items())), _bins(predictions))
 
     @property
@@ -148,12 +148,12 @@ def _scores(predictions: Sequence[Prediction]) -> tuple[ClassScore, ...]:
 
     if not predictions:
         return ()
-    labels, predicted = [p.label for p in predictions], [p.classes[0] for p in predictions]
+    labels, predicted = [p.label for p in predictions], [NONE if p.best is None else p.best for p in predictions]
+    classes = sorted({*labels, *predicted} - {NONE})
     with warnings.catch_warnings():
         # It would take the numbers of many classes with few images for measured values, and say so.
         warnings.simplefilter("ignore", UserWarning)
-        columns = precision_recall_fscore_support(labels, predicted, zero_division=np.nan)
-    classes = sorted({*labels, *predicted})
+        columns = precision_recall_fscore_support(labels, predicted, labels=classes, zero_division=np.nan)
     return tuple(
         ClassScore(label, _known(precision), _known(recall), float(f1), int(support))
         for label, precision, recall, f1, support in zip(classes, *columns, strict=True)
@@ -167,8 +167,9 @@ def _known(share: float) -> float | None:
 def _bins(predictions: Sequence[Prediction]) -> tuple[Bin, ...]:
     """The bins that have images."""
     edges = np.linspace(0, 1, BINS + 1)
-    confidences = np.array([p.scores[0] for p in predictions])
-    right = np.array([p.right for p in predictions])
+    answered = [p for p in predictions if p.best is not None]
+    confidences = np.array([p.score for p in answered])
+    right = np.array([p.top1 for p in answered])
     # Rounding takes probabilities a little beyond 1, and 0 is in no half-open bin.
     places = np.clip(np.digitize(confidences, edges, right=True) - 1, 0, BINS - 1)
     return tuple(

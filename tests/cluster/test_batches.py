@@ -12,16 +12,17 @@ from tests.fixtures.errors import named, refused
 
 
 def answered(index: int, count: int) -> Answered:
-    return {"index": index, "error": "", "answers": json.dumps([[[index], [0.5]]] * count)}
+    return {"index": index, "error": "", "answers": json.dumps([[[index], [0.5], 1, 0.0, 0.0]] * count)}
 
 
 def test_batches_name_all_images_in_order_with_the_first_digits_of_their_digests(checkout: Path) -> None:
-    rows = [(f"{index}.png", 0, f"{index}" * 64) for index in range(5)]
+    rows = [(f"{index}.png", index, f"{index}" * 64) for index in range(5)]
     files.write_csv(EVALUATION / "labels.csv", ("file", "label", "sha256"), rows)
     made = list(batches.of_evaluation([(name, label) for name, label, _ in rows], 2))
     assert [batch["index"] for batch in made] == [0, 1, 2]
     assert [batch["files"] for batch in made] == [["0.png", "1.png"], ["2.png", "3.png"], ["4.png"]]
     assert made[2]["digests"] == ["4" * 16]
+    assert [batch["labels"] for batch in made] == [[0, 1], [2, 3], [4]]
 
 
 def test_batches_in_any_order_become_predictions_in_the_order_of_the_images() -> None:

@@ -166,7 +166,7 @@ def test_an_image_that_the_object_store_lacks_is_told(
     address, _ = object_store
     for name, value in KEYS.items():
         monkeypatch.setenv(name, value)
-    gone: Batch = {"index": 0, "files": [f"{COUNT}.png"], "digests": [""]}
+    gone: Batch = {"index": 0, "files": [f"{COUNT}.png"], "digests": [""], "labels": [0]}
     error = decode_batch(address, PREPARED, gone)["error"]
     assert address in error and f"{COUNT}.png" in error and "execution.images" in error
 

@@ -13,7 +13,7 @@ from tests.fixtures.records import GPU_MACHINE, environment
 
 
 def batch(name: str, digest: str) -> Batch:
-    return {"index": 3, "files": [name], "digests": [digest]}
+    return {"index": 3, "files": [name], "digests": [digest], "labels": [0]}
 
 
 def test_a_node_with_another_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

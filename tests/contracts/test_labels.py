@@ -40,6 +40,28 @@ def test_a_class_called_by_a_number_goes_before_the_class_of_that_number(text: s
     assert Labels(("10", "2", "dog"), ("", "", "")).index(text) == index
 
 
+@pytest.mark.parametrize(("text", "index"), [("20", 1), ("2", None), ("0", None)])
+def test_where_all_classes_are_called_by_numbers_a_number_is_a_name_alone(text: str, index: int | None) -> None:
+    tens = Labels.from_names(("10", "20", "30"))
+    assert tens.index(text) == index
+    told = "unknown label '2' (the classes are called 10, 20, 30; the nearest is 20)"
+    assert tens.unknown("2") == told
+
+
+COMPOSED, TAKEN_APART = "bl\u00e5", "bla\u030a"
+
+
+@pytest.mark.parametrize("known", [COMPOSED, TAKEN_APART])
+@pytest.mark.parametrize("text", [COMPOSED, TAKEN_APART, f" {COMPOSED} "])
+def test_letters_and_accents_apart_are_the_same_name(known: str, text: str) -> None:
+    labels = Labels.from_names(("red", known))
+    assert (labels.index(text), labels.match([text])) == (1, [1])
+
+
+def test_an_unknown_label_is_told_with_the_nearest_name() -> None:
+    assert Labels.from_names(("tench", "cock")).unknown("tensh").endswith("; the nearest is tench)")
+
+
 def test_a_number_that_names_two_classes_is_ambiguous() -> None:
     assert Labels(("1", "1", "dog"), ("", "", "")).index("1") is None
 

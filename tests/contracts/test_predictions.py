@@ -1,12 +1,13 @@
 import csv
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from stages.contracts import predictions
-from stages.contracts.predictions import HEADER, Prediction, top_k
+from stages.contracts.predictions import HEADER, NO_ANSWER, Prediction, answers, top_k
 from stages.core.errors import PipelineError
 from tests.fixtures.errors import named, refused
 
@@ -18,7 +19,7 @@ def written(found: list[Prediction], folder: Path) -> str:
 
 def test_the_table_keeps_seven_digits_of_every_score(tmp_path: Path) -> None:
     score = float(np.float32(0.123456789))
-    text = written([Prediction("a, b.jpg", 7, [7, 1, 2, 3, 4], [score, 1e-9, 0.0, 0.0, 0.0])], tmp_path)
+    text = written([Prediction.plain("a, b.jpg", 7, [7, 1, 2, 3, 4], [score, 1e-9, 0.0, 0.0, 0.0])], tmp_path)
     (row,) = csv.DictReader(io.StringIO(text))
     assert list(row) == list(HEADER)
     assert (row["file"], row["label"], row["class1"], row["class5"]) == ("a, b.jpg", "7", "7", "4")
@@ -61,16 +62,16 @@ def test_an_answer_that_no_model_can_give_is_damage(tmp_path: Path, line: str) -
 
 
 def test_the_highest_class_that_fits_is_read(tmp_path: Path) -> None:
-    found = [Prediction("a.jpg", predictions.HIGHEST, [predictions.HIGHEST], [1.0])]
+    found = [Prediction.plain("a.jpg", predictions.HIGHEST, [predictions.HIGHEST], [1.0])]
     written(found, tmp_path)
     assert list(predictions.read(tmp_path / "predictions.csv")) == found
 
 
 def test_what_was_written_is_read(tmp_path: Path) -> None:
     found = [
-        Prediction("a, b.jpg", 7, [7, 1, 2, 3, 4], [0.5, 0.25, 0.125, 0.0, 0.0]),
-        Prediction("ö/c.jpg", 0, [1, 0, 2, 3, 4], [1.0, 0.0, 0.0, 0.0, 0.0]),
-        Prediction("three classes.jpg", 2, [2, 0, 1], [0.5, 0.375, 0.125]),
+        Prediction.plain("a, b.jpg", 7, [7, 1, 2, 3, 4], [0.5, 0.25, 0.125, 0.0, 0.0]),
+        Prediction.plain("ö/c.jpg", 0, [1, 0, 2, 3, 4], [1.0, 0.0, 0.0, 0.0, 0.0]),
+        Prediction.plain("three classes.jpg", 2, [2, 0, 1], [0.5, 0.375, 0.125]),
     ]
     written(found, tmp_path)
     read = predictions.read(tmp_path / "predictions.csv")
@@ -96,3 +97,45 @@ def test_top_k_gives_ties_to_the_lower_class() -> None:
 
 def test_top_k_returns_no_more_classes_than_there_are() -> None:
     assert top_k(np.array([[0.1, 0.9]], np.float32), 5).tolist() == [[1, 0]]
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("row", "label", "answer"),
+    [
+        ([0.1, 0.6, 0.3], 1, ([1, 2, 0], [0.6, 0.3, 0.1], 1, 1, 1)),
+        ([0.1, 0.6, 0.3], 2, ([1, 2, 0], [0.6, 0.3, 0.1], 1, 0, 1)),
+        ([0.4, 0.2, 0.4], 2, ([0, 2, 1], [0.4, 0.4, 0.2], 2, 0.5, 1)),
+        ([0.4, 0.2, 0.4], 1, ([0, 2, 1], [0.4, 0.4, 0.2], 2, 0, 1)),
+        ([NAN, 0.2, 0.4], 2, NO_ANSWER),
+        ([0.2, float("inf"), 0.4], 1, NO_ANSWER),
+    ],
+)
+def test_a_tie_counts_as_its_share_and_no_number_as_no_answer(row: list[float], label: int, answer: Any) -> None:
+    (found,) = answers(np.array([row], np.float32), [label])
+    assert found[:1] + found[2:] == tuple(answer)[:1] + tuple(answer)[2:]
+    assert found.scores == pytest.approx(answer[1])
+
+
+@pytest.mark.parametrize("label", range(10))
+def test_of_ten_alike_classes_each_is_right_for_a_tenth_and_among_five_for_a_half(label: int) -> None:
+    """Whatever their numbers."""
+    (found,) = answers(np.full((1, 10), 0.1, np.float32), [label])
+    assert (found.tied, found.top1, found.top5) == (10, 0.1, 0.5)
+
+
+def test_a_label_at_the_border_of_five_has_its_share_of_the_places_left() -> None:
+    """Two are better, and four share the three places that are left."""
+    (found,) = answers(np.array([[0.3, 0.2, 0.1, 0.1, 0.1, 0.1, 0.05]], np.float32), [5])
+    assert (found.tied, found.top1, found.top5) == (1, 0, 0.75)
+
+
+def test_answers_travel_through_their_table(tmp_path: Path) -> None:
+    probabilities = np.array([[0.4, 0.2, 0.4], [NAN, 0.5, 0.5], [0.1, 0.2, 0.7]], np.float32)
+    made = [Prediction(f"{i}.png", i, *answer) for i, answer in enumerate(answers(probabilities, [0, 1, 2]))]
+    predictions.write(made, tmp_path / "predictions.csv")
+    found = predictions.read(tmp_path / "predictions.csv")
+    assert [one._replace(scores=[]) for one in found] == [one._replace(scores=[]) for one in made]
+    assert [one.scores for one in found] == [pytest.approx(one.scores, rel=1e-6) for one in made]

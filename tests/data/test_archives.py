@@ -76,7 +76,7 @@ def test_an_unlabelled_archive_gives_its_images(
 ) -> None:
     image = image_bytes(photo, tmp_path)
     source = pinned(server, "photos.zip", packed({"top/a.png": image, "top/sub/b.png": image}, "zip"))
-    assert [photo.name for photo in sources.unlabelled(source, checkout, work)] == ["a.png", "sub/b.png"]
+    assert [photo.name for photo in sources.unlabelled(source, checkout, work).images] == ["a.png", "sub/b.png"]
 
 
 def test_a_download_without_a_known_length_is_read_to_its_end(server: Any, work: Path) -> None:

@@ -22,7 +22,7 @@ IMAGE = ImageFile(Path("photos/a.png"), "a.png", 0)
 
 
 def labelled(source: str) -> list[ImageFile]:
-    return sources.labelled(source, LABELS, Path(), Path("work"))
+    return sources.labelled(source, LABELS, Path(), Path("work")).images
 
 
 def unreachable() -> PipelineError:

@@ -39,7 +39,7 @@ def test_digits_are_written_as_grey_images_in_folders_named_by_their_class(rows:
 
 
 def digits(names: tuple[str, ...], work: Path) -> list[int | None]:
-    found = sources.labelled("digits", Labels(names, ("",) * len(names)), work, work)
+    found = sources.labelled("digits", Labels(names, ("",) * len(names)), work, work).images
     return [photo.label for photo in found[:10]]
 
 
@@ -58,6 +58,6 @@ def test_a_model_of_other_classes_is_refused(rows: np.ndarray, tmp_path: Path, c
 
 
 def test_digits_for_calibration_have_no_label(rows: np.ndarray, tmp_path: Path) -> None:
-    found = sources.unlabelled("digits", tmp_path, tmp_path)
+    found = sources.unlabelled("digits", tmp_path, tmp_path).images
     assert len(found) == 20
     assert {photo.label for photo in found} == {None}

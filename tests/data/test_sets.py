@@ -12,7 +12,7 @@ from PIL import Image
 
 from stages import images as stage
 from stages.contracts import codec, labels
-from stages.contracts.images import CALIBRATION, EVALUATION, IMAGES, TRAINING, ImagesRecord, Split
+from stages.contracts.images import CALIBRATION, EVALUATION, IMAGES, TRAINING, ImagesRecord, LeftOut, Split, Twins
 from stages.contracts.labels import Labels
 from stages.core import files
 from stages.core.errors import PipelineError
@@ -78,6 +78,52 @@ def test_both_sets_are_copied_and_recorded(sets: None, run: Run) -> None:
     assert (record().evaluation.images, record().evaluation.classes) == (3, 2)
     assert (record().calibration.images, record().calibration.seed) == (4, 0)
     assert record().calibration.digest == files.tree_digest(CALIBRATION)
+
+
+def test_what_is_left_out_is_recorded_and_printed(
+    sets: None, run: Run, photo: Photos, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("eval/1/._a.jpg", "eval/.checkpoints/a.jpg"):
+        photo(Path(name), 7)
+    Path("eval/0/notes.txt").write_text("no image")
+    Path("calib/notes.txt").write_text("no image")
+    run()
+    assert record().evaluation.left_out == (
+        LeftOut("hidden", 2, ".checkpoints/a.jpg"),
+        LeftOut(".txt", 1, "0/notes.txt"),
+    )
+    assert record().calibration.left_out == (LeftOut(".txt", 1, "notes.txt"),)
+    assert capsys.readouterr().out.splitlines() == [
+        "evaluation: 2 hidden files were left out, such as .checkpoints/a.jpg",
+        "evaluation: 1 file was left out: 1 .txt, such as 0/notes.txt",
+        "calibration: 1 file was left out: 1 .txt, such as notes.txt",
+    ]
+
+
+def test_what_a_table_does_not_list_is_left_out_and_told(sets: None, run: Run) -> None:
+    Path("eval/labels.csv").write_text("file,label\n0/a.jpg,0\n1/a.jpg,1\n")
+    run()
+    assert record().evaluation.left_out == (LeftOut("not in labels.csv", 1, "0/b.png"),)
+
+
+def test_copies_count_once_and_contradicting_labels_are_named(sets: None, run: Run) -> None:
+    """Also under another name and in another format."""
+    with Image.open("eval/0/b.png") as original:
+        original.save("eval/0/copy.bmp")
+        original.save("eval/1/other label.png")
+    run()
+    found = record().evaluation
+    assert (found.images, found.copies, found.first_copy, found.contradictions) == (4, 1, "0/copy.bmp", 1)
+    assert found.twins == (Twins("0/b.png", "tench", "1/other label.png", "cock"),)
+    assert "0/b.png and 1/other label.png show the same and are labelled tench and cock" in found.remarks
+    assert [name for name, *_ in table_of(EVALUATION)] == ["0/a.jpg", "0/b.png", "1/a.jpg", "1/other label.png"]
+
+
+def test_classes_without_an_image_are_told_where_most_have_some(sets: None, run: Run, photo: Photos) -> None:
+    photo(Path("eval/2/a.jpg"), 50)
+    run()
+    assert record().evaluation.empty_classes == ("crane",)
+    assert "classes without an image (1): crane" in record().evaluation.remarks
 
 
 def test_old_sets_are_replaced_as_a_whole(sets: None, run: Run) -> None:

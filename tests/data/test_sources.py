@@ -20,10 +20,32 @@ def table(checkout: Path, photo: Photos, text: str | bytes, *names: str) -> None
     (checkout / "photos/labels.csv").write_bytes(content)
 
 
-def test_labels_are_numbers_wnids_or_names(checkout: Path, photo: Photos, named: Named) -> None:
-    names = ("a.jpg", "sub/b.jpg", "c.png")
-    table(checkout, photo, "file,label\na.jpg,3\nsub/b.jpg,n01514668\nc.png, tench \n", *names)
-    assert named("photos") == [("a.jpg", 3), ("sub/b.jpg", 1), ("c.png", 0)]
+def test_labels_are_wnids_or_names(checkout: Path, photo: Photos, named: Named) -> None:
+    table(checkout, photo, "file,label\nsub/b.jpg,n01514668\nc.png, tench \n", "sub/b.jpg", "c.png")
+    assert named("photos") == [("sub/b.jpg", 1), ("c.png", 0)]
+
+
+def test_labels_are_numbers(checkout: Path, photo: Photos, named: Named) -> None:
+    table(checkout, photo, "file,label\na.jpg,3\nsub/b.jpg,0\n", "a.jpg", "sub/b.jpg")
+    assert named("photos") == [("a.jpg", 3), ("sub/b.jpg", 0)]
+
+
+def test_names_and_numbers_together_are_refused(checkout: Path, photo: Photos, named: Named) -> None:
+    table(checkout, photo, "file,label\na.jpg,3\nb.jpg,tench\n", "a.jpg", "b.jpg")
+    assert of(refused(named, "photos"), "labels") == ("labels-mixed", ("3", "tench"))
+
+
+def test_names_and_numbers_together_are_refused_of_folders(checkout: Path, photo: Photos, named: Named) -> None:
+    for folder in ("3", "tench"):
+        photo(checkout / "photos" / folder / "a.jpg")
+    assert of(refused(named, "photos"), "labels") == ("labels-mixed", ("3", "tench"))
+
+
+def test_the_same_problem_of_many_files_is_told_once(checkout: Path, photo: Photos, named: Named) -> None:
+    for index in range(40):
+        photo(checkout / f"photos/blu/{index:02d}.png", index)
+    (told,) = refused(named, "photos").values["problems"]
+    assert told.startswith("blu/00.png lies in") and told.endswith(" (40 files)")
 
 
 def test_a_byte_order_mark_and_carriage_returns_do_no_harm(checkout: Path, photo: Photos, named: Named) -> None:
@@ -86,10 +108,10 @@ def test_labels_csv_with_nothing_but_its_header_is_refused(checkout: Path, photo
 
 
 def test_sub_folders_name_the_classes(checkout: Path, photo: Photos, named: Named) -> None:
-    for name in ("n01514668/a.jpg", "0/b.png", "tench/deep/c.jpg"):
+    for name in ("n01514668/a.jpg", "n01440764/b.png", "tench/deep/c.jpg"):
         photo(checkout / "photos" / name)
-    (checkout / "photos/0/readme.txt").write_text("no image")
-    assert named("photos") == [("0/b.png", 0), ("n01514668/a.jpg", 1), ("tench/deep/c.jpg", 0)]
+    (checkout / "photos/n01440764/readme.txt").write_text("no image")
+    assert named("photos") == [("n01440764/b.png", 0), ("n01514668/a.jpg", 1), ("tench/deep/c.jpg", 0)]
 
 
 def test_every_wrong_folder_is_listed(checkout: Path, photo: Photos, named: Named) -> None:
@@ -131,7 +153,7 @@ def test_a_home_folder_and_an_absolute_path_are_found(
 def test_unlabelled_images_come_from_every_depth(checkout: Path, photo: Photos, work: Path) -> None:
     for name in ("b.jpg", "a/c.png", "a/b/d.bmp"):
         photo(checkout / "photos" / name)
-    found = sources.unlabelled("photos", checkout, work)
+    found = sources.unlabelled("photos", checkout, work).images
     assert [(image.name, image.label) for image in found] == [("a/b/d.bmp", None), ("a/c.png", None), ("b.jpg", None)]
     assert all(image.path.is_file() for image in found)
 

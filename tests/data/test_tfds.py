@@ -80,7 +80,7 @@ def catalogue(monkeypatch: pytest.MonkeyPatch) -> Catalogue:
 @pytest.fixture
 def classes(tmp_path: Path, tiny_labels: Labels) -> Callable[[str], list[int | None]]:
     def read(source: str) -> list[int | None]:
-        return [image.label for image in sources.labelled(source, tiny_labels, tmp_path, tmp_path)]
+        return [image.label for image in sources.labelled(source, tiny_labels, tmp_path, tmp_path).images]
 
     return read
 
@@ -97,7 +97,7 @@ def refusal(classes: Classes, source: str) -> PipelineError:
 
 def test_the_bytes_of_the_images_are_kept(catalogue: Catalogue, tmp_path: Path, tiny_labels: Labels) -> None:
     catalogue.add("birds", ["cock", "tench"], test=[0, 1, 0])
-    found = sources.labelled("tfds:birds", tiny_labels, tmp_path, tmp_path)
+    found = sources.labelled("tfds:birds", tiny_labels, tmp_path, tmp_path).images
     assert [(image.name, image.label) for image in found] == [("000000.png", 1), ("000001.png", 0), ("000002.png", 1)]
     assert [image.path.read_bytes() for image in found] == [png(seed) for seed in range(3)]
 
@@ -180,6 +180,6 @@ def test_without_the_library_the_command_that_installs_it_is_shown(
 
 def test_calibration_takes_the_train_split_without_labels(catalogue: Catalogue, tmp_path: Path) -> None:
     catalogue.add("birds", ["dog"], train=[-1, 0], test=[0])
-    found = sources.unlabelled("tfds:birds", tmp_path, tmp_path)
+    found = sources.unlabelled("tfds:birds", tmp_path, tmp_path).images
     assert [(image.name, image.label) for image in found] == [("000000.png", None), ("000001.png", None)]
     assert catalogue.asked == [("birds", "train")]

@@ -50,7 +50,7 @@ def test_the_bytes_of_every_image_are_kept_under_the_suffix_of_their_format(
     kinds = ["JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF"]
     contents = [encoded(kind, seed) for seed, kind in enumerate(kinds)]
     write(checkout / "shards/a.tfrecord", *({"image": content, "label": 2} for content in contents))
-    found = sources.labelled("shards", tiny_labels, checkout, tmp_path)
+    found = sources.labelled("shards", tiny_labels, checkout, tmp_path).images
     assert [image.name for image in found] == [
         f"a.tfrecord/{number:06d}{suffix}"
         for number, suffix in enumerate((".jpg", ".png", ".gif", ".bmp", ".webp", ".tif"), 1)
@@ -100,7 +100,7 @@ def test_a_class_name_goes_before_the_number_where_the_model_knows_it(checkout: 
 
 def test_a_number_is_a_place_even_where_a_class_is_called_by_one(checkout: Path, tmp_path: Path) -> None:
     write(checkout / "shards/a.tfrecord", {"image": JPEG, "label": 1})
-    found = sources.labelled("shards", Labels(("1", "0"), ("", "")), checkout, tmp_path)
+    found = sources.labelled("shards", Labels(("1", "0"), ("", "")), checkout, tmp_path).images
     assert [image.label for image in found] == [1]
 
 
@@ -167,6 +167,6 @@ def test_training_and_validation_shards_in_one_folder_are_not_mixed(checkout: Pa
 
 def test_shards_serve_for_calibration_without_labels(checkout: Path, tmp_path: Path) -> None:
     write(checkout / "shards/a.tfrecord", {"image": JPEG})
-    (found,) = sources.unlabelled("shards", checkout, tmp_path)
+    (found,) = sources.unlabelled("shards", checkout, tmp_path).images
     assert (found.name, found.label) == ("a.tfrecord/000001.jpg", None)
     assert found.path.read_bytes() == JPEG

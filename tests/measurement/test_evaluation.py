@@ -70,7 +70,7 @@ class FakeClient:
     def ask(self, verb: str, arguments: Any, kind: type) -> Any:
         self.requests.append((verb, arguments))
         if verb == "predict":
-            predictions.write([predictions.Prediction("a.png", 1, [1], [0.5])], Path(arguments.target))
+            predictions.write([predictions.Prediction.plain("a.png", 1, [1], [0.5])], Path(arguments.target))
         return Counts(7, 5, 6) if kind is Counts else None
 
 

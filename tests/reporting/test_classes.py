@@ -17,7 +17,7 @@ def report(*answers: int) -> ClassReport:
     """Of six images of two classes."""
     pairs = zip(TRUTH, answers, strict=True)
     return ClassReport.from_predictions(
-        [Prediction(f"{i}", label, [best], [0.5]) for i, (label, best) in enumerate(pairs)]
+        [Prediction.plain(f"{i}", label, [best], [0.5]) for i, (label, best) in enumerate(pairs)]
     )
 
 

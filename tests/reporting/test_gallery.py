@@ -13,7 +13,7 @@ LABELS = Labels.from_names(("tench", "cock", "crane", "hen", "ox"))
 def write(variant: str, best: list[int], scores: list[float]) -> None:
     """Predictions on images of class 0."""
     pairs = enumerate(zip(best, scores, strict=True))
-    answers = [predictions.Prediction(f"{i}.jpg", 0, [one], [score]) for i, (one, score) in pairs]
+    answers = [predictions.Prediction.plain(f"{i}.jpg", 0, [one], [score]) for i, (one, score) in pairs]
     predictions.write(answers, predictions_path(variant))
 
 

@@ -13,7 +13,7 @@ LABELS = Labels(("tench", 'cats & <dogs> "x"', "an extraordinarily long name of 
 
 def report(*pairs: tuple[int, int]) -> ClassReport:
     """From (label, predicted) of each image."""
-    answers = [Prediction(f"{i}.jpg", label, [best], [0.5]) for i, (label, best) in enumerate(pairs)]
+    answers = [Prediction.plain(f"{i}.jpg", label, [best], [0.5]) for i, (label, best) in enumerate(pairs)]
     return ClassReport.from_predictions(answers)
 
 

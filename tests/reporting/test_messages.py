@@ -39,7 +39,7 @@ SENTENCES = [
     ),
     *((sentence, ("",)) for sentence in decision.limits(SELECTION)),
     (decision.guess(summary(replace(BASELINE, accuracy=replace(accuracy(), at_chance=GUESS)))) or "", ("savedmodel",)),
-    (notes.notes([row("tflite-fp32", status=MIXED[3].status)])[0], ("tflite-fp32", "convert")),
+    (notes.notes([row("tflite-fp32", status=MIXED[3].status)], 10)[0], ("tflite-fp32", "convert")),
 ]  # fmt: skip
 
 

@@ -3,10 +3,11 @@ from dataclasses import replace
 import pytest
 
 from stages.contracts.conversion import Build, Proof
+from stages.contracts.evaluation import Answered
 from stages.contracts.row import HERE, Doubt, GpuConditions
 from stages.reporting import notes
 from tests.fixtures.records import CPU_MACHINE, GPU_MACHINE, environment
-from tests.reporting.rows import BASELINE, INT8, MIXED, NO_MEMORY, row, stopped, summary
+from tests.reporting.rows import BASELINE, INT8, MIXED, NO_MEMORY, accuracy, row, stopped, summary
 
 CONDITIONS = GpuConditions(20, None, None, None, None, {"power cap": 3}, 2)
 THROTTLED, CRAMPED = Doubt("throttled", 3, cause="power cap"), Doubt("shared GPU", 2)
@@ -14,8 +15,8 @@ UNSTEADY = tuple(Doubt("unsteady", 0.031, batch_size=size) for size in (1, 8))
 
 
 def test_a_reason_that_variants_share_is_told_once() -> None:
-    assert [note.partition(" ")[0] for note in notes.notes(MIXED)] == ["tftrt-fp32,", "tflite-fp32"]
-    assert notes.notes(MIXED)[0].startswith("tftrt-fp32, tftrt-int8 skipped: ")
+    assert [note.partition(" ")[0] for note in notes.notes(MIXED, 10)] == ["tftrt-fp32,", "tflite-fp32"]
+    assert notes.notes(MIXED, 10)[0].startswith("tftrt-fp32, tftrt-int8 skipped: ")
 
 
 def test_the_status_has_each_doubt_in_a_word() -> None:
@@ -25,7 +26,7 @@ def test_the_status_has_each_doubt_in_a_word() -> None:
 
 
 def test_every_doubt_has_its_sentence() -> None:
-    doubtful = notes.notes([replace(INT8, gpu=CONDITIONS, doubts=(THROTTLED, CRAMPED, *UNSTEADY))])
+    doubtful = notes.notes([replace(INT8, gpu=CONDITIONS, doubts=(THROTTLED, CRAMPED, *UNSTEADY))], 10)
     assert [note.split(":")[0] for note in doubtful] == [
         f"tflite-int8 {kind}" for kind in ("throttled", "shared GPU", "unsteady", "unsteady")
     ]
@@ -36,8 +37,25 @@ def test_every_doubt_has_its_sentence() -> None:
 def test_what_the_proof_tells_follows_the_name_of_a_variant_that_ran() -> None:
     proof = Proof("engine_layers", {}, {}, ("has one engine for all batch sizes", "keeps FP32 weights in conv1"))
     proven = row("tensorrt-int8", proof=proof)
-    assert notes.notes([proven]) == [f"tensorrt-int8 {note}" for note in proof.notes]
-    assert notes.notes([replace(proven, status=NO_MEMORY)]) == ["tensorrt-int8 failed: convert: no memory"]
+    assert notes.notes([proven], 10) == [f"tensorrt-int8 {note}" for note in proof.notes]
+    assert notes.notes([replace(proven, status=NO_MEMORY)], 10) == ["tensorrt-int8 failed: convert: no memory"]
+
+
+def answers(name: str, answered: Answered) -> list[str]:
+    """What is told of a variant whose model of 500 classes so answers 100 images."""
+    told = replace(row(name), accuracy=replace(accuracy(70, 100), answered=answered))
+    return [note for note in notes.notes([told], 500) if "of 100" in note]
+
+
+def test_images_without_an_answer_are_counted_and_the_first_named() -> None:
+    (told,) = answers("tflite-fp16", Answered(1, ("blue/flat_0.png",)))
+    assert told.startswith("tflite-fp16 1 of 100 images have no answer (NaN or infinity), such as blue/flat_0.png")
+
+
+@pytest.mark.parametrize(("name", "step"), [("tflite-int8", "8 bits"), ("tflite-fp32", "its answers")])
+def test_images_on_which_no_class_is_the_best_are_counted(name: str, step: str) -> None:
+    (told,) = answers(name, Answered(tied=70))
+    assert f"70 of 100: {step} cannot tell 500 classes apart" in told
 
 
 @pytest.mark.parametrize(("second", "words"), [("b", "2 different"), ("a", "all alike")])

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from stages.contracts import predictions
-from stages.contracts.evaluation import Counts
+from stages.contracts.evaluation import Answered, Counts
 from stages.contracts.messages import PredictOrder
 from stages.contracts.predictions import Prediction
 from stages.contracts.preprocessing import Floats, Preprocessing
@@ -33,7 +33,7 @@ class Red(Session):
 
     def run(self) -> npt.NDArray[Any]:
         best = np.rint(self._images[..., 0].mean(axis=(1, 2)) * 255).astype(int)
-        probabilities = np.full((len(best), 10), 0.01, np.float32)
+        probabilities = np.tile(0.02 - 0.001 * np.arange(10, dtype=np.float32), (len(best), 1))
         probabilities[np.arange(len(best)), best] = 0.9
         return probabilities
 
@@ -79,29 +79,45 @@ def test_a_bad_image_ends_it_with_its_name_and_leaves_no_table(seven: Path) -> N
 
 
 class NotFinite(Red):
-    """Has no finite answer to the image of class 4."""
+    """Has no finite answer to the images of some classes."""
 
-    def __init__(self, value: float) -> None:
+    def __init__(self, value: float, *classes: int) -> None:
         super().__init__()
-        self.value = value
+        self.value, self.classes = value, classes
 
     def run(self) -> npt.NDArray[Any]:
         probabilities = super().run()
-        probabilities[probabilities[:, 4] > 0.5, 9] = self.value
+        probabilities[(probabilities[:, self.classes] > 0.5).any(axis=1), 9] = self.value
         return probabilities
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("batch_size", [1, 3, 7])
-def test_an_answer_that_is_not_finite_is_refused_with_its_image(seven: Path, value: float, batch_size: int) -> None:
-    error = refused(ask, NotFinite(value), seven, batch_size)
-    assert named(error, "image") == ("not-finite", "sub/4.png")
-    assert_helps(error, "sub/4.png")
-    assert not (seven / "predictions.csv").exists()
+def test_an_answer_that_is_not_finite_is_none_and_counts_as_wrong(seven: Path, value: float, batch_size: int) -> None:
+    counts = ask(NotFinite(value, 4), seven, batch_size)
+    assert counts == Counts(7, 4, 4, Answered(1, ("sub/4.png",)))
+    rows = predictions.read(seven / "predictions.csv")
+    assert [row.best for row in rows] == [0, 1, 2, 3, None, 5, 6]
+    assert rows[4] == Prediction("sub/4.png", 4, [], [], 0, 0.0, 0.0)
+
+
+def test_more_than_a_few_images_without_an_answer_are_a_failure_that_names_the_first(seven: Path) -> None:
+    error = refused(ask, NotFinite(np.nan, 1, 2, 4, 6), seven, 3)
+    assert named(error, "without", "first_without") == ("no-answers", 4, ("sub/1.png", "sub/2.png", "sub/4.png"))
+    assert_helps(error, "4 of 7 images have no answer")
+
+
+@pytest.mark.parametrize(("labels", "refuses"), [([0, 1] * 4, True), ([0] * 8, False), ([0, 1] * 3, False)])
+def test_one_answer_to_all_images_of_several_classes_is_none(labels: list[int], refuses: bool, tmp_path: Path) -> None:
+    rows = [Prediction.plain(f"{i}.png", label, [0, 1], [0.9, 0.1]) for i, label in enumerate(labels)]
+    if refuses:
+        assert refused(predict.write, rows, tmp_path / "predictions.csv").code == "no-answers"
+    else:
+        assert predict.write(rows, tmp_path / "predictions.csv").images == len(labels)
 
 
 def prediction(label: int, *classes: int) -> Prediction:
-    return Prediction("a.jpg", label, list(classes), [0.5, 0.2, 0.1, 0.05, 0.01])
+    return Prediction.plain("a.jpg", label, list(classes), [0.5, 0.2, 0.1, 0.05, 0.01])
 
 
 def test_the_first_and_the_first_five_classes_count(tmp_path: Path) -> None:

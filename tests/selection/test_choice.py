@@ -37,7 +37,7 @@ def chosen(question: Question = FASTEST, *rows: Row) -> Choice:
 
 
 def answered(right: int) -> Predictions:
-    return Predictions(Prediction(f"{i}", 1, [1 if i < right else 0], [1.0]) for i in range(400))
+    return Predictions(Prediction.plain(f"{i}", 1, [1 if i < right else 0], [1.0]) for i in range(400))
 
 
 def test_without_a_budget_the_fastest_wins() -> None:

@@ -157,7 +157,7 @@ def test_latency_without_the_baseline_is_not_compared() -> None:
 
 
 def predicted(wrong: int, images: int = 400) -> list[Prediction]:
-    return [Prediction(f"{i}", 1, [0 if i < wrong else 1], [1.0]) for i in range(images)]
+    return [Prediction.plain(f"{i}", 1, [0 if i < wrong else 1], [1.0]) for i in range(images)]
 
 
 def test_a_fall_that_pairs_prove_and_counts_do_not() -> None:

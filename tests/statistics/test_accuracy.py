@@ -1,6 +1,7 @@
 import pytest
+from scipy.stats import binomtest
 
-from stages.contracts.evaluation import Counts
+from stages.contracts.evaluation import Answered, Counts
 from stages.contracts.predictions import Prediction, Predictions
 from stages.contracts.row import Accuracy, AtChance, ClassChange
 from stages.statistics.accuracy import compare, share, wilson_ci95
@@ -28,6 +29,17 @@ def test_wilson_of_none_and_of_all_stays_inside_0_and_1() -> None:
     assert 0 < wilson_ci95(0, 5)[1] < 1
 
 
+@pytest.mark.parametrize(("correct", "total"), [(1, 7), (3, 20), (19, 20), (400, 50_000)])
+def test_wilson_is_that_of_scipy(correct: int, total: int) -> None:
+    theirs = binomtest(correct, total).proportion_ci(0.95, method="wilson")
+    assert wilson_ci95(correct, total) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
+
+
+def test_a_share_of_an_image_lies_between_two_whole_ones() -> None:
+    low, middle, high = (wilson_ci95(correct, 20) for correct in (10, 10.5, 11))
+    assert low < middle < high
+
+
 def test_a_share_has_its_value_and_interval() -> None:
     found = share(18, 20)
     assert (found.value, found.ci95) == (0.9, wilson_ci95(18, 20))
@@ -47,13 +59,32 @@ def accuracies(labels: list[int] | None = None, **answers: list[int]) -> dict[st
 
 def predicted(classes: list[int], labels: list[int] | None = None) -> Predictions:
     pairs = zip(classes, labels or [0] * len(classes), strict=True)
-    return Predictions(Prediction(f"{i}.jpg", label, [best, 9], [0.5, 0.2]) for i, (best, label) in enumerate(pairs))
+    return Predictions(
+        Prediction.plain(f"{i}.jpg", label, [best, 9], [0.5, 0.2]) for i, (best, label) in enumerate(pairs)
+    )
 
 
 def test_agreement_is_with_the_baseline_and_not_with_the_labels() -> None:
     found = accuracies(savedmodel_fp32=[1, 2, 0, 0], tflite_int8=[1, 2, 0, 3])
     assert (found[BASELINE].agreement, found[INT8].agreement) == (1, 0.75)
     assert found[INT8].top1.value == 0.25
+
+
+def test_two_images_without_an_answer_do_not_agree() -> None:
+    def answered(*classes: int | None) -> Predictions:
+        return Predictions(
+            Prediction.plain(f"{i}.jpg", 0, [] if best is None else [best], [] if best is None else [0.5])
+            for i, best in enumerate(classes)
+        )
+
+    answers = {BASELINE: answered(0, None, 1, 0), INT8: answered(0, None, 1, None)}
+    counts = {
+        BASELINE: Counts(4, 2, 2, Answered(1, ("1.jpg",))),
+        INT8: Counts(4, 1, 1, Answered(2, ("1.jpg", "3.jpg"))),
+    }
+    found = compare(counts, answers)[INT8]
+    assert (found.agreement, found.answered.without, found.top1.value) == (0.5, 2, 0.25)
+    assert found.change and (found.change.lost, found.change.gained, found.change.changed) == (1, 0, 2)
 
 
 def test_without_the_baseline_nothing_is_compared_with_it() -> None:

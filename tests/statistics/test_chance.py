@@ -8,7 +8,9 @@ from stages.statistics.chance import at_chance
 
 def answered(correct: int, labels: list[int]) -> list[Prediction]:
     """The first images right, the others taken for class 99,999."""
-    return [Prediction(f"{i}.jpg", label, [label if i < correct else 99_999], [0.5]) for i, label in enumerate(labels)]
+    return [
+        Prediction.plain(f"{i}.jpg", label, [label if i < correct else 99_999], [0.5]) for i, label in enumerate(labels)
+    ]
 
 
 TWO_CLASSES = [0, 1] * 10
@@ -54,7 +56,7 @@ def test_a_single_class_and_a_handful_of_images_tell_nothing(labels: list[int]) 
 
 
 def test_always_answering_the_most_frequent_label_is_a_guess() -> None:
-    found = [Prediction(f"{i}.jpg", int(i % 10 == 0), [0], [0.9]) for i in range(1000)]
+    found = [Prediction.plain(f"{i}.jpg", int(i % 10 == 0), [0], [0.9]) for i in range(1000)]
     assert at_chance(found) == AtChance(900, 1000, 0.9)
 
 

@@ -20,7 +20,7 @@ from stages.statistics.paired import (
 
 
 def prediction(label: int, best: int) -> Prediction:
-    return Prediction("a.jpg", label, [best, 90, 91, 92, 93], [0.5, 0.2, 0.1, 0.1, 0.1])
+    return Prediction.plain("a.jpg", label, [best, 90, 91, 92, 93], [0.5, 0.2, 0.1, 0.1, 0.1])
 
 
 def between(*images: tuple[int, int, int]) -> Change:
@@ -34,6 +34,15 @@ def test_flips_are_counted_in_each_direction() -> None:
     found = between((1, 1, 1), (1, 1, 2), (1, 2, 1), (1, 2, 3), (1, 2, 2), (1, 1, 3))
     assert (found.images, found.changed, found.lost, found.gained) == (6, 4, 2, 1)
     assert found.drop == pytest.approx(1 / 6)
+
+
+def test_a_tie_loses_its_share() -> None:
+    """Sure and right before; afterwards one of four alike, which the label is among."""
+    tied = prediction(1, 1)._replace(tied=4, top1=0.25)
+    found = compare([prediction(1, 1)] * 8, [tied] * 8)
+    assert (found.lost, found.gained, found.drop, found.changed) == (6, 0, 0.75, 0)
+    assert found.classes == (ClassChange(1, 8, 6, 0),)
+    assert found.mcnemar_p == mcnemar(6, 0)
 
 
 def test_the_most_changed_classes_come_first() -> None:

@@ -29,7 +29,7 @@ from stages.statistics.per_class import (
 def predictions(*pairs: tuple[int, int], scores: Sequence[float] | None = None) -> list[Prediction]:
     """From (label, best class) of each image; a probability of 0.5 unless given."""
     found = zip(pairs, scores or [0.5] * len(pairs), strict=True)
-    return [Prediction(f"{i}.jpg", label, [best], [score]) for i, ((label, best), score) in enumerate(found)]
+    return [Prediction.plain(f"{i}.jpg", label, [best], [score]) for i, ((label, best), score) in enumerate(found)]
 
 
 def classes(*pairs: tuple[int, int]) -> ClassReport:
@@ -47,6 +47,13 @@ def test_each_class_has_the_scores_that_counting_gives() -> None:
         ClassScore(2, None, 0, 0, 2),
         ClassScore(9, 0, None, 0, 0),
     )
+
+
+def test_an_image_without_an_answer_is_missed_by_its_class_and_in_no_count_or_bin() -> None:
+    found = ClassReport.from_predictions([*predictions((0, 0), (1, 1)), Prediction.plain("nan.jpg", 0, [], [])])
+    assert [(score.label, score.recall, score.support) for score in found.scores] == [(0, 0.5, 2), (1, 1, 1)]
+    assert found.confusion == {(0, 0): 1, (1, 1): 1}
+    assert sum(one.images for one in found.bins) == 2
 
 
 def test_averages_are_over_the_classes_that_have_images() -> None:

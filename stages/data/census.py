@@ -1,0 +1,93 @@
+"""What lies below a folder of images: the images, and what is left out and why, so that the counts add up."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..contracts.images import HIDDEN
+from ..core.errors import PipelineError, describe
+from .decode import SUFFIXES, is_image
+
+IRREGULAR = "no regular file"
+
+
+@dataclass
+class Census:
+    """Image files in a stable order; of the others how many by kind (a suffix, or a word), and the first of each."""
+
+    images: list[Path] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
+    first: dict[str, str] = field(default_factory=dict)
+
+    def leave_out(self, kind: str, name: str, count: int = 1) -> None:
+        """So many files of a kind, such as this."""
+        if count:
+            self.left_out[kind] += count
+            self.first.setdefault(kind, name)
+
+
+def census(folder: Path) -> Census:
+    """Of all files below `folder`, behind links too, each folder once; PipelineError for one that cannot be read."""
+    found = Census()
+    for path in walk(folder, found):
+        kind = _kind(path)
+        if kind is None:
+            found.images.append(path)
+        else:
+            found.leave_out(kind, path.relative_to(folder).as_posix())
+    found.images.sort()
+    return found
+
+
+def walk(folder: Path, found: Census) -> Iterator[Path]:
+    """All files below `folder` but hidden ones, which `found` counts, behind links too, each folder once."""
+    yield from _walk(folder, folder, found, {_identity(folder)})
+
+
+def _walk(folder: Path, root: Path, found: Census, seen: set[tuple[int, int]]) -> Iterator[Path]:
+    for entry in sorted(_entries(folder), key=lambda entry: entry.name):
+        path = folder / entry.name
+        if entry.name.startswith("."):
+            _leave_out_hidden(path, root, found)
+        elif not entry.is_dir():
+            yield path
+        elif (identity := _identity(path)) not in seen:
+            seen.add(identity)
+            yield from _walk(path, root, found, seen)
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except OSError as error:
+        raise PipelineError(
+            f"the folder {folder} cannot be read ({describe(error)}): allow it, or move it elsewhere",
+            code="folder-unreadable",
+            file=str(folder),
+        ) from None
+
+
+def _leave_out_hidden(path: Path, root: Path, found: Census) -> None:
+    """A hidden file, or all that a hidden folder holds, which systems and tools keep there."""
+    inside = [item for item in path.rglob("*") if item.is_file()] if path.is_dir() else [path]
+    if inside:
+        found.leave_out(HIDDEN, min(inside).relative_to(root).as_posix(), len(inside))
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    """The same for a folder and every link to it."""
+    state = folder.stat()
+    return state.st_dev, state.st_ino
+
+
+def _kind(path: Path) -> str | None:
+    """Why a file is no image; None for one that is, or that by its name should be and will be told if it is damaged."""
+    if not path.exists():
+        return "dead link"
+    if not path.is_file():
+        return IRREGULAR
+    suffix = path.suffix.lower()
+    return None if suffix in SUFFIXES or is_image(path) else suffix or "without a suffix"

@@ -1,0 +1,116 @@
+"""Every file below a folder is an image or is counted with the reason why not."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from stages.data.census import Census, census
+from tests.fixtures.errors import named, refused
+
+
+def image(path: Path, format: str = "PNG") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (4, 4), (200, 10, 10)).save(path, format)
+
+
+def names(found: Census, folder: Path) -> list[str]:
+    return [path.relative_to(folder).as_posix() for path in found.images]
+
+
+@pytest.mark.parametrize(
+    ("name", "format"),
+    [
+        ("a.jfif", "JPEG"),
+        ("a.ppm", "PPM"),
+        ("a.JPE", "JPEG"),
+        ("a.img", "PNG"),
+        ("without", "WEBP"),
+        ("a.txt", "BMP"),
+        ("a.tga", "TGA"),
+        ("a.jp2", "JPEG2000"),
+    ],
+)
+def test_what_pillow_reads_is_an_image_whatever_its_suffix(tmp_path: Path, name: str, format: str) -> None:
+    image(tmp_path / "red" / name, format)
+    found = census(tmp_path)
+    assert (names(found, tmp_path), found.left_out.total()) == ([f"red/{name}"], 0)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jfif", "a.ppm"])
+def test_a_damaged_image_is_still_one_for_its_reader_to_refuse(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("no image")
+    assert names(census(tmp_path), tmp_path) == [name]
+
+
+@pytest.mark.parametrize("content", ["%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n", "file,label\n", ""])
+def test_other_files_are_counted_by_their_suffix(tmp_path: Path, content: str) -> None:
+    """A page of PostScript is a program."""
+    for name in ("notes.eps", "red/more.eps", "bare"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content)
+    found = census(tmp_path)
+    assert (found.images, found.left_out) == ([], {".eps": 2, "without a suffix": 1})
+    assert found.first[".eps"] == "notes.eps"
+
+
+def test_hidden_files_and_folders_are_counted_and_not_used(tmp_path: Path) -> None:
+    for name in ("red/a.png", "red/._a.png", ".ipynb_checkpoints/a-checkpoint.png", "red/.cache/deep/b.png"):
+        image(tmp_path / name)
+    found = census(tmp_path)
+    assert names(found, tmp_path) == ["red/a.png"]
+    assert (found.left_out, found.first) == (
+        {"hidden": 3},
+        {"hidden": ".ipynb_checkpoints/a-checkpoint.png"},
+    )
+
+
+def test_links_to_folders_are_followed_once_and_a_circle_ends(tmp_path: Path) -> None:
+    image(tmp_path / "elsewhere/a.png")
+    for folder in ("photos/red", "photos/blue"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "photos/green").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "photos/green again").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "photos/red/up").symlink_to(tmp_path / "photos")
+    (tmp_path / "photos/red/gone.png").symlink_to(tmp_path / "nowhere.png")
+    found = census(tmp_path / "photos")
+    assert names(found, tmp_path / "photos") == ["green/a.png"]
+    assert found.left_out == {"dead link": 1}
+
+
+def test_a_pipe_is_no_image_and_is_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.png")
+    assert census(tmp_path).left_out == {"no regular file": 1}
+
+
+@pytest.fixture
+def as_nobody(tmp_path: Path) -> Callable[[Path], object]:
+    """`census` as somebody who is not root, for whom permissions count."""
+    if os.geteuid() == 0:
+        pytest.skip("root reads what nobody may")
+    return census
+
+
+def test_a_folder_that_may_not_be_read_is_named(tmp_path: Path, as_nobody: Callable[[Path], object]) -> None:
+    image(tmp_path / "red/a.png")
+    (tmp_path / "red").chmod(0)
+    error = refused(as_nobody, tmp_path)
+    (tmp_path / "red").chmod(0o700)
+    assert named(error, "file") == ("folder-unreadable", str(tmp_path / "red"))
+
+
+def test_what_the_system_refuses_is_told_with_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image(tmp_path / "red/a.png")
+    scandir = os.scandir
+
+    def refuse(path: Path) -> object:
+        if Path(path).name == "red":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    error = refused(census, tmp_path)
+    assert named(error, "file") == ("folder-unreadable", str(tmp_path / "red"))
+    assert "Permission denied" in str(error)
