@@ -12,6 +12,8 @@ TRAINING = Path("data/train")
 TABLE = "labels.csv"
 # Files and folders whose names begin with a dot: of the system and of tools.
 HIDDEN = "hidden"
+# In place of a class, none.
+EMPTY = "empty folder"
 # Names that a record or a sentence shows.
 SHOWN = 10
 # The source of a set that is a part of `split.source`.
@@ -68,8 +70,10 @@ class ImageSet:
     def remarks(self) -> list[str]:
         """What a person should know of its files, a sentence each."""
         hidden = [one for one in self.left_out if one.kind == HIDDEN]
-        others = [one for one in self.left_out if one.kind != HIDDEN]
+        empty = [one for one in self.left_out if one.kind == EMPTY]
+        others = [one for one in self.left_out if one.kind not in (HIDDEN, EMPTY)]
         told = [f"{_were(one.files, 'hidden file')} left out, such as {one.first}" for one in hidden]
+        told += [f"{one.files:,} of its folders have no image, such as {one.first}" for one in empty]
         if others:
             kinds = ", ".join(f"{one.files:,} {one.kind}" for one in others)
             files = sum(one.files for one in others)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from stages.contracts.images import LeftOut
+from stages.contracts.images import EMPTY, LeftOut
 from stages.contracts.labels import Labels, plain
 from stages.core import files
 from stages.core.errors import PipelineError
@@ -109,7 +109,16 @@ def _read(place: Path, labels: Labels, work: Path) -> tuple[list[ImageFile], lis
     if imagenet.validation_images(place):
         return *imagenet.labelled(place, labels), ()
     counted = census(place)
+    _count_empty(place, counted)
     return *_from_folders(place, labels, counted.images), _left_out(counted)
+
+
+def _count_empty(place: Path, counted: Census) -> None:
+    """Folders that look like a class and have no image."""
+    filled = {path.relative_to(place).parts[0] for path in counted.images}
+    for folder in sorted(place.iterdir()):
+        if folder.is_dir() and not folder.name.startswith(".") and folder.name not in filled:
+            counted.leave_out(EMPTY, folder.name)
 
 
 def _left_out(counted: Census) -> tuple[LeftOut, ...]:

@@ -87,14 +87,17 @@ def test_what_is_left_out_is_recorded_and_printed(
         photo(Path(name), 7)
     Path("eval/0/notes.txt").write_text("no image")
     Path("calib/notes.txt").write_text("no image")
+    Path("eval/3").mkdir()
     run()
     assert record().evaluation.left_out == (
         LeftOut("hidden", 2, ".checkpoints/a.jpg"),
         LeftOut(".txt", 1, "0/notes.txt"),
+        LeftOut("empty folder", 1, "3"),
     )
     assert record().calibration.left_out == (LeftOut(".txt", 1, "notes.txt"),)
     assert capsys.readouterr().out.splitlines() == [
         "evaluation: 2 hidden files were left out, such as .checkpoints/a.jpg",
+        "evaluation: 1 of its folders have no image, such as 3",
         "evaluation: 1 file was left out: 1 .txt, such as 0/notes.txt",
         "calibration: 1 file was left out: 1 .txt, such as notes.txt",
     ]
