@@ -5,7 +5,7 @@ from stages.contracts.model import MODEL, SAVED_MODEL, ModelRecord
 from stages.contracts.training import TRAIN, TrainRecord
 from stages.core import errors, files
 from stages.core.tensorflow import tensorflow
-from stages.model import saved_model
+from stages.model import saved_model, steady
 from stages.model.chosen import ChosenModel
 from stages.params import load
 from stages.params.model import CustomParams, ModelParams
@@ -16,6 +16,7 @@ def main() -> None:
     chosen, tf = ChosenModel(load.read(ModelParams), load.read(CustomParams)), tensorflow()
     name, model = chosen.model.name, chosen.classifier(tf)
     saved_model.refuse_other_classes(name, model.classes, labels.read())
+    steady.refuse(tf, name, model)
     with files.new_directory(SAVED_MODEL) as folder:
         difference = saved_model.write(tf, model, folder, name)
     record = ModelRecord(

@@ -1,0 +1,90 @@
+"""Asks a classifier twice, alone, in a batch and in another order: one answer to an image, or no figure means much."""
+
+import re
+from collections.abc import Iterable, Iterator
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from stages.contracts.preprocessing import Floats, Preprocessing
+from stages.core.errors import PipelineError
+from stages.model.classifier import Classifier
+
+IMAGES = 8
+# Of a probability. Asked the same, a model differs by rounding where threads add in another order. In batches of
+# another size its matrices are taken apart otherwise, on a GPU in TF32, and FP16 models round to a thousandth.
+SAME_CALL, SAME_IMAGE = 1e-3, 2e-2
+REMEDY = "call the model with training=False and save it again"
+# Operations that draw numbers, and what layers call the scopes in which they do.
+RANDOM = re.compile(r"(Stateless|Stateful)?(Random|Truncated|Multinomial)\w*|StatefulUniform\w*|StatelessMultinomial")
+INSIDE = re.compile(r"(stateful|stateless|random|truncated|multinomial)_?(uniform|normal)\w*|cond.*|while.*", re.I)
+
+
+def refuse(tf: ModuleType, name: str, model: Classifier) -> None:
+    """PipelineError for a model whose answers are drawn by lot, or depend on the other images of a batch."""
+    answer = tf.function(model.call).get_concrete_function(
+        tf.TensorSpec([None, *model.preprocessing.shape], tf.float32)
+    )
+    images = varied(model.preprocessing)
+    first = _asked(tf, answer, images)
+    if (gap := distance(first, _asked(tf, answer, images))) > SAME_CALL:
+        raise _random(name, gap, layers(answer.graph))
+    alone = np.concatenate([_asked(tf, answer, images[i : i + 1]) for i in range(IMAGES)])
+    turned = _asked(tf, answer, images[::-1])[::-1]
+    if (gap := max(distance(first, alone), distance(first, turned))) > SAME_IMAGE:
+        raise PipelineError(
+            f"the answers of {name} depend on the other images of the batch (up to {gap:.2g} away), as those of "
+            f"BatchNormalization in training mode do: {REMEDY}",
+            code="model-batch-mates",
+            model=name,
+            difference=gap,
+        )
+
+
+def varied(prepared: Preprocessing) -> Floats:
+    """Seeded model inputs [8, height, width, channels] that differ in brightness, colour and contrast."""
+    rng = np.random.default_rng(0)
+    light, strength = np.linspace(0, 255, IMAGES), rng.uniform(0, 80, IMAGES)
+    colour = light[:, None] + rng.uniform(-60, 60, (IMAGES, prepared.shape[2]))
+    grain = rng.standard_normal((IMAGES, *prepared.shape)) * strength[:, None, None, None]
+    return prepared.normalize(np.clip(colour[:, None, None, :] + grain, 0, 255).astype(np.uint8))
+
+
+def distance(first: Floats, second: Floats) -> float:
+    """The largest difference of a probability; infinite where one of both is no number."""
+    gap = np.abs(first - second)
+    both = ~np.isfinite(first) & ~np.isfinite(second)
+    return float(np.where(both, 0, np.where(np.isfinite(gap), gap, np.inf)).max())
+
+
+def layers(graph: Any) -> list[str]:
+    """The parts of a graph that draw numbers, as its scopes call them."""
+    definition = graph.as_graph_def()
+    nodes = [*definition.node, *(node for function in definition.library.function for node in function.node_def)]
+    drawing = (node.name for node in nodes if RANDOM.fullmatch(node.op))
+    return sorted({scope for scope in _scopes(drawing) if scope})
+
+
+def _scopes(names: Iterable[str]) -> Iterator[str]:
+    """The innermost scope of each node that is no part of drawing itself."""
+    for name in names:
+        *scopes, _ = name.split("/")
+        yield next((scope for scope in reversed(scopes) if not INSIDE.fullmatch(scope)), "")
+
+
+def _asked(tf: ModuleType, answer: Any, images: Floats) -> Floats:
+    answers: Floats = answer(tf.constant(images)).numpy()
+    return answers
+
+
+def _random(name: str, gap: float, drawn: list[str]) -> PipelineError:
+    which = f" ({', '.join(drawn)})" if drawn else ""
+    return PipelineError(
+        f"{name} answers at random: asked twice for the same images it is up to {gap:.2g} away from itself, as Dropout "
+        f"and random layers{which} are in training mode: {REMEDY}",
+        code="model-random",
+        model=name,
+        difference=gap,
+        layers=drawn,
+    )
