@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stages.core import files
+from stages.core.errors import PipelineError
 
 if TYPE_CHECKING:
     import grimp
@@ -48,7 +49,15 @@ class Imports:
     def _graph(self) -> "grimp.ImportGraph":
         import grimp  # the champion's package is made with this module, but carries neither
 
-        return grimp.build_graph(PACKAGE, exclude_type_checking_imports=True, cache_dir=None)
+        try:
+            return grimp.build_graph(PACKAGE, exclude_type_checking_imports=True, cache_dir=None)
+        except grimp.exceptions.SourceSyntaxError as error:
+            raise PipelineError(
+                f"{error.filename}, line {error.lineno}, is no Python ({error.text}): correct it",
+                code="syntax-error",
+                file=str(error.filename),
+                line=error.lineno,
+            ) from None
 
     def _next(self, module: str) -> Iterator[str]:
         yield from self._graph.find_modules_directly_imported_by(module)

@@ -34,8 +34,8 @@ def refuse(tf: ModuleType, name: str, model: Classifier) -> None:
     turned = _asked(tf, answer, images[::-1])[::-1]
     if (gap := max(distance(first, alone), distance(first, turned))) > SAME_IMAGE:
         raise PipelineError(
-            f"the answers of {name} depend on the other images of the batch (up to {gap:.2g} away), as those of "
-            f"BatchNormalization in training mode do: {REMEDY}",
+            f"{name}: answers depend on the other images of the batch (up to {gap:.2g} away): BatchNormalization in "
+            f"training mode? {REMEDY}",
             code="model-batch-mates",
             model=name,
             difference=gap,
