@@ -39,7 +39,7 @@ def test_a_planted_import_and_a_planted_file_are_seen(tmp_path: Path) -> None:
     added = [line for line in seen.stderr.splitlines() if line.startswith("+ ")]
     # Only `summarize` asks whether a model guesses.
     assert added == ["+      - stages/statistics/planted.py", "+      - stages/statistics/planted.txt"]
-    (tmp_path / "stages/statistics/planted.py").write_text("x = (\n")
+    (tmp_path / "stages/statistics/planted.py").write_text("x = = 1\n")
     broken = subprocess.run(check, cwd=tmp_path, check=False, capture_output=True, text=True)
     assert broken.returncode == 1
     assert broken.stderr.startswith("error: ") and "planted.py, line 1, is no Python" in broken.stderr
