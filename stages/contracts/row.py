@@ -101,6 +101,21 @@ class AtChance:
 
 
 @dataclass(frozen=True)
+class Permuted:
+    """A model whose outputs are other classes than they were taken for.
+
+    Of `classes` with images to tell, `moved` are answered as another one throughout. Of their `images`, `named` are
+    right as the classes are named, and `assigned` by the assignment of outputs to classes that gets most right.
+    """
+
+    moved: int
+    classes: int
+    images: int
+    named: int
+    assigned: int
+
+
+@dataclass(frozen=True)
 class Accuracy:
     """`change` is from the baseline, `change_from_int8` from the same INT8 without training for it."""
 
@@ -113,6 +128,7 @@ class Accuracy:
     change_from_int8: Change | None = None
     at_chance: AtChance | None = None
     answered: Answered = field(default_factory=Answered)
+    permuted: Permuted | None = None
 
 
 @dataclass(frozen=True)

@@ -47,12 +47,17 @@ def headline(selection: Selection) -> str:
 
 
 def guess(summary: Summary) -> str | None:
-    """That the baseline is at chance, where it is."""
+    """What makes the accuracy worthless: that the baseline's outputs are other classes, and that it is at chance."""
     baseline = summary.baseline()
-    chance = baseline.accuracy.at_chance if baseline and baseline.accuracy else None
-    if not chance:
-        return None
-    return f"{BASELINE.name} {notes.at_chance(chance)}. Until that is mended, no comparison means much."
+    found = baseline.accuracy if baseline else None
+    told = []
+    if found and found.permuted:
+        told.append(f"{notes.permuted(found.permuted)}. Until then no accuracy here is the model's own.")
+    if found and found.at_chance:
+        told.append(
+            f"{BASELINE.name} {notes.at_chance(found.at_chance)}. Until that is mended, no comparison means much."
+        )
+    return " ".join(told) or None
 
 
 def best(summary: Summary, selection: Selection) -> Best | None:

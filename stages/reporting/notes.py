@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from stages.contracts.conversion import Build
-from stages.contracts.row import Accuracy, AtChance, Change, Doubt, Row, Summary
+from stages.contracts.row import Accuracy, AtChance, Change, Doubt, Permuted, Row, Summary
 from stages.reporting import figures
 from stages.statistics.latency import STEADY_CV
 
@@ -16,13 +16,15 @@ def status(row: Row) -> str:
 def notes(rows: Sequence[Row], classes: int, place: str = "") -> list[str]:
     """All sentences on these rows of a model of so many classes, `place` after the variants' names.
 
-    Variants with one sentence share a line.
+    Variants with one sentence share a line. First of all comes what is wrong with the classes, once for all devices.
     """
+    found = [row.accuracy.permuted for row in rows if row.accuracy and row.accuracy.permuted and not place]
     names: dict[str, list[str]] = {}
     for row in rows:
         for sentence in _sentences(row, classes):
             names.setdefault(sentence, []).append(row.name)
-    return [f"{', '.join(variants)}{place} {sentence}" for sentence, variants in names.items()]
+    told = [f"{', '.join(variants)}{place} {sentence}" for sentence, variants in names.items()]
+    return [*map(permuted, found), *told]
 
 
 def other_notes(summary: Summary) -> list[str]:
@@ -79,6 +81,14 @@ def won_back(change: Change, before: str) -> str:
     if points < 0:
         return f"lost {-points:.2f} points [{-high:.2f}, {-low:.2f}] of top-1 against {before}"
     return f"won back {points:.2f} points [{low:.2f}, {high:.2f}] of top-1 against {before}"
+
+
+def permuted(found: Permuted) -> str:
+    """That outputs are other classes than they were taken for, and what to do."""
+    return (
+        f"{found.moved:,} of {found.classes:,} classes are answered as another one throughout: name the classes in "
+        "their order in custom.labels"
+    )
 
 
 def at_chance(guess: AtChance) -> str:

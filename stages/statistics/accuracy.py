@@ -8,6 +8,7 @@ from stages.contracts.predictions import Predictions
 from stages.contracts.row import Accuracy, Change, Share
 from stages.contracts.variant import BASELINE, Variant
 from stages.statistics import paired
+from stages.statistics.assignment import permuted
 from stages.statistics.chance import at_chance
 from stages.statistics.paired import Z95
 from stages.statistics.per_class import ClassReport
@@ -26,6 +27,7 @@ def compare(counts: Mapping[str, Counts], predictions: Mapping[str, Predictions]
             change_from_int8=_change(predictions, Variant.parse(name).post_training.name, name),
             at_chance=at_chance(predictions[name]) if name == BASELINE.name else None,
             answered=count.answered,
+            permuted=permuted(predictions[name]) if name == BASELINE.name else None,
         )
         for name, count in counts.items()
     }

@@ -4,7 +4,7 @@ import pytest
 
 from stages.contracts.conversion import Build, Proof
 from stages.contracts.evaluation import Answered
-from stages.contracts.row import HERE, Doubt, GpuConditions
+from stages.contracts.row import HERE, Doubt, GpuConditions, Permuted
 from stages.reporting import notes
 from tests.fixtures.records import CPU_MACHINE, GPU_MACHINE, environment
 from tests.reporting.rows import BASELINE, INT8, MIXED, NO_MEMORY, accuracy, row, stopped, summary
@@ -56,6 +56,16 @@ def test_images_without_an_answer_are_counted_and_the_first_named() -> None:
 def test_images_on_which_no_class_is_the_best_are_counted(name: str, step: str) -> None:
     (told,) = answers(name, Answered(tied=70))
     assert f"70 of 100: {step} cannot tell 500 classes apart" in told
+
+
+def test_classes_in_another_order_are_told_first_of_all() -> None:
+    moved = replace(BASELINE, accuracy=replace(accuracy(36, 198), permuted=Permuted(9, 11, 198, 36, 198)))
+    told = notes.notes([*MIXED[1:], moved], 11)
+    assert told[0] == (
+        "9 of 11 classes are answered as another one throughout: name the classes in their order in custom.labels"
+    )
+    assert told[1:] == notes.notes(MIXED[1:], 11)
+    assert notes.notes([moved], 11, " on NVIDIA T4") == []
 
 
 @pytest.mark.parametrize(("second", "words"), [("b", "2 different"), ("a", "all alike")])

@@ -3,7 +3,7 @@ from scipy.stats import binomtest
 
 from stages.contracts.evaluation import Answered, Counts
 from stages.contracts.predictions import Prediction, Predictions
-from stages.contracts.row import Accuracy, AtChance, ClassChange
+from stages.contracts.row import Accuracy, AtChance, ClassChange, Permuted
 from stages.statistics.accuracy import compare, share, wilson_ci95
 
 
@@ -142,3 +142,10 @@ def test_only_a_baseline_is_said_to_be_at_chance() -> None:
     found = accuracies(truth, savedmodel_fp32=wrong, tflite_int8=wrong)
     assert (found[BASELINE].at_chance, found[INT8].at_chance) == (AtChance(0, 20, 0.5), None)
     assert accuracies(truth, savedmodel_fp32=truth)[BASELINE].at_chance is None
+
+
+def test_only_of_a_baseline_it_is_said_that_its_classes_are_permuted() -> None:
+    truth, other = [0, 1, 2] * 10, [1, 2, 0] * 10
+    found = accuracies(truth, savedmodel_fp32=other, tflite_int8=other)
+    assert (found[BASELINE].permuted, found[INT8].permuted) == (Permuted(3, 3, 30, 0, 30), None)
+    assert accuracies(truth, savedmodel_fp32=truth)[BASELINE].permuted is None
