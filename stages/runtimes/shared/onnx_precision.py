@@ -16,6 +16,7 @@ import numpy as np
 from ...contracts.conversion import ConvertJob
 from ...contracts.preprocessing import Floats
 from . import calibration
+from .fp16 import Weights
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto
@@ -32,6 +33,15 @@ MOVING = ("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "MaxPool")
 PAIR = ("QuantizeLinear", "DequantizeLinear")
 # The first operator set with FP16 scales in Q/DQ (ONNX's changelog, QuantizeLinear-19), and its file format.
 FP16_SCALES_OPSET, FP16_SCALES_IR = 19, 9
+
+
+def weights(path: Path) -> list[Weights]:
+    """Floating-point weights of an ONNX file."""
+    import onnx
+
+    tensors = onnx.load(str(path)).graph.initializer
+    found = [Weights(tensor.name, onnx.numpy_helper.to_array(tensor)) for tensor in tensors]
+    return [one for one in found if one.values.dtype.kind == "f" and one.values.size > 1]
 
 
 def quantize_for_cpu(job: ConvertJob, path: Path, calibrator: str, reduce_range: bool) -> None:

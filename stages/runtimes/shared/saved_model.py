@@ -10,6 +10,7 @@ from ...contracts.preprocessing import Floats
 from ...core import files
 from ...core.tensorflow import tensorflow
 from ..contract import Array, Interface, Session, Tensor
+from .fp16 import Weights
 
 # In the folder `assets` of one that TF-TRT converted, before the name of an op: its engines.
 ENGINES = "trt-serialized-engine."
@@ -27,6 +28,20 @@ def part_sizes(folder: Path) -> dict[str, int]:
         "graph_bytes": share("saved_model.pb"),
         "engine_bytes": share(f"assets/{ENGINES}"),
     }
+
+
+def weights(folder: Path) -> list[Weights]:
+    """Floating-point weights of a SavedModel, variables and constants."""
+    tf = tensorflow()
+    model = tf.saved_model.load(str(folder))
+    signature = model.signatures["serving_default"]
+    variables = [variable for variable in signature.variables if variable.dtype.is_floating]
+    definition = signature.graph.as_graph_def()
+    nodes = [*definition.node, *(node for function in definition.library.function for node in function.node_def)]
+    constants = [node for node in nodes if node.op == "Const" and tf.as_dtype(node.attr["dtype"].type).is_floating]
+    found = [Weights(variable.name, variable.numpy()) for variable in variables]
+    found += [Weights(node.name, tf.make_ndarray(node.attr["value"].tensor)) for node in constants]
+    return [one for one in found if one.values.size > 1]
 
 
 def interface(folder: Path) -> Interface:

@@ -2,12 +2,12 @@
 
 import tempfile
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from ...contracts import codec
 from ...contracts.conversion import ConvertJob, Proof
-from ..shared import onnx_precision
+from ..shared import fp16, onnx_precision
 from . import api, forms, proof
 from .api import Sizes
 from .options import Options
@@ -19,6 +19,7 @@ from .timing_cache import TimingCache
 def convert(job: ConvertJob, options: Options) -> Proof:
     """Type the precision into the graph, build the engines, keep the faster form, and prove what it computes in."""
     origin = built_by()  # asks CUDA first: calibration takes long
+    half = fp16.check(onnx_precision.weights(Path(job.onnx))) if job.precision == "fp16" else ({}, ())
     cache = TimingCache(options.timing_cache and not api.is_rtx(), origin)
     with tempfile.TemporaryDirectory(dir=job.target) as work:
         folders = {form: Path(work) / form for form in forms.candidates(options)}
@@ -30,7 +31,8 @@ def convert(job: ConvertJob, options: Options) -> Proof:
         choice = forms.choose(job, options, folders)
         for path in sorted(folders[choice.form].iterdir()):
             path.rename(Path(job.target) / path.name)
-    return _proof(job, options, choice, built[choice.form], cache)
+    proven = _proof(job, options, choice, built[choice.form], cache)
+    return replace(proven, facts=proven.facts | half[0], notes=proven.notes + half[1])
 
 
 def typed(job: ConvertJob, options: Options, folder: Path) -> Path:

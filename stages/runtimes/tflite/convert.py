@@ -10,7 +10,7 @@ import numpy as np
 from ...contracts.conversion import ConvertJob, Proof, Scalar
 from ...contracts.preprocessing import Floats
 from ...core.tensorflow import tensorflow
-from ..shared import calibration
+from ..shared import calibration, fp16, saved_model
 from .options import Options
 from .session import FILE, Details, interpreter
 
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 def convert(job: ConvertJob, options: Options) -> Proof:
     """Convert with TensorFlow; `int8` is full integer, its input and output tensors too."""
     path = Path(job.target) / FILE
+    half = fp16.check(saved_model.weights(Path(job.saved_model))) if job.precision == "fp16" else ({}, ())
     path.write_bytes(_converter(job).convert())
-    return Proof("tensor_types", {}, {"xnnpack": options.xnnpack, **tensor_types(path)})
+    return Proof("tensor_types", {}, {"xnnpack": options.xnnpack, **half[0], **tensor_types(path)}, half[1])
 
 
 def _converter(job: ConvertJob) -> "TFLiteConverterV2":

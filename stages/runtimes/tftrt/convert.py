@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from ...contracts.conversion import ConvertJob, Proof, Scalar
 from ...core import files
 from ...core.tensorflow import tensorflow
-from ..shared import calibration
-from ..shared.saved_model import part_sizes
+from ..shared import calibration, fp16
+from ..shared.saved_model import part_sizes, weights
 from . import proof
 from .options import Options
 from .session import BATCH_SIZES
@@ -27,12 +27,14 @@ def convert(job: ConvertJob, options: Options) -> Proof:
     """Convert, build one engine for each batch size, save both, and prove it from the saved files."""
     tf, target = tensorflow(tf32=options.tf32), Path(job.target)
     versions = proof.tensorrt_versions()
+    half = fp16.check(weights(Path(job.saved_model))) if job.precision == "fp16" else ({}, ())
     converter = _converter(job, options)
     seconds = _build(tf, converter, job, options)
     converter.save(job.target, save_gpu_specific_engines=True)
     files.write_json(target / BATCH_SIZES, job.batch_sizes)
     built = proof.of(converter, job, options)
-    return Proof("trt_ops", {}, {"tf32": options.tf32, **versions, **seconds, **built, **part_sizes(target)})
+    facts = {"tf32": options.tf32, **versions, **seconds, **built, **half[0], **part_sizes(target)}
+    return Proof("trt_ops", {}, facts, half[1])
 
 
 def _converter(job: ConvertJob, options: Options) -> "TrtGraphConverterV2":
