@@ -11,6 +11,7 @@ from stages.contracts.row import SUMMARY, Summary
 from stages.contracts.selection import SELECTION, Selection
 from stages.contracts.timing import TIMING
 from stages.contracts.training import QAT_RECORD, TRAIN
+from stages.core import files
 from stages.core.errors import PipelineError
 from stages.params import load
 from stages.params.document import Params
@@ -42,7 +43,7 @@ def problems(setting: Params) -> list[str]:
         return [f"the stage `{missing[0]}` failed, so there is no table"]
     print("\n" + SUMMARY_TABLE.read_text(encoding="utf-8"))
     chosen = codec.read(Selection, SELECTION)
-    if chosen.params != load.digest():
+    if chosen.params != load.digest() or not _of_these_figures(chosen):
         return ["the stage `select` failed, so the choice is an earlier one"]
     print(chosen.sentence + "\n")
     return _of_rows(codec.read(Summary, SUMMARY)) + _of_mlflow(setting)
@@ -72,4 +73,14 @@ def current_choice() -> Selection:
             code="params-changed",
             file=str(SELECTION),
         )
+    if not _of_these_figures(chosen):
+        raise PipelineError(
+            f"{SUMMARY} has changed since {SELECTION} was made of it: run `make repro` first",
+            code="figures-changed",
+            file=str(SELECTION),
+        )
     return chosen
+
+
+def _of_these_figures(chosen: Selection) -> bool:
+    return chosen.figures in ("", files.sha256(SUMMARY))

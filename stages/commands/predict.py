@@ -55,16 +55,26 @@ def converted(variant: str | None) -> Manifest:
             code="unknown-variant",
             variant=variant,
         )
-    manifests = [_manifest(name) for name in registry.valid() if (folder(name) / MANIFEST).exists()]
-    ready = {manifest.variant.name: manifest for manifest in manifests if manifest.status.ok}
+    there = [name for name in registry.valid() if (folder(name) / MANIFEST).exists()]
+    if variant in there and (named := _manifest(variant)).status.ok:
+        return named
+    ready = {name: manifest for name in there if (manifest := _manifest(name)).status.ok}
     if not ready:
         raise PipelineError("no variant is converted yet: run `make repro` first", code="nothing-converted")
-    if variant is not None and variant not in ready:
+    if variant is not None:
         raise PipelineError(
             f"{variant} is not converted here: name one of {', '.join(ready)}", code="not-converted", variant=variant
         )
-    return ready[variant] if variant else next(iter(ready.values()))
+    return next(iter(ready.values()))
 
 
 def _manifest(name: str) -> Manifest:
-    return codec.read(Manifest, folder(name) / MANIFEST)
+    path = folder(name) / MANIFEST
+    found = codec.read(Manifest, path)
+    if found.variant.name != name:
+        raise PipelineError(
+            f"{path} is of {found.variant.name}: delete it and run `make repro`",
+            code="manifest-variant",
+            file=str(path),
+        )
+    return found

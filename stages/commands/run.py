@@ -13,6 +13,7 @@ import psutil
 from stages.commands.lock import exclusive
 from stages.core import errors, files
 from stages.core.errors import PipelineError
+from stages.core.process import end_with_parent
 from stages.params import document
 from stages.params.load import PARAMS
 
@@ -43,7 +44,8 @@ def run(command: Sequence[str], engine: str | None = None) -> None:
             set_engine(engine)
         setting = document.check()
         environment = os.environ | {errors.COLLECT: collected.name}
-        process = subprocess.Popen(command, env=environment)
+        # Whoever kills this process kills what it started: DVC would run on beside the next `make repro`.
+        process = subprocess.Popen(command, env=environment, preexec_fn=end_with_parent)
         # What tells the outcome takes a third of a second to import, while the pipeline starts.
         from stages.commands import outcome
         from stages.contracts.row import SUMMARY

@@ -1,10 +1,12 @@
 """How pixels become model input: written by `save`, applied wherever an image meets a model."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+Channels = Literal["rgb", "bgr", "gray"]
 Floats = npt.NDArray[np.float32]
 
 
@@ -16,12 +18,18 @@ class Preprocessing:
     width: int
     # crop: centred, of the shape's proportions, `crop_fraction` of the largest that fits. stretch: the whole image.
     # pad: the whole image in its own proportions, on black.
-    resize: str
+    resize: Literal["crop", "stretch", "pad"]
     crop_fraction: float
     # One value for each channel, in the order of `channels`: rgb, bgr, or gray for a single one.
     scale: tuple[float, ...]
     offset: tuple[float, ...]
-    channels: str
+    channels: Channels
+
+    def __post_init__(self) -> None:
+        """Of a record that somebody edited, too."""
+        count = 1 if self.channels == "gray" else 3
+        if not len(self.scale) == len(self.offset) == count:
+            raise ValueError(f"{self.channels} takes {count} values each of scale and offset")
 
     @property
     def shape(self) -> tuple[int, int, int]:

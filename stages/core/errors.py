@@ -11,6 +11,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from .process import end_with_parent
+
 # A file named by this variable collects the sentences of all stages, so that `make repro` can repeat them at its end.
 COLLECT = "STAGES_COLLECT_ERRORS"
 # With less than this left, an unexpected error is most likely a full disk: libraries have their own types for that.
@@ -31,7 +33,12 @@ class PipelineError(Exception):
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a stage's main; a PipelineError or a full disk becomes one line on stderr and exit status 1."""
+    """Run a stage's main; a PipelineError or a full disk becomes one line on stderr and exit status 1.
+
+    A stage of `make repro` ends with whoever started it.
+    """
+    if COLLECT in os.environ:
+        end_with_parent()
     try:
         main()
     except (Exception, KeyboardInterrupt) as error:

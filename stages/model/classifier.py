@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from pydantic import JsonValue
 
-from stages.contracts.preprocessing import Floats, Preprocessing
+from stages.contracts.preprocessing import Channels, Floats, Preprocessing
 from stages.core.errors import PipelineError
 from stages.model.signatures import Model, refuse_fixed_batches
 from stages.params.model import CustomParams
@@ -146,7 +146,7 @@ class Layout(NamedTuple):
 
     height: int
     width: int
-    channels: str
+    channels: Channels
     channels_first: bool
 
 
@@ -160,8 +160,9 @@ def _layout(name: str, spec: "TensorSpec", setting: CustomParams) -> Layout:
         raise _misfit(f"{words} is neither of floats nor of uint8: export the model with one that is", "custom.input")
     first = shape[3] not in (1, 3) and shape[1] in (1, 3)
     count, *sides = [shape[1], *shape[2:]] if first else [shape[3], *shape[1:3]]
-    channels = setting.channels or {1: "gray", 3: "rgb", None: "rgb"}.get(count, "")
-    if count not in (None, 1 if channels == "gray" else 3) or not channels:
+    usual: dict[int | None, Channels] = {1: "gray", 3: "rgb", None: "rgb"}
+    channels = setting.channels or usual.get(count)
+    if channels is None or count not in (None, 1 if channels == "gray" else 3):
         allowed = "gray" if count == 1 else "rgb or bgr" if count == 3 else None
         remedy = f"set custom.channels to {allowed}" if allowed else "export the model for 1 or 3 channels"
         raise _misfit(
@@ -187,7 +188,7 @@ def _misfit(message: str, key: str) -> PipelineError:
     return PipelineError(message, code="input-no-images", key=key)
 
 
-def preprocessing(height: int, width: int, channels: str, setting: CustomParams, pixel: float) -> Preprocessing:
+def preprocessing(height: int, width: int, channels: Channels, setting: CustomParams, pixel: float) -> Preprocessing:
     """How images are prepared, with scale = scale / std and offset = -mean / std; `pixel` is the scale of null."""
     count = 1 if channels == "gray" else 3
     blocks = {"scale": setting.scale or (pixel,), "mean": setting.mean or (0.0,), "std": setting.std or (1.0,)}

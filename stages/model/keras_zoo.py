@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stages.contracts.preprocessing import Floats, Preprocessing
+from stages.contracts.preprocessing import Channels, Floats, Preprocessing
 from stages.contracts.zoo import MODULES, entry
 from stages.core import isolate
 from stages.core.errors import PipelineError
@@ -104,7 +104,7 @@ def read_off(preprocess_input: Callable[[Floats], Floats], height: int, width: i
     probe = np.eye(3, dtype=np.float32)[None] * 255
     zero = preprocess_input(np.zeros_like(probe))[0, 0]
     gain = preprocess_input(probe.copy())[0] - zero
-    channels = "rgb" if abs(gain[0, 0]) > abs(gain[0, 2]) else "bgr"
+    channels: Channels = "rgb" if abs(gain[0, 0]) > abs(gain[0, 2]) else "bgr"
     scale = (np.diag(gain) if channels == "rgb" else np.diag(gain[::-1])) / 255
     affine = Preprocessing(height, width, "crop", 0.875, _triple(scale), _triple(zero), channels)
     pixels = np.random.default_rng(0).integers(0, 256, (4, 4, 3), np.uint8)

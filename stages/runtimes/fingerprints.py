@@ -56,8 +56,8 @@ class Digests:
     def _code(self, runtime: str, part: str, runner: str | None) -> str:
         rooms = [f"{PACKAGE}.runtimes.{name}" for name in filter(None, ["contract", runner])]
         # The worker imports what it is asked for by name: of all that it could reach, only this part counts.
-        worker = files.sha256(ROOT / PACKAGE / "runtimes/worker.py")
-        return files.combine([worker, self._folder(runtime, part, rooms)])
+        common = [files.sha256(ROOT / PACKAGE / "runtimes" / name) for name in ("worker.py", "loading.py")]
+        return files.combine([*common, self._folder(runtime, part, rooms)])
 
     def _folder(self, runtime: str, part: str, rooms: list[str]) -> str:
         package = registry.package(runtime)

@@ -9,6 +9,7 @@ import msgspec
 
 from ..contracts import codec
 from ..contracts.conversion import MANIFEST, Manifest, Scalar
+from ..core.errors import PipelineError
 from . import registry
 from .contract import Open, Session
 
@@ -28,4 +29,16 @@ def load(folder: Path, threads: int | None = None) -> Session:
     manifest = codec.read(Manifest, folder / MANIFEST)
     runtime, precision = manifest.variant.runtime, manifest.variant.precision
     module = cast(Open, registry.module(runtime, "session"))
-    return module.open_session(folder, precision, options(runtime, manifest.options), threads)
+    return module.open_session(folder, precision, _recorded(folder / MANIFEST, runtime, manifest.options), threads)
+
+
+def _recorded(path: Path, runtime: str, block: Mapping[str, Scalar]) -> Any:
+    try:
+        return options(runtime, block)
+    except msgspec.ValidationError as error:
+        raise PipelineError(
+            f"{path} has options that {runtime} does not take ({error}): delete it and run `make repro`",
+            code="record-options",
+            file=str(path),
+            runtime=runtime,
+        ) from None

@@ -90,7 +90,10 @@ def read_records(name: str, root: Path, timing: Timing) -> Records:
 def _conversion(variant: Variant, path: Path) -> Conversion:
     if not path.exists():
         return Conversion(variant, MISSING)
-    found = codec.read(Conversion, path)
+    try:
+        found = codec.read(Conversion, path)
+    except PipelineError as error:
+        return Conversion(variant, Status("failed", str(error)))
     alike = found.variant == variant
     return found if alike else Conversion(variant, _damaged(path, f"it is of {found.variant.name}"))
 
@@ -99,10 +102,10 @@ def _evaluation(path: Path, table: Path) -> tuple[Evaluation, Predictions | None
     """With the answers that were counted, where they were."""
     if not (path.exists() and table.exists()):
         return Evaluation(MISSING), None
-    found = codec.read(Evaluation, path)
-    if not found.status.ok:
-        return Evaluation(found.status), None
     try:
+        found = codec.read(Evaluation, path)
+        if not found.status.ok:
+            return Evaluation(found.status), None
         answers = predictions.read(table)
     except PipelineError as error:
         return Evaluation(Status("failed", str(error))), None

@@ -12,7 +12,9 @@ from stages.contracts.labels import Labels
 from stages.contracts.model import MODEL
 from stages.contracts.status import OK
 from stages.contracts.variant import BASELINE
-from tests.fixtures.errors import refused
+from stages.core import files
+from stages.runtimes import loading
+from tests.fixtures.errors import named, refused
 from tests.fixtures.records import TINY
 from tests.fixtures.tiny import save_tiny
 
@@ -45,3 +47,38 @@ def test_what_is_no_image_is_named_as_the_user_named_it(converted: None, tmp_pat
     (tmp_path / "notes.jpg").write_text("no image")
     assert str(tmp_path / "notes.jpg") in str(refused(predict.predict, [str(tmp_path / "notes.jpg")], None))
     assert "nowhere.jpg" in str(refused(predict.predict, ["nowhere.jpg"], None))
+
+
+def test_a_damaged_variant_concerns_itself_alone(converted: None, tmp_path: Path) -> None:
+    damaged = folder("tflite-int8") / MANIFEST
+    files.write_text(damaged, "{")
+    Image.new("RGB", (20, 10)).save(tmp_path / "a.png")
+    predict.predict([str(tmp_path / "a.png")], BASELINE.name)
+    assert str(damaged) in str(refused(predict.predict, [str(tmp_path / "a.png")], "tflite-int8"))
+
+
+def test_a_record_of_another_variant_is_named(converted: None) -> None:
+    path = folder("tflite-int8") / MANIFEST
+    codec.write(Manifest(BASELINE, OK, {"tf32": True}), path)
+    assert named(refused(predict.converted, "tflite-int8"), "file") == ("manifest-variant", str(path))
+
+
+@pytest.mark.parametrize("value", ["yes", None, 1.5])
+def test_an_option_of_the_wrong_kind_is_named_with_its_file(converted: None, value: str | float | None) -> None:
+    path = folder(BASELINE.name) / MANIFEST
+    codec.write(Manifest(BASELINE, OK, {"tf32": value}), path)
+    error = refused(loading.load, path.parent)
+    assert named(error, "file") == ("record-options", str(path))
+    assert "tf32" in str(error)
+
+
+@pytest.mark.parametrize("change", [{"resize": "foo"}, {"channels": "xyz"}, {"scale": [0.007]}])
+def test_a_preparation_that_nothing_does_is_named_with_its_record(
+    converted: None, tmp_path: Path, change: dict[str, object]
+) -> None:
+    record = files.read_json(MODEL)
+    record["preprocessing"] |= change
+    files.write_json(MODEL, record)
+    Image.new("RGB", (20, 10)).save(tmp_path / "a.png")
+    error = refused(predict.predict, [str(tmp_path / "a.png")], None)
+    assert error.code == "record-field" and str(MODEL) in str(error)

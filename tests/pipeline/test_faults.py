@@ -5,6 +5,7 @@ import signal
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 
 import filelock
 import psutil
@@ -78,19 +79,25 @@ def test_the_next_run_retries_only_what_failed_and_a_killed_benchmark_worker_cos
 def test_ctrl_c_ends_every_process_with_one_sentence_and_the_next_run_goes_on(project: Project, heeded: None) -> None:
     project.edit(lambda values: values["calibration"].update(seed=1))
     for stage in ("-m stages.convert tflite-int8", "-m stages.benchmark"):
-        status, errors = interrupt(project, stage)
+        status, errors = stop(project, stage, os.killpg, signal.SIGINT)
         assert status == 1
         assert errors.splitlines()[-1] == (
             "error: interrupted: run the same command again, and it goes on where it stopped"
         )
         assert "Traceback" not in errors
         assert command_lines(project) == []
+    # Nothing can be said by a process that is killed, but what it started ends too.
+    assert stop(project, "-m stages.benchmark", os.kill, signal.SIGKILL)[0] == -signal.SIGKILL
+    deadline = time.monotonic() + 20
+    while (left := command_lines(project)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert left == []
     assert sorted(project.repro_ok()) == sorted(["environment", "benchmark", *AFTER])
     assert project.rows()["tflite-int8"].status.ok
 
 
-def interrupt(project: Project, stage: str) -> tuple[int, str]:
-    """Exit status and errors of a run that Ctrl-C meets while the stage works."""
+def stop(project: Project, stage: str, send: Callable[[int, int], None], stopping: signal.Signals) -> tuple[int, str]:
+    """Exit status and errors of a run that is stopped while the stage works."""
     command = ("python", "-m", "stages", "run", "dvc", "repro", "--ignore-errors")
     # A group of its own, as a terminal gives it: Ctrl-C goes to all of the group at once.
     with subprocess.Popen(
@@ -101,7 +108,7 @@ def interrupt(project: Project, stage: str) -> tuple[int, str]:
         while not any(stage in line for line in command_lines(project)) and time.monotonic() < deadline:
             time.sleep(0.05)
         time.sleep(1)  # into its work
-        os.killpg(process.pid, signal.SIGINT)
+        send(process.pid, stopping)
         _, errors = process.communicate(timeout=60)
     return process.returncode, errors
 

@@ -183,10 +183,16 @@ def test_results_are_compared_with_those_of_a_commit_image_by_image(project: Pro
     assert same.stdout.splitlines()[-1] == "Nothing that was compared is worse than HEAD beyond noise."
     assert "compared by counts" not in same.stdout  # DVC's cache has the predictions of that commit
     path = project.folder / "reports/summary.json"
-    summary = path.read_text()
+    selection = project.folder / SELECTION
+    summary, chosen = path.read_text(), selection.read_text()
     codec.write(slower(project.summary()), path)
+    stale = project.run("python", "-m", "stages", "check")
+    assert stale.returncode == 1
+    assert "reports/summary.json has changed since reports/selection.json was made of it" in stale.stderr
+    codec.write(replace(codec.read(Selection, selection), figures=""), selection)
     worse = project.run("python", "-m", "stages", "check", "--against", "HEAD")
     path.write_text(summary)
+    selection.write_text(chosen)
     assert worse.returncode == 5
     assert "Worse than HEAD: tflite-" in worse.stdout
 

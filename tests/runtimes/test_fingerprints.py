@@ -6,6 +6,7 @@ import pytest
 
 from stages.contracts.conversion import Scalar
 from stages.contracts.environment import Environment, Fingerprints
+from stages.core import files
 from stages.runtimes import host
 from stages.runtimes.fingerprints import Digests
 from tests.fixtures.records import T4
@@ -38,6 +39,15 @@ def test_variants_of_one_runtime_share_their_digest_and_those_of_two_do_not(envi
     assert found.convert["tflite-fp32"] == found.convert["tflite-int8"]
     assert len(set(found.convert.values())) == 3
     assert not set(found.convert.values()) & set(found.predict.values())
+
+
+@pytest.mark.parametrize("module", ["worker", "loading"])
+def test_what_every_worker_runs_changes_all(
+    environment: Environment, module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, sha256 = of(environment), files.sha256
+    monkeypatch.setattr(files, "sha256", lambda path: "other" if path.name == f"{module}.py" else sha256(path))
+    assert changed(before, of(environment)) == {*NAMES}
 
 
 def test_an_option_that_is_left_out_is_its_default(environment: Environment) -> None:

@@ -157,10 +157,22 @@ def of_another(results: Results) -> None:
     codec.write(replace(codec.read(Conversion, conversion_path(INT8)), variant=Variant("tflite", "fp16")), CONVERTED)
 
 
+def overwritten(path: Path, text: str) -> Callable[[Results], None]:
+    def damage(results: Results) -> None:
+        path.write_text(text)
+
+    return damage
+
+
 @pytest.mark.parametrize(
     ("damage", "stage", "path"),
     [
         (of_another, "convert", CONVERTED),
+        *(
+            (overwritten(path, text), stage, path)
+            for stage, path in (("convert", CONVERTED), ("evaluate", evaluation_path(INT8)))
+            for text in ("{", '{"schema": 99}', '{"schema": 1, "status": "ok"}', "[]")
+        ),
         (nan_score, "evaluate", predictions_path(INT8)),
         (lambda _: predictions.write([], predictions_path(INT8)), "evaluate", evaluation_path(INT8)),
         *(
