@@ -88,6 +88,8 @@ def test_who_kills_a_run_kills_what_it_started_and_the_next_run_goes_on(project:
     while any(psutil.pid_exists(one.pid) for one in family) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert command_lines(project) == []
+    # What it left half-written goes with the next run of the same stage.
+    project.ok("dvc", "repro", "-q", "convert@tflite-int8")
 
 
 def test_ctrl_c_ends_every_process_with_one_sentence_and_the_next_run_goes_on(project: Project, heeded: None) -> None:
