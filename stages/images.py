@@ -5,7 +5,7 @@ import tempfile
 from pathlib import Path
 
 from stages.contracts import codec
-from stages.contracts.images import IMAGES
+from stages.contracts.images import IMAGES, remarks
 from stages.core import errors
 from stages.data import sets
 from stages.data.sets import Division, Draw, Request
@@ -23,7 +23,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as work:
         record = sets.collect(request(), parser.parse_args().checkout, Path(work))
     codec.write(record, IMAGES)
-    print(*record.remarks, sep="\n", end="\n" if record.remarks else "")
+    for remark in remarks(record.evaluation, record.calibration):
+        print(remark)
 
 
 def request() -> Request:

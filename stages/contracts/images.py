@@ -112,8 +112,8 @@ class ImagesRecord:
     train: ImageSet | None = None
     split: Split | None = None
 
-    @property
-    def remarks(self) -> list[str]:
-        """Of both sets that every run has."""
-        sets = {"evaluation": self.evaluation, "calibration": self.calibration}
-        return [f"{name}: {remark}" for name, found in sets.items() for remark in found.remarks]
+
+def remarks(evaluation: ImageSet, calibration: ImageSet) -> list[str]:
+    """What a person should know of the files of both sets that every run has, each with the set's name."""
+    sets = {"evaluation": evaluation, "calibration": calibration}
+    return [f"{name}: {remark}" for name, found in sets.items() for remark in found.remarks]

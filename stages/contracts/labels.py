@@ -5,7 +5,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 from ..core import files
@@ -53,7 +53,7 @@ class Labels:
         """Whether it counts a class and does not name it."""
         name = plain(text)
         counts = name not in self._known and name.isdecimal() and int(name) < len(self)
-        return counts and not all(map(str.isdecimal, self.names))
+        return counts and not self._numbered
 
     def match(self, names: Sequence[str]) -> list[int | None]:
         """Class number of each class of another list, by WordNet id or name; None for one that is not here.
@@ -66,9 +66,9 @@ class Labels:
 
     def unknown(self, text: str) -> str:
         """What to say of a label that `index` does not know."""
-        near = difflib.get_close_matches(plain(text), self.names, 1, cutoff=0)
-        nearest = f"; the nearest is {near[0]}" if near and len(self) <= NEAREST else ""
-        if all(map(str.isdecimal, self.names)):
+        near = _nearest(plain(text), self.names)
+        nearest = f"; the nearest is {near}" if near else ""
+        if self._numbered:
             more = ", ..." if len(self) > LISTED else ""
             allowed = f"the classes are called {', '.join(self.names[:LISTED])}{more}"
         else:
@@ -80,12 +80,24 @@ class Labels:
         return self.names[index] if index < len(self) else f"class {index}"
 
     @cached_property
+    def _numbered(self) -> bool:
+        """Whether all classes are called by numbers."""
+        return all(map(str.isdecimal, self.names))
+
+    @cached_property
     def _known(self) -> dict[str, int | None]:
         """Names and WordNet ids; None for a name that several classes have."""
         names = [plain(name) for name in self.names]
         uses = Counter(names)
         named = {name: index if uses[name] == 1 else None for index, name in enumerate(names)}
         return named | {wnid: index for index, wnid in enumerate(self.wnids) if wnid}
+
+
+@cache
+def _nearest(name: str, names: tuple[str, ...]) -> str | None:
+    """Looked for once, however many files lie in a folder of that name."""
+    near = difflib.get_close_matches(name, names, 1, cutoff=0) if len(names) <= NEAREST else []
+    return near[0] if near else None
 
 
 def write(labels: Labels, path: Path = LABELS) -> None:

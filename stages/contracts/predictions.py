@@ -126,10 +126,11 @@ class Predictions(Sequence[Prediction]):
         """A prediction, or a list of them for a slice."""
         if isinstance(index, slice):
             return [self[one] for one in range(len(self))[index]]
-        first = TOP * range(len(self))[index]
+        place = range(len(self))[index]
+        first = TOP * place
         classes = [label for label in self._classes[first : first + TOP] if label != NONE]
         scores = self._scores[first : first + len(classes)].tolist()
-        right = self._right[2 * (first // TOP) : 2 * (first // TOP) + 2]
+        right = self._right[2 * place : 2 * place + 2]
         return Prediction(self._files[index], self._labels[index], classes, scores, self._tied[index], *right)
 
 

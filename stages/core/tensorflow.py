@@ -25,3 +25,9 @@ def tensorflow(threads: int | None = None, tf32: bool = True) -> Any:
             tensorflow.config.experimental.set_memory_growth(gpu, True)
     tensorflow.config.experimental.enable_tensor_float_32_execution(tf32)
     return tensorflow
+
+
+def nodes(graph: Any) -> list[Any]:
+    """All of a tf.Graph, those of the functions that it calls too."""
+    definition = graph.as_graph_def()
+    return [*definition.node, *(node for function in definition.library.function for node in function.node_def)]

@@ -28,12 +28,16 @@ class Census:
             self.first.setdefault(kind, name)
 
 
-def census(folder: Path) -> Census:
-    """Of all files below `folder`, behind links too, each folder once; PipelineError for one that cannot be read."""
+def census(folder: Path, but: Path | None = None) -> Census:
+    """Of all files below `folder` but this one, behind links too, each folder once.
+
+    PipelineError for a folder that cannot be read.
+    """
     found = Census()
     for path in walk(folder, found):
-        kind = _kind(path)
-        if kind is None:
+        if path == but:
+            continue
+        if (kind := _kind(path)) is None:
             found.images.append(path)
         else:
             found.leave_out(kind, path.relative_to(folder).as_posix())

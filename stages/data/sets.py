@@ -89,7 +89,8 @@ def collect(request: Request, checkout: Path, work: Path) -> ImagesRecord:
     """All sets, gathered below `work`, checked and written; their counts, seeds and digests."""
     sets = gather(request, checkout, work)
     evaluation, calibration, train = map(pixel_digests, (sets.evaluation, sets.calibration, sets.train))
-    exam = twins.find(evaluation, sets.evaluation, labels.read())
+    classes = labels.read()
+    exam = twins.find(evaluation, sets.evaluation, classes)
     by_pixels = dict(zip(evaluation, sets.evaluation, strict=True))
     refuse_overlap(by_pixels, dict(zip(calibration, sets.calibration, strict=True)), "calibration")
     refuse_overlap(by_pixels, dict(zip(train, sets.train, strict=True)), "train")
@@ -99,19 +100,19 @@ def collect(request: Request, checkout: Path, work: Path) -> ImagesRecord:
     return ImagesRecord(
         replace(
             described(request.evaluation, exam.digests, exam.images),
-            left_out=sets.left_out.get("evaluation", ()),
+            left_out=sets.left_out["evaluation"],
             copies=exam.copies,
             first_copy=exam.first_copy,
             contradictions=len(exam.pairs),
             twins=tuple(exam.pairs[:SHOWN]),
-            empty_classes=_empty(exam.images),
+            empty_classes=_empty(exam.images, classes.names),
         ),
         ImageSet(
             request.calibration.source,
             request.calibration.images,
             files.tree_digest(CALIBRATION),
             seed=request.calibration.seed,
-            left_out=sets.left_out.get("calibration", ()),
+            left_out=sets.left_out["calibration"],
         ),
         described(request.train, train, sets.train) if request.train and sets.train else None,
         sets.split,
@@ -130,9 +131,8 @@ def gather(request: Request, checkout: Path, work: Path) -> Sets:
     return Sets(evaluation.images, calibration.images, train, groups, parts.record, left_out)
 
 
-def _empty(images: list[ImageFile]) -> tuple[str, ...]:
+def _empty(images: list[ImageFile], names: tuple[str, ...]) -> tuple[str, ...]:
     """Classes without an image, unless that is the rule, as where 20 images show what ImageNet's 1,000 are."""
-    names = labels.read().names
     empty = sorted(set(range(len(names))) - {image.label or 0 for image in images})
     return tuple(names[index] for index in empty) if 2 * len(empty) < len(names) else ()
 

@@ -1,6 +1,5 @@
 """Where images come from: what a source in params.yaml means, and the layouts a folder may have."""
 
-import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -85,8 +84,9 @@ def class_names(source: str, checkout: Path, work: Path) -> tuple[str, ...]:
 
 def _one_of_each(source: str, names: list[str]) -> tuple[str, ...]:
     """The names; PipelineError for two that only case or spelling tells apart, since one is a mistake."""
-    for first, second in itertools.combinations(names, 2):
-        if first.casefold() == second.casefold():
+    seen: dict[str, str] = {}
+    for second in names:
+        if (first := seen.setdefault(second.casefold(), second)) != second:
             raise PipelineError(
                 f"{source} has the classes {first} and {second}, which are the same but for upper case or spelling: "
                 "give them one name, or list both in custom.labels",
@@ -101,9 +101,8 @@ def _read(place: Path, labels: Labels, work: Path) -> tuple[list[ImageFile], lis
     """The images of a file or folder in whichever layout, what is wrong with single ones, and what is left out."""
     table = place / "labels.csv"
     if table.exists():
-        counted = census(place)
         images, problems = _from_table(table, labels)
-        return images, problems, _unlisted(counted, table, images)
+        return images, problems, _unlisted(table, images)
     if shards := tfrecord.shards(place):
         return *tfrecord.labelled(shards, labels, work), ()
     if imagenet.validation_images(place):
@@ -125,14 +124,12 @@ def _left_out(counted: Census) -> tuple[LeftOut, ...]:
     return tuple(LeftOut(kind, files, counted.first[kind]) for kind, files in counted.left_out.most_common())
 
 
-def _unlisted(counted: Census, table: Path, images: list[ImageFile]) -> tuple[LeftOut, ...]:
-    """What lies beside a table and is no line of it; the table itself does not count."""
-    listed = {image.path for image in images}
+def _unlisted(table: Path, images: list[ImageFile]) -> tuple[LeftOut, ...]:
+    """What lies beside a table and is no line of it."""
+    counted, listed = census(table.parent, but=table), {image.path for image in images}
     for path in counted.images:
         if path not in listed:
             counted.leave_out("not in labels.csv", path.relative_to(table.parent).as_posix())
-    counted.left_out[table.suffix] -= 1
-    counted.left_out += Counter()  # drops what is 0
     return _left_out(counted)
 
 

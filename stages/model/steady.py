@@ -9,6 +9,7 @@ import numpy as np
 
 from stages.contracts.preprocessing import Floats, Preprocessing
 from stages.core.errors import PipelineError
+from stages.core.tensorflow import nodes
 from stages.model.classifier import Classifier
 
 IMAGES = 8
@@ -60,9 +61,7 @@ def distance(first: Floats, second: Floats) -> float:
 
 def layers(graph: Any) -> list[str]:
     """The parts of a graph that draw numbers, as its scopes call them."""
-    definition = graph.as_graph_def()
-    nodes = [*definition.node, *(node for function in definition.library.function for node in function.node_def)]
-    drawing = (node.name for node in nodes if RANDOM.fullmatch(node.op))
+    drawing = (node.name for node in nodes(graph) if RANDOM.fullmatch(node.op))
     return sorted({scope for scope in _scopes(drawing) if scope})
 
 

@@ -36,12 +36,6 @@ def other_notes(summary: Summary) -> list[str]:
     ]
 
 
-def of_sets(summary: Summary) -> list[str]:
-    """What a reader must know of the images."""
-    sets = {"evaluation": summary.evaluation, "calibration": summary.calibration}
-    return [f"{name}: {remark}" for name, found in sets.items() for remark in found.remarks]
-
-
 def _sentences(row: Row, classes: int) -> Iterator[str]:
     """Each as what follows the variant's name."""
     if row.status.explanation:

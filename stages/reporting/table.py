@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from stages.contracts.images import remarks
 from stages.contracts.row import HERE, Interval, Row, Summary
 from stages.contracts.variant import BASELINE
 from stages.reporting import figures
 from stages.reporting.format import interval, number, times
 from stages.reporting.grid import Cell, Section, grid, lines
-from stages.reporting.notes import notes, of_sets, other_notes, status
+from stages.reporting.notes import notes, other_notes, status
 from stages.reporting.proofs import proofs
 
 SUMMARY_TABLE = Path("reports/summary.md")
@@ -29,7 +30,7 @@ def markdown(summary: Summary) -> str:
     rows = summary.here
     table = grid(lines(rows, _results(summary)), texts=2)
     proven = [line for proof in proofs(rows) for line in ("", *grid(proof.cells, proof.texts))]
-    told = _listed([*notes(rows, summary.model.classes), *of_sets(summary)])
+    told = _listed([*notes(rows, summary.model.classes), *remarks(summary.evaluation, summary.calibration)])
     return "\n".join([title(summary), "", *table, *_averages(summary), *proven, *told, *_others(summary), ""])
 
 

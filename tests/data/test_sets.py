@@ -104,9 +104,13 @@ def test_what_is_left_out_is_recorded_and_printed(
 
 
 def test_what_a_table_does_not_list_is_left_out_and_told(sets: None, run: Run) -> None:
+    """But for the table itself."""
     Path("eval/labels.csv").write_text("file,label\n0/a.jpg,0\n1/a.jpg,1\n")
     run()
     assert record().evaluation.left_out == (LeftOut("not in labels.csv", 1, "0/b.png"),)
+    Path("eval/sizes.csv").write_text("file,size\n")
+    run()
+    assert LeftOut(".csv", 1, "sizes.csv") in record().evaluation.left_out
 
 
 def test_copies_count_once_and_contradicting_labels_are_named(sets: None, run: Run) -> None:

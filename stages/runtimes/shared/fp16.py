@@ -1,6 +1,6 @@
 """Weights that FP16 cannot hold: a loss of range that the format decides, and that one look at them tells."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,8 +27,20 @@ class Weights(NamedTuple):
         return name.rpartition("/")[0] or name
 
 
-def check(weights: Iterable[Weights]) -> tuple[dict[str, Scalar], tuple[str, ...]]:
-    """Facts and notes; PipelineError for weights that FP16 cannot hold.
+class Loss(NamedTuple):
+    """What FP16 takes from weights that it can hold."""
+
+    facts: dict[str, Scalar]
+    notes: tuple[str, ...] = ()
+
+
+def of(precision: str, read: Callable[[], Iterable[Weights]]) -> Loss:
+    """Of a variant's weights, which are read only where the precision is FP16."""
+    return check(read()) if precision == "fp16" else Loss({})
+
+
+def check(weights: Iterable[Weights]) -> Loss:
+    """PipelineError for weights that FP16 cannot hold.
 
     IEEE 754 binary16 ends at 65,504, and below 2**-25 rounds to 0.
     """
@@ -45,7 +57,7 @@ def check(weights: Iterable[Weights]) -> tuple[dict[str, Scalar], tuple[str, ...
         for one, count in zeros
         if count > FEW * one.values.size
     )
-    return {"fp16_weights_to_0": sum(count for _, count in zeros)}, tuple(notes)
+    return Loss({"fp16_weights_to_0": sum(count for _, count in zeros)}, tuple(notes))
 
 
 def _beyond(weights: Weights) -> str | None:

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from ...contracts.preprocessing import Floats
 from ...core import files
-from ...core.tensorflow import tensorflow
+from ...core.tensorflow import nodes, tensorflow
 from ..contract import Array, Interface, Session, Tensor
 from .fp16 import Weights
 
@@ -36,9 +36,8 @@ def weights(folder: Path) -> list[Weights]:
     model = tf.saved_model.load(str(folder))
     signature = model.signatures["serving_default"]
     variables = [variable for variable in signature.variables if variable.dtype.is_floating]
-    definition = signature.graph.as_graph_def()
-    nodes = [*definition.node, *(node for function in definition.library.function for node in function.node_def)]
-    constants = [node for node in nodes if node.op == "Const" and tf.as_dtype(node.attr["dtype"].type).is_floating]
+    every = nodes(signature.graph)
+    constants = [node for node in every if node.op == "Const" and tf.as_dtype(node.attr["dtype"].type).is_floating]
     found = [Weights(variable.name, variable.numpy()) for variable in variables]
     found += [Weights(node.name, tf.make_ndarray(node.attr["value"].tensor)) for node in constants]
     return [one for one in found if one.values.size > 1]

@@ -19,7 +19,7 @@ from .timing_cache import TimingCache
 def convert(job: ConvertJob, options: Options) -> Proof:
     """Type the precision into the graph, build the engines, keep the faster form, and prove what it computes in."""
     origin = built_by()  # asks CUDA first: calibration takes long
-    half = fp16.check(onnx_precision.weights(Path(job.onnx))) if job.precision == "fp16" else ({}, ())
+    lost = fp16.of(job.precision, lambda: onnx_precision.weights(Path(job.onnx)))
     cache = TimingCache(options.timing_cache and not api.is_rtx(), origin)
     with tempfile.TemporaryDirectory(dir=job.target) as work:
         folders = {form: Path(work) / form for form in forms.candidates(options)}
@@ -32,7 +32,7 @@ def convert(job: ConvertJob, options: Options) -> Proof:
         for path in sorted(folders[choice.form].iterdir()):
             path.rename(Path(job.target) / path.name)
     proven = _proof(job, options, choice, built[choice.form], cache)
-    return replace(proven, facts=proven.facts | half[0], notes=proven.notes + half[1])
+    return replace(proven, facts=proven.facts | lost.facts, notes=proven.notes + lost.notes)
 
 
 def typed(job: ConvertJob, options: Options, folder: Path) -> Path:

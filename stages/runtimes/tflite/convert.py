@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 def convert(job: ConvertJob, options: Options) -> Proof:
     """Convert with TensorFlow; `int8` is full integer, its input and output tensors too."""
     path = Path(job.target) / FILE
-    half = fp16.check(saved_model.weights(Path(job.saved_model))) if job.precision == "fp16" else ({}, ())
+    lost = fp16.of(job.precision, lambda: saved_model.weights(Path(job.saved_model)))
     path.write_bytes(_converter(job).convert())
-    return Proof("tensor_types", {}, {"xnnpack": options.xnnpack, **half[0], **tensor_types(path)}, half[1])
+    return Proof("tensor_types", {}, {"xnnpack": options.xnnpack, **lost.facts, **tensor_types(path)}, lost.notes)
 
 
 def _converter(job: ConvertJob) -> "TFLiteConverterV2":

@@ -27,14 +27,14 @@ def convert(job: ConvertJob, options: Options) -> Proof:
     """Convert, build one engine for each batch size, save both, and prove it from the saved files."""
     tf, target = tensorflow(tf32=options.tf32), Path(job.target)
     versions = proof.tensorrt_versions()
-    half = fp16.check(weights(Path(job.saved_model))) if job.precision == "fp16" else ({}, ())
+    lost = fp16.of(job.precision, lambda: weights(Path(job.saved_model)))
     converter = _converter(job, options)
     seconds = _build(tf, converter, job, options)
     converter.save(job.target, save_gpu_specific_engines=True)
     files.write_json(target / BATCH_SIZES, job.batch_sizes)
     built = proof.of(converter, job, options)
-    facts = {"tf32": options.tf32, **versions, **seconds, **built, **half[0], **part_sizes(target)}
-    return Proof("trt_ops", {}, facts, half[1])
+    facts = {"tf32": options.tf32, **versions, **seconds, **built, **lost.facts, **part_sizes(target)}
+    return Proof("trt_ops", {}, facts, lost.notes)
 
 
 def _converter(job: ConvertJob, options: Options) -> "TrtGraphConverterV2":
