@@ -37,8 +37,6 @@ repro: $(VENV)/$(if $(filter ray,$(ENGINE)),cluster,runs)  ## run the pipeline a
 test: $(VENV)/tests  ## lint, type-check and test
 	@$(BIN)/ruff check stages tests
 	@$(BIN)/ruff format --check stages tests
-	@$(BIN)/mypy
-	@$(BIN)/lint-imports
 	@$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 # Rooms whose tests import no TensorFlow, and the rules of the house.

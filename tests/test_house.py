@@ -45,6 +45,14 @@ def test_a_planted_import_and_a_planted_file_are_seen(tmp_path: Path) -> None:
     assert broken.stderr.startswith("error: ") and "planted.py, line 1, is no Python" in broken.stderr
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("check", ["mypy", "lint-imports"])
+def test_types_and_layers_hold(check: str) -> None:
+    """Here and not before the tests: it takes half a minute, in which pipelines can run beside it."""
+    done = subprocess.run([Path(sys.executable).parent / check], cwd=ROOT, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_every_module_beside_the_packages_is_a_stage() -> None:
     modules = {path.stem for path in (ROOT / "stages").glob("*.py")} - {"__init__", "__main__"}
     assert modules == set(STAGES)

@@ -140,12 +140,10 @@ def test_a_failed_shared_stage_leaves_no_table_of_an_earlier_run(project: Projec
     assert reason.startswith(f"  there is no folder {project.folder}/nowhere (named in params.yaml as nowhere)")
     assert "| variant" not in done.stdout
     assert not (project.folder / "reports/summary.json").exists()
-    project.edit(lambda values: values["calibration"].update(source="sample"))
-    project.repro_ok()
 
 
 def test_an_unreachable_server_loses_nothing(project: Project) -> None:
-    project.edit(lambda values: values["select"].update(objective="size"))
+    project.edit(lambda values: values["calibration"].update(source="sample"))
     before = len(project.runs("pipeline"))
     done = project.repro(MLFLOW_TRACKING_URI="http://127.0.0.1:9")
     assert done.returncode == 1
