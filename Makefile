@@ -10,8 +10,8 @@ VENV := .venv$(if $(TENSORRT),-tensorrt$(TENSORRT))
 BIN := $(VENV)/bin
 # Stages say `python`: the environment's own comes first on their PATH.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
-# As variables of the shell, file names and settings keep their spaces and quotes.
-export IMAGE VARIANT TO SETTINGS
+# As variables of the shell, what users name keeps its spaces and quotes, and none of it is run as a command.
+export IMAGE VARIANT TO SETTINGS AGAINST NAME PORT
 
 # The first Python that runs and fits: a pyenv shim may be on the PATH and fail.
 FITS := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 11))
@@ -25,6 +25,9 @@ HAS_GPU = $(shell nvidia-smi -L >/dev/null 2>&1 && $(BIN)/python -c "import sys;
 SIDE_BY_SIDE = $(if $(HAS_GPU),,-n $(shell expr $$(nproc) + 1) --maxprocesses=4 --dist loadfile --no-loadscope-reorder)
 
 COMPILE = uv pip compile -q --python-version 3.10 --generate-hashes --no-header --no-annotate
+
+# One package comes as source. It is built by this setuptools: pip alone would fetch one for it that no hash vouches for.
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-build-isolation -r
 
 OR_SAY = || { echo 'error: the requirements could not be installed: check the connection to the package index (PIP_INDEX_URL) and the disk, and run the same command again' >&2; exit 1; }
 
@@ -51,7 +54,7 @@ test-tutorial: $(VENV)/tests  ## follow docs/tutorials/your-own-model.md to the 
 	@$(BIN)/python -m pytest -m tutorial
 
 check: $(VENV)/runs  ## say which variant to ship, and fail if none is: make check [AGAINST=REV]
-	@$(BIN)/python -m stages check $(if $(filter undefined,$(origin AGAINST)),,--against "$(AGAINST)")
+	@$(BIN)/python -m stages check $(if $(filter undefined,$(origin AGAINST)),,--against "$$AGAINST")
 
 # A model of one's own from nothing: docs/tutorials/your-own-model.md has the same keys.
 DEMO := model.name=custom model.path=trained split.source=digits evaluation.source=split calibration.source=split \
@@ -69,7 +72,7 @@ demo-custom: $(VENV)/runs  ## train on 5,000 digits in the folder demo, and swee
 ui: $(VENV)/runs  ## open the MLflow UI on http://127.0.0.1:5000
 	@store="$$($(BIN)/python -m stages store)" || exit 1; case "$$store" in \
 	http*) echo "the runs are on the server: $$store" ;; \
-	*) $(BIN)/python -m mlflow ui --backend-store-uri "$$store" --host 127.0.0.1 --port $(or $(PORT),5000) ;; esac
+	*) $(BIN)/python -m mlflow ui --backend-store-uri "$$store" --host 127.0.0.1 --port "$${PORT:-5000}" ;; esac
 
 predict: $(VENV)/runs  ## classify images: make predict IMAGE="a.jpg 'my cat.jpg'" [VARIANT=tflite-int8]
 	@test -n "$$IMAGE" || { echo 'error: say which image: make predict IMAGE=photo.jpg [VARIANT=tflite-int8]' >&2; exit 2; }
@@ -82,10 +85,10 @@ bench-pipeline: $(VENV)/runs  ## measure the pipeline's own speed (minutes)
 	@$(BIN)/python -m tests.bench.bench_pipeline
 
 bench-gpu: $(VENV)/runs  ## measure both zoo models on this GPU (an hour) into docs/results/NAME: make bench-gpu NAME=h100 [SETTINGS='evaluation.source=~/photos']
-	@test -n "$(NAME)" || { echo 'error: say what to call the results: make bench-gpu NAME=h100' >&2; exit 2; }
+	@test -n "$$NAME" || { echo 'error: say what to call the results: make bench-gpu NAME=h100' >&2; exit 2; }
 	@for model in mobilenet_v2 efficientnet_lite0; do \
-	printf '%s' "$$SETTINGS" | xargs $(BIN)/python -m tests.bench.bench_gpu measure $$model docs/results/.$(NAME).$$model.part || exit 1; done
-	@$(BIN)/python -m tests.bench.bench_gpu render $(NAME) docs/results/.$(NAME).*.part && rm docs/results/.$(NAME).*.part
+	printf '%s' "$$SETTINGS" | xargs $(BIN)/python -m tests.bench.bench_gpu measure $$model "docs/results/.$$NAME.$$model.part" || exit 1; done
+	@$(BIN)/python -m tests.bench.bench_gpu render "$$NAME" docs/results/."$$NAME".*.part && rm docs/results/."$$NAME".*.part
 
 clean:  ## remove results and fetched data; the environment, DVC's cache and MLflow's runs stay
 	@git clean -fdXq data/model data/evaluation data/calibration data/train models reports
@@ -99,6 +102,7 @@ records: $(VENV)/runs  ## write docs/reference/records.md from the dataclasses o
 
 lock:  ## compile the pinned requirements anew (needs uv)
 	@$(COMPILE) --universal --extra cpu -o requirements/base.txt pyproject.toml
+	@echo setuptools | $(COMPILE) --universal -c requirements/base.txt -o requirements/build.txt -
 	@for extra in cluster dev; do $(COMPILE) --universal --extra $$extra -c requirements/base.txt -o requirements/$$extra.txt pyproject.toml || exit 1; done
 	@for extra in gpu tensorrt11 tensorrtrtx; do \
 	$(COMPILE) --python-platform x86_64-manylinux_2_28 --extra $$extra -c requirements/base.txt -o requirements/$$extra.txt pyproject.toml || exit 1; done
@@ -110,16 +114,17 @@ $(VENV)/made:
 	else echo 'error: Python 3.10 or 3.11 is needed, and none was found: TensorFlow 2.14 is the last release whose TensorRT installs from PyPI, and it stops at 3.11; install one, or uv, which brings one' >&2; exit 1; fi
 	@touch $@
 
-$(VENV)/runs: requirements/base.txt requirements/$(GPU_REQUIREMENTS).txt | $(VENV)/made
+$(VENV)/runs: requirements/build.txt requirements/base.txt requirements/$(GPU_REQUIREMENTS).txt | $(VENV)/made
 	@test -z "$(TENSORRT)" || test -n "$(HAS_GPU)" || { echo 'error: TENSORRT=$(TENSORRT) needs an NVIDIA GPU and Python 3.10: `make repro` alone measures what runs without' >&2; exit 2; }
 	@echo "installing the pinned requirements into $(VENV) (minutes, once)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/$(if $(HAS_GPU),$(GPU_REQUIREMENTS),base).txt $(OR_SAY)
+	@$(INSTALL) requirements/build.txt $(OR_SAY)
+	@$(INSTALL) requirements/$(if $(HAS_GPU),$(GPU_REQUIREMENTS),base).txt $(OR_SAY)
 	@touch $@
 
 $(VENV)/cluster: requirements/cluster.txt $(VENV)/runs
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/cluster.txt $(OR_SAY)
+	@$(INSTALL) requirements/cluster.txt $(OR_SAY)
 	@touch $@
 
 $(VENV)/tests: requirements/dev.txt $(VENV)/runs
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt $(OR_SAY)
+	@$(INSTALL) requirements/dev.txt $(OR_SAY)
 	@touch $@

@@ -159,3 +159,10 @@ def test_lock_files_have_hashes_and_name_no_index(lock: Path) -> None:
     pins = [line for line in lines if line and not line.startswith((" ", "#"))]
     assert pins and all("==" in line and line.endswith("\\") for line in pins)
     assert not [line for line in lines if "index-url" in line or "://" in line]
+
+
+def test_what_builds_a_package_is_the_setuptools_of_the_lock() -> None:
+    """pip without build isolation takes the one that is installed, and fetches none by itself."""
+    build, base = ((ROOT / f"requirements/{name}.txt").read_text() for name in ("build", "base"))
+    assert build.startswith("setuptools==") and build in base
+    assert "--require-hashes --no-build-isolation" in (ROOT / "Makefile").read_text()

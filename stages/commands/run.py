@@ -13,6 +13,7 @@ import psutil
 from stages.commands.lock import exclusive
 from stages.core import errors, files
 from stages.core.errors import PipelineError
+from stages.core.git import git
 from stages.core.process import end_with_parent
 from stages.params import document
 from stages.params.load import PARAMS
@@ -54,14 +55,22 @@ def run(command: Sequence[str], engine: str | None = None) -> None:
         status = wait(process)
         messages = [json.loads(line) for line in collected]
     # A command that ended early may have left the table of an earlier run.
-    failures = (
-        outcome.problems(setting) if status == 0 else [f"the pipeline did not run to its end (exit status {status})"]
-    )
+    failures = outcome.problems(setting) if status == 0 else [_unfinished(status)]
     if failures or messages:
         # Without a table a shared stage failed first, and what failed after it lacked its results.
         reasons = messages if SUMMARY.exists() else messages[:1]
         raise PipelineError("\n  ".join(filter(None, [*failures, *reasons, errors.disk_hint()])), code="run-failed")
     print(f"Next: open {PAGE}; `make ui` compares the runs in MLflow; edit {PARAMS} and run again to sweep.")
+
+
+def _unfinished(status: int) -> str:
+    """Why DVC stopped, where it can be told from here."""
+    if not git("rev-parse", "--git-dir"):
+        return (
+            "DVC needs a git repository, and this folder is in none: clone the project, or run `git init && git add -A "
+            "&& git commit -m start` and the same command again"
+        )
+    return f"the pipeline did not run to its end (exit status {status})"
 
 
 def wait(process: "subprocess.Popen[bytes]") -> int:

@@ -60,6 +60,8 @@ def decode(path: Path, formats: tuple[str, ...] = FORMATS, content: bytes | None
     Of an animation or of several pages it is the first. `content` is that of a file that lies elsewhere.
     """
     try:
+        if content is None and path.exists() and not path.is_file():
+            raise ValueError("it is no regular file")  # a pipe would be waited for
         with Image.open(path if content is None else io.BytesIO(content), formats=formats) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise ValueError(_too_large(image.width * image.height))

@@ -7,7 +7,7 @@ STRICT = "TF_TRT_ALLOW_ENGINE_NATIVE_SEGMENT_EXECUTION"
 
 
 def run(winner: Winner, port: int, models: str) -> str:
-    """With the GPU if the winner was measured on one, and the folder of models read-only."""
+    """With the GPU if the winner was measured on one, its models read-only, and its port open to this machine alone."""
     gpu = " --gpus all" if winner.on_gpu else ""
     strict = f" -e {STRICT}=False" if winner.proof and winner.proof.kind == "trt_ops" else ""
-    return f'  docker run --rm{gpu} -p {port}:{port}{strict} \\\n    -v "$PWD/{models}:/models:ro"'
+    return f'  docker run --rm{gpu} -p 127.0.0.1:{port}:{port}{strict} \\\n    -v "$PWD/{models}:/models:ro"'

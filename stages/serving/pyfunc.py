@@ -23,6 +23,7 @@ from ..core.errors import PipelineError
 from ..data import decode, fit
 from ..runtimes import loading
 from ..runtimes.contract import Session, infer
+from .gate import Gate
 from .setting import LABELS, MODEL, SETTING, Setting
 
 # The signature's only input.
@@ -53,17 +54,21 @@ class ServedModel:
         self._batch_size = setting.batch_size
         self._preprocessing = setting.preprocessing
         self._classes = labels.read(folder / LABELS)
+        self._gate = Gate()
         self._lock = threading.Lock()  # MLflow's server calls from several threads, and a session has one input tensor
 
     def predict(self, model_input: dict[str, npt.NDArray[Any]]) -> pd.DataFrame:
-        """One row per image, in order."""
-        images = model_input[INPUT]
+        """One row per image, in order; MlflowException with one sentence for a request that is not answered."""
+        with self._gate.request():
+            return pd.DataFrame(self._answers(model_input[INPUT]), columns=list(Answer._fields))
+
+    def _answers(self, images: npt.NDArray[Any]) -> list[Answer]:
         rows: list[Answer] = []
         # The evaluation's own batches: TensorRT has an engine for them, and memory stays flat.
         for start in range(0, len(images), self._batch_size):
             batch = images[start : start + self._batch_size]
             rows += self._classify(np.stack([self._load(start + i, image) for i, image in enumerate(batch)]))
-        return pd.DataFrame(rows, columns=list(Answer._fields))
+        return rows
 
     def _load(self, position: int, image: Any) -> Floats:
         try:

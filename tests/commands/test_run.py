@@ -54,3 +54,13 @@ def test_a_lock_ends_with_the_process_that_held_it(checkout: Path) -> None:
     subprocess.run([sys.executable, "-c", code], check=False, env=os.environ | {"PYTHONPATH": str(ROOT)})
     with exclusive():
         pass
+
+
+@pytest.mark.parametrize("repository", [False, True])
+def test_a_folder_without_git_is_told_what_dvc_needs(checkout: Path, repository: bool) -> None:
+    if repository:
+        subprocess.run(["git", "init", "-q"], check=True)
+    with pytest.raises(PipelineError) as caught:
+        command.run([sys.executable, "-c", "raise SystemExit(3)"])
+    assert ("git init" in str(caught.value)) != repository
+    assert ("exit status 3" in str(caught.value)) == repository

@@ -1,3 +1,4 @@
+import os
 import struct
 import subprocess
 import sys
@@ -228,6 +229,16 @@ def test_a_missing_image_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")  # pytest forgets what the module ignores
+@pytest.mark.parametrize("kind", ["pipe", "folder"])
+def test_what_is_no_regular_file_is_refused_and_not_waited_for(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "image.jpg"
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.mkdir()
+    assert "no regular file" in refusal(path)
+
+
 @pytest.mark.parametrize("side", [9_460, 13_378], ids=["where Pillow warns", "where Pillow refuses"])
 def test_an_image_that_unpacks_to_far_too_much_is_refused_without_a_warning(tmp_path: Path, side: int) -> None:
     path = tmp_path / "a.png"

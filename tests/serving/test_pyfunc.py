@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from mlflow.exceptions import MlflowException
 from PIL import ExifTags, Image
 
 from stages.contracts import codec, labels
@@ -154,10 +155,10 @@ def test_pixels_are_preprocessed_as_for_the_evaluation(tmp_path: Path) -> None:
     ],
 )
 def test_anything_else_is_refused_by_its_position(model: ServedModel, wrong: Any, reason: str) -> None:
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(MlflowException) as caught:
         model.predict({"image": ragged(*red(1, 1, 1, 1), wrong)})
-    assert str(caught.value).startswith("image 4 of this request: ")
-    assert reason in str(caught.value)
+    assert caught.value.message.startswith("image 4 of this request: ")
+    assert reason in caught.value.message
 
 
 def test_the_first_prediction_loads_the_model_and_no_other(
