@@ -144,6 +144,7 @@ def test_a_failed_shared_stage_leaves_no_table_of_an_earlier_run(project: Projec
 
 def test_an_unreachable_server_loses_nothing(project: Project) -> None:
     project.edit(lambda values: values["calibration"].update(source="sample"))
+    project.edit(lambda values: values["select"].update(objective="size"))
     before = len(project.runs("pipeline"))
     done = project.repro(MLFLOW_TRACKING_URI="http://127.0.0.1:9")
     assert done.returncode == 1
