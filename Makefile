@@ -1,6 +1,6 @@
 # `make repro` and `make test` install what they need into .venv and run it; `make help` lists the rest.
 .DEFAULT_GOAL := help
-.PHONY: help repro check test test-fast test-gpu test-tutorial demo-custom ui predict export clean bench-pipeline bench-gpu deps records lock
+.PHONY: help repro check test test-fast test-gpu test-tutorial test-cases demo-custom ui predict export clean bench-pipeline bench-gpu deps records lock
 
 # TENSORRT=11 or rtx: environments of their own, since TF-TRT needs TensorRT 8.5, which is one package with 11.
 $(if $(findstring |$(TENSORRT)|,|| |11| |rtx|),,$(error TENSORRT is $(TENSORRT): leave it out for TensorRT 8.5, or set it to 11 or rtx))
@@ -45,13 +45,16 @@ test: $(VENV)/tests  ## lint, type-check and test
 # Rooms whose tests import no TensorFlow, and the rules of the house.
 FAST := tests/golden tests/core tests/contracts tests/params tests/statistics tests/selection tests/reporting tests/docs tests/test_house.py
 test-fast: $(VENV)/tests  ## the tests that need no TensorFlow, in less than a minute
-	@$(BIN)/python -m pytest -q $(SIDE_BY_SIDE) -m "not slow and not tutorial" --deselect tests/core/test_tensorflow.py $(FAST)
+	@$(BIN)/python -m pytest -q $(SIDE_BY_SIDE) -m "not slow and not tutorial and not cases" --deselect tests/core/test_tensorflow.py $(FAST)
 
 test-gpu: $(VENV)/tests  ## run the tests that need an NVIDIA GPU; without one they are skipped with the reason
 	@$(BIN)/python -m pytest -m gpu
 
 test-tutorial: $(VENV)/tests  ## follow docs/tutorials/your-own-model.md to the letter (5 minutes)
 	@$(BIN)/python -m pytest -m tutorial
+
+test-cases: $(VENV)/tests  ## a whole run for each input of ../shared/cases that once gave a wrong figure (half an hour)
+	@$(BIN)/python -m pytest -m cases
 
 check: $(VENV)/runs  ## say which variant to ship, and fail if none is: make check [AGAINST=REV]
 	@$(BIN)/python -m stages check $(if $(filter undefined,$(origin AGAINST)),,--against "$$AGAINST")

@@ -122,11 +122,8 @@ def tiny(target: Path, classes: int) -> None:
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, cwd=ROOT)
 
 
-def start(tmp_path_factory: pytest.TempPathFactory, variants: list[str], own: bool = False) -> Project:
-    """A git repository of this checkout, set to few images and calls, in which nothing has run.
-
-    Its model is MobileNetV2, or with `own` a tiny one of the user's.
-    """
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A copy of this checkout's files, not yet a git repository, in which nothing has run."""
     folder = tmp_path_factory.mktemp("project")
     listed = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
@@ -145,7 +142,23 @@ def start(tmp_path_factory: pytest.TempPathFactory, variants: list[str], own: bo
         "GIT_AUTHOR_NAME": "test", "GIT_AUTHOR_EMAIL": "test@example.com",
         "GIT_COMMITTER_NAME": "test", "GIT_COMMITTER_EMAIL": "test@example.com",
     }  # fmt: skip
-    made = Project(folder, environment)
+    return Project(folder, environment)
+
+
+def commit(project: Project) -> None:
+    """Make it a git repository of all that is there and not excluded."""
+    project.ok("git", "init", "-q")
+    project.ok("git", "add", "-A")
+    project.ok("git", "commit", "-qm", "start")
+
+
+def start(tmp_path_factory: pytest.TempPathFactory, variants: list[str], own: bool = False) -> Project:
+    """A git repository of this checkout, set to few images and calls, in which nothing has run.
+
+    Its model is MobileNetV2, or with `own` a tiny one of the user's.
+    """
+    made = bare(tmp_path_factory)
+    folder = made.folder
     photographs(folder / "photos", 6)
     if own:
         tiny(folder / "own", 6)
@@ -163,9 +176,7 @@ def start(tmp_path_factory: pytest.TempPathFactory, variants: list[str], own: bo
         values["benchmark"] |= {"batch_sizes": [1, 2], "min_samples": 3, "min_seconds": 0}
 
     made.edit(small)
-    made.ok("git", "init", "-q")
-    made.ok("git", "add", "-A")
-    made.ok("git", "commit", "-qm", "start")
+    commit(made)
     return made
 
 
