@@ -6,7 +6,6 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -16,7 +15,6 @@ from tests.pipeline.project import ROOT, Project, bare, commit
 
 CASES = ROOT.parent / "shared/cases"
 pytestmark = pytest.mark.cases
-NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -29,7 +27,7 @@ class Case:
 
     name: str
     kind: str = ""
-    params: Mapping[str, Any] = NOTHING
+    params: Mapping[str, Any] = field(default_factory=dict)
     images: int | None = None
     right: Mapping[str, float | None] = field(default_factory=dict)
     failed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
