@@ -1,4 +1,4 @@
-"""Register the chosen variant in MLflow as a model that takes images, with the alias `champion`."""
+"""Register the chosen variant in MLflow as a model that takes images, with the alias `champion`, if it is certain."""
 
 import argparse
 from pathlib import Path
@@ -11,6 +11,7 @@ from stages.params import load
 from stages.params.data import EvaluationParams
 from stages.params.model import ModelParams
 from stages.params.tracking import TrackingParams
+from stages.selection.certainty import hesitation
 from stages.serving.winner import Winner
 from stages.tracking import champion
 from stages.tracking.store import tracking_uri
@@ -22,16 +23,15 @@ def main() -> None:
     parser.add_argument("--checkout", type=Path, default=Path(), help="the main checkout, where the default store lies")
     parser.add_argument("--experiment", default="", help="name of the DVC experiment, if any")
     arguments = parser.parse_args()
-    chosen = codec.read(Selection, SELECTION)
+    chosen, summary = codec.read(Selection, SELECTION), codec.read(Summary, SUMMARY)
     uri = tracking_uri(load.read(TrackingParams), arguments.checkout)
     if arguments.experiment:  # a sweep tries what nobody has decided to ship
-        champion.leave(chosen, uri, f"the experiment {arguments.experiment}")
-    elif chosen.outcome != "selected":
-        champion.leave(chosen, uri, chosen.outcome)
+        champion.leave(uri, f"the experiment {arguments.experiment}")
+    elif reason := hesitation(chosen, summary):
+        champion.leave(uri, reason)
     else:
-        winner = Winner.of(chosen, codec.read(Summary, SUMMARY))
-        model, batch_size = load.read(ModelParams).name, load.read(EvaluationParams).batch_size
-        champion.register(winner, model, batch_size, uri, arguments.checkout)
+        name, batch_size = load.read(ModelParams).registered_name, load.read(EvaluationParams).batch_size
+        champion.register(Winner.of(chosen, summary), summary.here, name, batch_size, uri)
 
 
 if __name__ == "__main__":

@@ -130,6 +130,11 @@ class Accuracy:
     answered: Answered = field(default_factory=Answered)
     permuted: Permuted | None = None
 
+    @property
+    def means_nothing(self) -> bool:
+        """Whether it is that of a guesser, or of outputs that were taken for other classes."""
+        return bool(self.at_chance or self.permuted)
+
 
 @dataclass(frozen=True)
 class Latency:
@@ -215,6 +220,11 @@ class Row:
     def name(self) -> str:
         """Of the variant."""
         return self.variant.name
+
+    @property
+    def doubt_kinds(self) -> tuple[str, ...]:
+        """What makes the measurement doubtful, each kind once."""
+        return tuple(dict.fromkeys(doubt.kind for doubt in self.doubts))
 
     @property
     def size_bytes(self) -> int | None:

@@ -27,15 +27,27 @@ def _not_by_url(weights: str) -> str:
     return weights
 
 
+def _registrable(label: str) -> str:
+    if not re.fullmatch(r"[\w-]+", label):
+        raise refused("no-label", "it should have letters, digits, - and _ alone, as a name in MLflow's registry")
+    return label
+
+
 @dataclass(frozen=True, config=STRICT)
 class ModelParams:
-    """Which model, and where its weights come from."""
+    """Which model, where its weights come from, and what it is called in MLflow's registry; None: as `name` says."""
 
     KEY: ClassVar[str] = "model"
 
     name: Annotated[str, one_of((*zoo.NAMES, CUSTOM))]
     weights: Annotated[Source, AfterValidator(_not_by_url)]
     path: Source | None
+    label: Annotated[Text, AfterValidator(_registrable)] | None = None
+
+    @property
+    def registered_name(self) -> str:
+        """In MLflow's registry, which refuses / and : in names; a dot reads as a file's suffix."""
+        return self.label or re.sub(r"[^\w-]", "_", self.name)
 
     @property
     def trains(self) -> bool:

@@ -10,7 +10,7 @@ from stages.statistics.latency import STEADY_CV
 
 def status(row: Row) -> str:
     """The status, with what makes the measurement doubtful in a word each."""
-    return ", ".join(dict.fromkeys([row.status.state, *(doubt.kind for doubt in row.doubts)]))
+    return ", ".join([row.status.state, *row.doubt_kinds])
 
 
 def notes(rows: Sequence[Row], classes: int, place: str = "") -> list[str]:

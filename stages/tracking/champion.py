@@ -1,13 +1,13 @@
 """Makes the winner of a choice a version of a registered model with the alias `champion`."""
 
-import re
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from stages.contracts import codec
 from stages.contracts.conversion import MANIFEST, Conversion, Manifest, conversion_path, folder
-from stages.contracts.selection import Selection
+from stages.contracts.row import Row
 from stages.core.errors import PipelineError
+from stages.selection.certainty import unmeasured
 from stages.serving.winner import Winner
 from stages.tracking import logged_model, receipts
 from stages.tracking.candidate import Candidate, identity
@@ -19,29 +19,26 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 
-def registered_name(model: str) -> str:
-    """MLflow refuses / and : in names, and a dot reads as a file's suffix."""
-    return re.sub(r"[^\w-]", "_", model)
-
-
-def leave(chosen: Selection, uri: str, reason: str) -> None:
-    """Without a choice to ship the champion is what it was; the receipt says so."""
+def leave(uri: str, reason: str) -> RegisterReceipt:
+    """Without a choice to ship the champion is what it was; the receipt says why."""
     print(f"{reason}: the model registry stays as it is")
-    codec.write(RegisterReceipt(chosen.outcome, uri), REGISTER)
+    receipt = RegisterReceipt(reason, uri)
+    codec.write(receipt, REGISTER)
+    return receipt
 
 
-def register(winner: Winner, model: str, batch_size: int, uri: str, checkout: Path) -> None:
+def register(winner: Winner, rows: Sequence[Row], name: str, batch_size: int, uri: str) -> None:
     """Make the winner the champion unless it or a rival of it is already, and write the receipt.
 
-    A request is answered in batches of `batch_size`. PipelineError where the store does not answer: the champion is
-    then what it was.
+    `rows` are all that were measured beside it. A request is answered in batches of `batch_size`. PipelineError where
+    the store does not answer: the champion is then what it was.
     """
-    candidate, name = Candidate(winner, tracked_run(uri), batch_size), registered_name(model)
+    candidate = Candidate(winner, tracked_run(uri), batch_size)
     key = digest([name, candidate.identity, winner.chosen.rivals])
     receipt = receipts.registered(key, uri, candidate.run)
     if receipt is None:
         REGISTER.unlink(missing_ok=True)
-        receipt = _promoted(candidate, name, key, uri, checkout)
+        receipt = _promoted(candidate, rows, name, key, uri)
     if receipt != receipts.read(RegisterReceipt, REGISTER):
         codec.write(receipt, REGISTER)
 
@@ -59,10 +56,15 @@ def tracked_run(uri: str) -> str:
     return receipt.run
 
 
-def _promoted(candidate: Candidate, name: str, key: str, uri: str, checkout: Path) -> RegisterReceipt:
+def _promoted(candidate: Candidate, rows: Sequence[Row], name: str, key: str, uri: str) -> RegisterReceipt:
     try:
-        with one_at_a_time(checkout):
-            version, variant = promote(connect(uri), candidate, name)
+        with one_at_a_time(uri):
+            client = connect(uri)
+            registry = Registry(client, name)
+            refuse_other_classes(registry, candidate, name)
+            if reason := _stays(registry, candidate, rows):
+                return leave(uri, reason)
+            version, variant = promote(client, registry, candidate)
             return RegisterReceipt("selected", uri, key, candidate.run, name, version, variant, stamp(uri))
     except PipelineError:
         raise
@@ -76,10 +78,32 @@ def _promoted(candidate: Candidate, name: str, key: str, uri: str, checkout: Pat
         ) from None
 
 
-def promote(client: "MlflowClient", candidate: Candidate, name: str) -> tuple[str, str]:
+def refuse_other_classes(registry: Registry, candidate: Candidate, name: str) -> None:
+    """PipelineError if the versions of that name answer other classes: who loads the champion expects those."""
+    known = registry.champion() or registry.newest()
+    if known and registry.tags(known).get("labels", candidate.identity["labels"]) != candidate.identity["labels"]:
+        raise PipelineError(
+            f"the registered model {name} has version {known} with other classes: give this model a name of its own in "
+            "model.label, or delete that one in MLflow",
+            code="other-classes",
+            key="model.label",
+            name=name,
+            version=known,
+        )
+
+
+def _stays(registry: Registry, candidate: Candidate, rows: Sequence[Row]) -> str | None:
+    """Why the champion stays, if nobody knows that the winner is better."""
+    champion = registry.champion()
+    if champion is None or registry.find(candidate.identity) == champion:
+        return None
+    return unmeasured(registry.tags(champion).get("variant"), rows)
+
+
+def promote(client: "MlflowClient", registry: Registry, candidate: Candidate) -> tuple[str, str]:
     """Version and variant of the champion, which does not change for a difference that measurements cannot tell."""
     experiment = client.get_run(candidate.run).info.experiment_id
-    registry, tags = Registry(client, name), candidate.identity
+    tags, name = candidate.identity, registry.name
     champion = registry.champion()
     if champion and (rival := _rival(registry, candidate, champion)):
         print(f"{name}: version {champion}, {rival}, cannot be told from {candidate.name} and stays the {CHAMPION}")

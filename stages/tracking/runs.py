@@ -107,7 +107,7 @@ def track(results: Results, checkout: Path) -> None:
 
 def _log(results: Results, uri: str, checkout: Path) -> TrackReceipt:
     try:
-        with one_at_a_time(checkout):
+        with one_at_a_time(uri):
             run = log_pipeline(Experiment(uri, results.setting.tracking.experiment, checkout), results)
             return TrackReceipt(results.key, uri, run, stamp(uri))
     except PipelineError:

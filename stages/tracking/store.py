@@ -3,8 +3,8 @@
 import hashlib
 import logging
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import re
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +19,14 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 SQLITE = "sqlite:///"
+# How MLflow's client tells the status of an answer, of one that it asked for again too.
+STATUS = re.compile(r"failed with error code (\d{3})|too many (\d{3}) error responses")
+MEANINGS = {
+    "401": ", Unauthorized, and wants a login: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
+    "403": ", Forbidden: ask whoever runs it for the permission",
+    "404": ", Not Found, as no MLflow server does",
+}
+NO_MLFLOW = ("not in a valid JSON format", "Exceeded 30 redirects")
 
 
 def tracking_uri(setting: TrackingParams, checkout: Path) -> str:
@@ -76,18 +84,25 @@ def gone(uri: str) -> bool:
     return database(uri) is not None and stamp(uri) is None
 
 
-@contextmanager
-def one_at_a_time(checkout: Path) -> Iterator[None]:
-    """Two first uses of a SQLite store would migrate it at once, and one of them would die."""
+def one_at_a_time(uri: str) -> AbstractContextManager[object]:
+    """Two first uses of a SQLite store would migrate it at once, and one of them would die.
+
+    The lock lies beside the database, since several checkouts may use one. A server has locks of its own.
+    """
     import filelock
 
-    with filelock.FileLock(checkout / "mlflow.lock"):
-        yield
+    file = database(uri)
+    return filelock.FileLock(f"{file}.lock") if file else nullcontext()
 
 
 def cause(error: Exception) -> str:
-    """urllib3 tells a refused connection in 400 characters."""
-    return "no server answers there" if "Max retries exceeded" in str(error) else errors.describe(error)[:300]
+    """In a few words: urllib3 tells a refused connection in 400 characters, and a server sends a whole page."""
+    told = str(error)
+    if status := STATUS.search(told):
+        return f"it answers {(code := status[status.lastindex or 0])}{MEANINGS.get(code, '')}"
+    if any(sign in told for sign in NO_MLFLOW):
+        return "what answers there is no MLflow server"
+    return "no server answers there" if "Max retries exceeded" in told else errors.describe(error)[:300]
 
 
 def digest(value: object) -> str:

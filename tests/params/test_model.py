@@ -1,4 +1,5 @@
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -43,6 +44,25 @@ def test_weights_by_url_are_refused_at_the_door_since_no_stage_can_fetch_them(ed
 def test_a_model_where_the_pipeline_writes_is_refused(edit: Edit, path: str) -> None:
     edit(("model.name", "custom"), ("model.path", path))
     assert of_model() == {"model.path": "cleared-folder"}
+
+
+@pytest.mark.parametrize(
+    ("name", "label", "registered"),
+    [("MobileNetV2", None, "MobileNetV2"), ("MobileNetV2", "birds_2-x", "birds_2-x"), ("a.b/c:d", None, "a_b_c_d")],
+)
+def test_a_model_is_registered_under_its_label_or_its_name(name: str, label: str | None, registered: str) -> None:
+    assert ModelParams.registered_name.fget(SimpleNamespace(name=name, label=label)) == registered  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("label", ["two words", "a/b", "a:b", "v1.0"])
+def test_a_label_that_no_registry_takes_is_refused(edit: Edit, label: str) -> None:
+    edit(("model.label", label))
+    assert of_model() == {"model.label": "no-label"}
+
+
+def test_a_label_may_be_left_out(edit: Edit, checkout: Path) -> None:
+    edit(("model", {"name": "efficientnet_lite0", "weights": "imagenet", "path": None}))
+    assert load.read(ModelParams).registered_name == "efficientnet_lite0"
 
 
 def test_a_custom_model_has_a_path_and_no_other_has(edit: Edit) -> None:

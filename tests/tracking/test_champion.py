@@ -18,9 +18,9 @@ from stages.contracts.selection import Outcome
 from stages.core import files
 from stages.core.errors import PipelineError
 from stages.tracking import receipts
-from stages.tracking.champion import registered_name
 from stages.tracking.receipts import REGISTER, TRACK, RegisterReceipt, TrackReceipt
 from stages.tracking.store import digest, stamp
+from tests.fixtures.errors import assert_helps
 from tests.fixtures.records import GPU_MACHINE, Results, environment
 from tests.tracking.project import NAME, SENTENCE, VARIANTS, Project
 
@@ -238,6 +238,77 @@ def test_a_champion_that_cannot_be_told_from_the_winner_stays(
     assert project.aliases() == {"champion": 2, "previous-champion": 1}
 
 
+# Certainty.
+
+
+def test_a_failed_variant_leaves_the_champion_where_it_is(
+    project: Project, results: Results, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Here the champion's own, so that another one won."""
+    project.register("tflite-int8")
+    results.untimed("tflite-int8", "ended by SIGKILL")
+    project.summarize(*VARIANTS)
+    project.choose("tflite-fp32")
+    capfd.readouterr()
+    project.main()
+    assert capfd.readouterr().out.startswith("tflite-int8 failed:")
+    assert state(project) == FIRST
+    assert receipt() == RegisterReceipt("tflite-int8 failed", project.uri)
+    results.timed("tflite-int8", 1.25)
+    project.summarize(*VARIANTS)
+    project.main()
+    assert project.aliases() == {"champion": 2, "previous-champion": 1}
+
+
+def test_without_a_champion_a_failed_run_makes_none(project: Project, results: Results) -> None:
+    results.untimed("savedmodel-fp32", "ended by SIGKILL")
+    project.summarize(*VARIANTS)
+    project.register("tflite-int8")
+    assert project.client.search_registered_models() == []
+
+
+def test_a_champion_that_was_not_measured_stays(project: Project, capfd: pytest.CaptureFixture[str]) -> None:
+    project.register("tflite-int8")
+    project.summarize("savedmodel-fp32", "tflite-fp32")
+    project.choose("tflite-fp32")
+    capfd.readouterr()
+    project.main()
+    out = capfd.readouterr().out
+    assert "tflite-int8, is not among `variants`" in out and out.count("\n") == 1
+    assert state(project) == FIRST
+    assert receipt().key is None
+
+
+# Names and classes.
+
+
+def test_a_model_of_other_classes_needs_a_name_of_its_own(project: Project, edit: Callable[..., None]) -> None:
+    project.register("tflite-int8")
+    files.write_text(Path("data/model/labels.csv"), "index,wnid,name\n0,n0,sky\n")
+    with pytest.raises(PipelineError) as caught:
+        project.main()
+    assert (caught.value.code, caught.value.values) == (
+        "other-classes", {"key": "model.label", "name": NAME, "version": "1"}
+    )  # fmt: skip
+    assert_helps(caught.value, NAME)
+    assert state(project) == FIRST
+    assert not REGISTER.exists()
+    edit(("model.label", "skies"))
+    project.main()
+    assert (receipt().name, receipt().version) == ("skies", "1")
+    assert project.versions() == {1: "tflite-int8"}
+    assert project.client.get_model_version_by_alias("skies", "champion").tags["variant"] == "tflite-int8"
+
+
+def test_versions_without_a_champion_have_classes_too(project: Project) -> None:
+    project.register("tflite-int8")
+    project.client.delete_registered_model_alias(NAME, "champion")
+    files.write_text(Path("data/model/labels.csv"), "index,wnid,name\n0,n0,sky\n")
+    with pytest.raises(PipelineError) as caught:
+        project.main()
+    assert caught.value.code == "other-classes"
+
+
 def interrupt(monkeypatch: pytest.MonkeyPatch, project: Project, step: str, calls: int = 1) -> None:
     """Run the stage until it takes that step for the n-th time, and end it there."""
     import mlflow
@@ -317,13 +388,6 @@ def test_a_winner_with_engines_says_what_it_requires(project: Project, built: Pa
     (place,) = (project.folder / "mlartifacts").glob("models/*/artifacts")
     assert (place / "data/served/model/assets/trt-serialized-engine.TRTEngineOp_0").exists()
     assert "tensorflow[and-cuda]==" in (place / "requirements.txt").read_text()
-
-
-@pytest.mark.parametrize(
-    ("model", "name"), [("efficientnet_lite0", "efficientnet_lite0"), ("a.b/c:d", "a_b_c_d"), ("Res-Net", "Res-Net")]
-)
-def test_a_registered_name_has_no_dots_or_slashes(model: str, name: str) -> None:
-    assert registered_name(model) == name
 
 
 def test_a_lost_model_is_an_error_of_its_file(project: Project) -> None:

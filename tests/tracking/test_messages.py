@@ -51,7 +51,7 @@ def other_store(monkeypatch: pytest.MonkeyPatch) -> PipelineError:
 def not_registered(monkeypatch: pytest.MonkeyPatch) -> PipelineError:
     monkeypatch.setattr(champion, "connect", down)
     candidate = Candidate(Named(), "a run", 1)  # type: ignore[arg-type]
-    return refused(champion._promoted, candidate, "tiny", "a key", "http://127.0.0.1:9", Path())
+    return refused(champion._promoted, candidate, [], "tiny", "a key", "http://127.0.0.1:9")
 
 
 @pytest.mark.parametrize(

@@ -390,7 +390,7 @@ def test_a_checkout_may_lie_in_a_folder_of_any_name(
     place = main_checkout.rename(main_checkout.parent / name)
     command_line("--checkout", place)
     stage.main()
-    assert {"mlflow.db", "mlartifacts"} <= names(place) <= {"mlflow.db", "mlflow.lock", "mlartifacts"}
+    assert {"mlflow.db", "mlartifacts"} <= names(place) <= {"mlflow.db", "mlflow.db.lock", "mlartifacts"}
     assert list((place / "mlartifacts").rglob("summary.md"))
     assert runs.already_logged(document.check(), place)
 

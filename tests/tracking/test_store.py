@@ -70,6 +70,29 @@ def test_a_digest_is_of_all_values_and_of_no_order() -> None:
     assert len(store.digest(TINY)) == 16
 
 
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        ("Max retries exceeded with url: /api (Caused by ResponseError('too many 500 error responses'))", "500"),
+        ("API request to endpoint /api failed with error code 401 != 200. Response body: '<html>", "401, Unauthorized"),
+        ("API request to endpoint /api failed with error code 403 != 200. Response body: ''", "403, Forbidden"),
+        ("API request to endpoint /api failed with error code 404 != 200. Response body: ''", "404, Not Found"),
+        ("the response body was not in a valid JSON format. Response body: '<html>hi</html>'", "no MLflow server"),
+        ("API request to http://host failed with exception Exceeded 30 redirects.", "no MLflow server"),
+    ],
+)
+def test_what_a_server_answers_is_told_by_its_status(answer: str, told: str) -> None:
+    found = store.cause(RuntimeError(answer))
+    assert told in found and "html" not in found and len(found) < 120
+
+
+def test_the_lock_lies_beside_the_database_and_a_server_has_its_own(tmp_path: Path) -> None:
+    with store.one_at_a_time(f"sqlite:///{tmp_path}/mlflow.db"):
+        assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db.lock"]
+    with store.one_at_a_time("http://127.0.0.1:9"):
+        assert len(list(tmp_path.iterdir())) <= 1
+
+
 def test_a_refused_connection_is_a_few_words() -> None:
     told = store.cause(OSError(f"HTTPConnectionPool: Max retries exceeded {'x' * 400}"))
     assert len(told) < 40 and "x" not in told
