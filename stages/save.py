@@ -5,7 +5,7 @@ from stages.contracts.model import MODEL, SAVED_MODEL, ModelRecord
 from stages.contracts.training import TRAIN, TrainRecord
 from stages.core import errors, files
 from stages.core.tensorflow import tensorflow
-from stages.model import saved_model, steady
+from stages.model import examples, saved_model, steady
 from stages.model.chosen import ChosenModel
 from stages.params import load
 from stages.params.model import CustomParams, ModelParams
@@ -17,8 +17,10 @@ def main() -> None:
     name, model = chosen.model.name, chosen.classifier(tf)
     saved_model.refuse_other_classes(name, model.classes, labels.read())
     steady.refuse(tf, name, model)
+    shown = examples.read(model.preprocessing)
+    moved = saved_model.refuse_other_answers(tf, name, model, shown)
     with files.new_directory(SAVED_MODEL) as folder:
-        difference = saved_model.write(tf, model, folder, name)
+        difference = saved_model.write(tf, model, folder, name, shown)
     record = ModelRecord(
         name=name,
         weights_sha256=files.digest(chosen.path),
@@ -29,6 +31,9 @@ def main() -> None:
         training=codec.read(TrainRecord, TRAIN).training if chosen.model.trains else None,
         save_difference=difference,
         size_bytes=sum(files.sizes(SAVED_MODEL).values()),
+        compared_on=shown.words,
+        import_difference=moved,
+        largest_logit=model.logits,
     )
     codec.write(record, MODEL)
 

@@ -4,9 +4,10 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+from stages.contracts import codec
 from stages.contracts.environment import Fingerprints
 from stages.contracts.images import CALIBRATION, IMAGES
-from stages.contracts.model import MODEL, ONNX, SAVED_MODEL
+from stages.contracts.model import MODEL, ONNX, SAVED_MODEL, ModelRecord
 from stages.contracts.training import QAT, QAT_RECORD
 from stages.contracts.variant import Variant
 from stages.core import files
@@ -31,18 +32,23 @@ class Keys:
     def convert(self, name: str, setting: conversion.Setting) -> str:
         """Of a conversion."""
         trained = (QAT, QAT_RECORD) if Variant.parse(name).qat else ()
-        inputs = [self._digest(path) for path in (MODEL, SAVED_MODEL, ONNX, CALIBRATION, *trained)]
+        inputs = [self._input(), *(self._digest(path) for path in (SAVED_MODEL, ONNX, CALIBRATION, *trained))]
         return files.combine([self._prints.convert[name], self._code["conversion"], *inputs, _plain(setting)])
 
     def evaluate(self, name: str, model: str, batch_size: int) -> str:
         """Of an evaluation of a model with that digest."""
-        inputs = [self._digest(path) for path in (MODEL, IMAGES)]
+        inputs = [self._input(), self._digest(IMAGES)]
         return files.combine([self._prints.predict[name], self._code["evaluation"], *inputs, model, str(batch_size)])
 
     def benchmark(self, models: dict[str, str], setting: BenchmarkParams) -> str:
         """Of the timing of models with these digests."""
-        inputs = [self._digest(MODEL), json.dumps(models, sort_keys=True)]
+        inputs = [self._input(), json.dumps(models, sort_keys=True)]
         return files.combine([self._prints.time, self._code["interleave"], *inputs, _plain(setting)])
+
+    @staticmethod
+    def _input() -> str:
+        """How an image becomes model input, of all that the model's record tells."""
+        return json.dumps(asdict(codec.read(ModelRecord, MODEL).preprocessing))
 
     def _digest(self, path: Path) -> str:
         """Of a file or folder, read once."""

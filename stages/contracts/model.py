@@ -45,6 +45,12 @@ class ModelRecord:
     training: Training | None
     save_difference: float
     size_bytes: int
+    # The images on which it was compared with its SavedModel, and before with its file's own runtime, in words.
+    compared_on: str = ""
+    # From what the runtime of its file answers, where it was converted to be opened.
+    import_difference: float | None = None
+    # The largest logit on seeded noise, by which FP32 rounds; 1 for probabilities.
+    largest_logit: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -57,3 +63,5 @@ class OnnxRecord:
     nodes: dict[str, int]
     onnx_difference: float
     size_bytes: int
+    # The images on which it was compared with the SavedModel, in words.
+    compared_on: str = ""

@@ -5,15 +5,17 @@ Whatever of the two does not fit is a sentence that names the key to change.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from pydantic import JsonValue
 
 from stages.contracts.preprocessing import Channels, Floats, Preprocessing
 from stages.core.errors import PipelineError
+from stages.model import other_inputs
+from stages.model.other_inputs import described
 from stages.model.signatures import Model, refuse_fixed_batches
 from stages.params.model import CustomParams
 
@@ -21,8 +23,7 @@ if TYPE_CHECKING:
     from tensorflow import Tensor, TensorSpec
 
 Answer = Callable[["Tensor"], "Tensor"]
-# Of a batch size.
-Constant = Callable[["Tensor"], "Tensor"]
+Named = Callable[[dict[str, "Tensor"]], dict[str, "Tensor"]]
 # How far probabilities of one image may be from 1 in all: FP16 models round.
 SLACK = 1e-2
 
@@ -37,6 +38,11 @@ class Classifier:
     preprocessing: Preprocessing
     classes: int
     parameters: int
+    # The largest that it gives on seeded noise, where its answers are logits: FP32 rounds them by their size.
+    logits: float = 1.0
+    # The same as the file's own runtime answers, where it was converted to be opened; and whether FP16 takes part.
+    original: Answer | None = None
+    original_half: bool = False
 
 
 def classifier(tf: ModuleType, model: Model, setting: CustomParams) -> Classifier:
@@ -45,35 +51,38 @@ def classifier(tf: ModuleType, model: Model, setting: CustomParams) -> Classifie
     result = _picked(model.outputs, setting.output, "output")
     if not model.outputs[result].dtype.is_floating:
         raise PipelineError(
-            f"the model's output {_described(result, model.outputs[result])} tells one class, but not how sure it is: "
+            f"the model's output {described(result, model.outputs[result])} tells one class, but not how sure it is: "
             "export the model with its probabilities or logits",
             code="output-no-scores",
             output=result,
         )
-    others = _other_inputs(tf, model.inputs, source, setting.other_inputs)
+    others = other_inputs.constants(tf, model.inputs, source, setting.other_inputs)
     layout = _layout(source, model.inputs[source], setting)
     kind = model.inputs[source].dtype
     prepared = preprocessing(*layout[:3], setting, 1.0 if kind.is_integer else 1 / 255)
     if kind.is_integer:
         _refuse_changed_pixels(prepared)
 
-    def raw(images: "Tensor") -> "Tensor":
+    def raw(answers: Named, images: "Tensor") -> "Tensor":
         placed = tf.transpose(images, [0, 3, 1, 2]) if layout.channels_first else images
         # TFLite has no operation for what tf.saturate_cast would make of it.
         pixels = tf.minimum(tf.maximum(tf.round(placed), kind.min), kind.max) if kind.is_integer else placed
         inputs = {source: tf.cast(pixels, kind)}
         inputs |= {name: value(tf.shape(images)[0]) for name, value in others.items()}
-        answer = tf.cast(model.call(inputs)[result], tf.float32)
+        answer = tf.cast(answers(inputs)[result], tf.float32)
         return answer if answer.shape.rank == 2 else tf.reshape(answer, [tf.shape(images)[0], -1])
 
-    scores = _probe(tf, raw, prepared, result)
+    own = partial(raw, model.call)
+    scores = _probe(tf, own, prepared, result)
     _refuse_other_kind(scores, result, setting.answers)
-    call = _probabilities(tf, raw, scores.shape[1], setting.answers)
-    return Classifier(call, model.tracked, prepared, max(2, scores.shape[1]), model.parameters)
+    made = Classifier(own, model.tracked, prepared, max(2, scores.shape[1]), model.parameters)
+    if model.original:
+        made = replace(made, original=partial(raw, model.original.call), original_half=model.original.half)
+    return _probabilities(tf, made, scores, setting.answers)
 
 
 def _picked(specs: dict[str, "TensorSpec"], name: str | None, what: str) -> str:
-    listed = ", ".join(_described(key, spec) for key, spec in specs.items())
+    listed = ", ".join(described(key, spec) for key, spec in specs.items())
     if name is None and len(specs) == 1:
         return next(iter(specs))
     if name is None:
@@ -94,53 +103,6 @@ def _picked(specs: dict[str, "TensorSpec"], name: str | None, what: str) -> str:
     return name
 
 
-def _described(name: str, spec: "TensorSpec") -> str:
-    return f"{name} ({spec.dtype.name} {[*spec.shape] if spec.shape.rank is not None else '?'})"
-
-
-def _other_inputs(
-    tf: ModuleType, specs: dict[str, "TensorSpec"], source: str, values: dict[str, JsonValue]
-) -> dict[str, Constant]:
-    """Constants for all inputs but the image, as functions of the batch size."""
-    required = {name: spec for name, spec in specs.items() if name != source}
-    if missing := [name for name in required if name not in values]:
-        raise PipelineError(
-            f"the model also takes {', '.join(_described(name, required[name]) for name in missing)}: give the value "
-            "in custom.other_inputs, as {name: value}",
-            code="inputs-missing",
-            key="custom.other_inputs",
-            names=missing,
-        )
-    if unknown := [name for name in values if name not in required]:
-        raise PipelineError(
-            f"custom.other_inputs names {', '.join(unknown)}, but the inputs besides the image are "
-            f"{', '.join(required) or 'none'}: name those alone",
-            code="inputs-unknown",
-            key="custom.other_inputs",
-            names=unknown,
-        )
-    return {name: _constant(tf, name, spec, values[name]) for name, spec in required.items()}
-
-
-def _constant(tf: ModuleType, name: str, spec: "TensorSpec", value: JsonValue) -> Constant:
-    shape = [*spec.shape]
-    by_image = bool(shape) and shape[0] is None
-    try:
-        if value is None or (spec.dtype.is_integer and np.array(value).dtype.kind == "f"):
-            raise TypeError
-        constant = np.broadcast_to(np.array(value, spec.dtype.as_numpy_dtype), [s or 1 for s in shape[by_image:]])
-    except (TypeError, ValueError):
-        raise PipelineError(
-            f"custom.other_inputs.{name} is {value!r}, which does not fit {_described(name, spec)}: give one that does",
-            code="input-misfit",
-            key=f"custom.other_inputs.{name}",
-            value=value,
-        ) from None
-    if by_image:
-        return lambda size: tf.repeat(tf.constant(constant)[None], size, axis=0)
-    return lambda size: tf.constant(constant)
-
-
 class Layout(NamedTuple):
     """What the input says of images."""
 
@@ -151,11 +113,11 @@ class Layout(NamedTuple):
 
 
 def _layout(name: str, spec: "TensorSpec", setting: CustomParams) -> Layout:
-    shape, described = [*spec.shape] if spec.shape.rank is not None else [], _described(name, spec)
-    words = f"the model's input {described}"
+    shape, named = [*spec.shape] if spec.shape.rank is not None else [], described(name, spec)
+    words = f"the model's input {named}"
     if len(shape) != 4:
         raise _misfit(f"{words} takes no images: it should have 4 dimensions; see custom.input", "custom.input")
-    refuse_fixed_batches(described, shape)
+    refuse_fixed_batches(named, shape)
     if not (spec.dtype.is_floating or spec.dtype.name == "uint8"):
         raise _misfit(f"{words} is neither of floats nor of uint8: export the model with one that is", "custom.input")
     first = shape[3] not in (1, 3) and shape[1] in (1, 3)
@@ -280,12 +242,17 @@ def _refuse_other_kind(scores: Floats, result: str, answers: str) -> None:
         )
 
 
-def _probabilities(tf: ModuleType, raw: Answer, outputs: int, answers: str) -> Answer:
-    def call(images: "Tensor") -> "Tensor":
-        answer = raw(images)
-        if outputs > 1:
-            return tf.nn.softmax(answer) if answers == "logits" else answer
-        second = tf.sigmoid(answer) if answers == "logits" else answer
+def _probabilities(tf: ModuleType, raw: Classifier, scores: Floats, answers: str) -> Classifier:
+    """The same with probabilities in place of these answers."""
+    logits = answers == "logits"
+
+    def call(answer: Answer, images: "Tensor") -> "Tensor":
+        found = answer(images)
+        if scores.shape[1] > 1:
+            return tf.nn.softmax(found) if logits else found
+        second = tf.sigmoid(found) if logits else found
         return tf.concat([1 - second, second], axis=1)
 
-    return call
+    original = partial(call, raw.original) if raw.original else None
+    largest = float(np.abs(scores).max()) if logits else 1.0
+    return replace(raw, call=partial(call, raw.call), original=original, logits=largest)

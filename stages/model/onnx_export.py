@@ -6,11 +6,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from stages.contracts.model import OnnxRecord
-from stages.contracts.preprocessing import Floats, Preprocessing
+from stages.contracts.preprocessing import Floats
 from stages.core.errors import PipelineError
+from stages.model import tolerance
+from stages.model.examples import Examples
+from stages.model.tolerance import Gap
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto
@@ -18,33 +19,38 @@ if TYPE_CHECKING:
 
 # The newest that TensorRT 8.5 reads (its onnx-tensorrt parser, release notes of 8.5).
 OPSET = 17
-# Largest difference of a probability between the SavedModel and its ONNX: rounding, and no more.
-TOLERANCE = 1e-4
 INPUT, OUTPUT, BATCH = "images", "probabilities", "batch"
 
 
 def write(
-    tf: ModuleType, folder: Path, preprocessing: Preprocessing, target: Path, name: str, tolerance: float = TOLERANCE
+    tf: ModuleType,
+    folder: Path,
+    target: Path,
+    name: str,
+    shown: Examples,
+    logits: float = 1.0,
+    most: float | None = None,
 ) -> OnnxRecord:
     """Write the ONNX model of the SavedModel in `folder`; what is in it, and the largest difference of an answer.
 
-    PipelineError if that is too large.
+    PipelineError if that is more than `most`, or else than rounding explains where logits are up to so large.
     """
     saved = tf.saved_model.load(str(folder))  # its variables live as long as this
     signature = saved.signatures["serving_default"]
     model = export(signature)
     target.write_bytes(model.SerializeToString(deterministic=True))
-    gap = difference(signature, target, preprocessing.noise(4))
-    if not gap <= tolerance:
+    rounding = tolerance.allowed(tolerance.has_half(signature.graph), logits)
+    gap = difference(signature, target, shown, most or rounding)
+    if not gap.close:
         raise PipelineError(
-            f"the ONNX model of {name} differs by {gap:.2g} from the SavedModel (allowed: {tolerance}): leave out "
-            "the variants that start from ONNX, and report it",
+            f"the ONNX model of {name} answers otherwise than the SavedModel: {gap}; leave out the variants that start "
+            "from ONNX, and report it",
             code="onnx-differs",
             model=name,
-            difference=gap,
+            difference=gap.difference,
         )
     nodes = Counter(node.op_type for node in model.graph.node)
-    return OnnxRecord(OPSET, dict(sorted(nodes.items())), gap, target.stat().st_size)
+    return OnnxRecord(OPSET, dict(sorted(nodes.items())), gap.difference, target.stat().st_size, shown.words)
 
 
 def export(signature: "Signature") -> "ModelProto":
@@ -86,13 +92,17 @@ def name_constants(graph: "GraphProto") -> None:
             node.input[position] = named.get(name, name)
 
 
-def difference(signature: "Signature", path: Path, images: Floats) -> float:
-    """Largest absolute difference of the outputs of the SavedModel's signature and of the ONNX file."""
+def difference(signature: "Signature", path: Path, shown: Examples, most: float) -> Gap:
+    """Of the ONNX file's answers from those of the SavedModel's signature."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     # What the graph says: an optimisation rounds the weights too of a convolution between Q/DQ pairs, by one range.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    (ours,) = session.run([OUTPUT], {INPUT: images})
-    return float(np.abs(ours - signature(images=images)[OUTPUT].numpy()).max())
+
+    def served(images: Floats) -> Floats:
+        answers: Floats = signature(images=images)[OUTPUT].numpy()
+        return answers
+
+    return tolerance.compare(served, lambda images: session.run([OUTPUT], {INPUT: images})[0], shown, most)

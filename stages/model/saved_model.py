@@ -4,32 +4,55 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from stages.contracts.labels import Labels
+from stages.contracts.preprocessing import Floats
 from stages.core.errors import PipelineError
-from stages.model.classifier import Classifier
+from stages.model import tolerance
+from stages.model.classifier import Answer, Classifier
+from stages.model.examples import Examples
+from stages.model.tolerance import Gap
 
 if TYPE_CHECKING:
     from tensorflow import Tensor
 
-# Largest difference of a probability between the model and its reloaded SavedModel: rounding, and no more.
-TOLERANCE = 1e-4
 
-
-def write(tf: ModuleType, model: Classifier, folder: Path, name: str, tolerance: float = TOLERANCE) -> float:
+def write(
+    tf: ModuleType, model: Classifier, folder: Path, name: str, shown: Examples, allowed: float | None = None
+) -> float:
     """Save in `folder`; returns the largest difference from what was saved, PipelineError if it is too large."""
     save(tf, model, folder)
-    gap = difference(tf, model, folder)
-    if not gap <= tolerance:
+    gap = difference(tf, model, folder, shown, allowed)
+    if not gap.close:
         raise PipelineError(
-            f"the SavedModel of {name} differs by {gap:.2g} from the model itself (allowed: {tolerance}): "
-            "report it, with the model if you can",
+            f"the SavedModel of {name} answers otherwise than the model itself: {gap}; report it, with the model if "
+            "you can",
             code="saved-model-differs",
             model=name,
-            difference=gap,
+            difference=gap.difference,
         )
-    return gap
+    return gap.difference
+
+
+def refuse_other_answers(tf: ModuleType, name: str, model: Classifier, shown: Examples) -> float | None:
+    """PipelineError if a model answers otherwise than its file's own runtime; how far they are apart.
+
+    None for a model that was not converted to be opened.
+    """
+    tolerance.refuse_alike(name, _numpy(tf, model.call)(shown.images), shown)
+    if model.original is None:
+        return None
+    most = max(tolerance.REBUILT, tolerance.allowed(model.original_half, model.logits))
+    gap = tolerance.compare(_numpy(tf, model.original), _numpy(tf, model.call), shown, most)
+    if not gap.close:
+        raise PipelineError(
+            f"the SavedModel that onnx2tf makes of {name} answers otherwise than ONNX Runtime: {gap}; export the model "
+            "from its own framework as a SavedModel, and set model.path to it",
+            code="onnx-import-differs",
+            model=name,
+            key="model.path",
+            difference=gap.difference,
+        )
+    return gap.difference
 
 
 def refuse_other_classes(name: str, outputs: int, classes: Labels) -> None:
@@ -59,8 +82,18 @@ def save(tf: ModuleType, model: Classifier, folder: Path) -> None:
     tf.saved_model.save(module, str(folder), signatures={"serving_default": serve})
 
 
-def difference(tf: ModuleType, model: Classifier, folder: Path) -> float:
-    """Largest absolute difference of the outputs of `model` and of the SavedModel in `folder`, on seeded pixels."""
-    images = tf.constant(model.preprocessing.noise(4))
-    signature = tf.saved_model.load(str(folder)).signatures["serving_default"]
-    return float(np.abs(signature(images=images)["probabilities"].numpy() - model.call(images).numpy()).max())
+def difference(tf: ModuleType, model: Classifier, folder: Path, shown: Examples, allowed: float | None = None) -> Gap:
+    """Of the answers of the SavedModel in `folder` from those of `model`; where no more is allowed, for rounding."""
+    saved = tf.saved_model.load(str(folder))  # its variables live as long as this
+    signature = saved.signatures["serving_default"]
+    most = allowed or tolerance.allowed(tolerance.has_half(signature.graph), model.logits)
+    served = _numpy(tf, lambda images: signature(images=images)["probabilities"])
+    return tolerance.compare(_numpy(tf, model.call), served, shown, most)
+
+
+def _numpy(tf: ModuleType, answer: Answer) -> tolerance.Answers:
+    def answers(images: Floats) -> Floats:
+        found: Floats = answer(tf.constant(images)).numpy()
+        return found
+
+    return answers

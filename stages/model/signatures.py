@@ -28,6 +28,15 @@ class Model(NamedTuple):
     call: Callable[[dict[str, "Tensor"]], dict[str, "Tensor"]]
     tracked: Any
     parameters: int
+    # Of a model that was converted to be opened: what it was before.
+    original: "Original | None" = None
+
+
+class Original(NamedTuple):
+    """What the runtime of a model's own file answers, and whether FP16 takes part."""
+
+    call: Callable[[dict[str, "Tensor"]], dict[str, "Tensor"]]
+    half: bool
 
 
 @contextmanager

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from stages.contracts.preprocessing import Floats, Preprocessing
+from stages.contracts.closeness import distance
+from stages.contracts.preprocessing import Floats
 from stages.core.errors import PipelineError
 from stages.core.tensorflow import nodes
+from stages.model import examples
 from stages.model.classifier import Classifier
 
-IMAGES = 8
 # Of a probability. Asked the same, a model differs by rounding where threads add in another order. In batches of
 # another size its matrices are taken apart otherwise, on a GPU in TF32, and FP16 models round to a thousandth.
 SAME_CALL, SAME_IMAGE = 1e-3, 2e-2
@@ -27,11 +28,11 @@ def refuse(tf: ModuleType, name: str, model: Classifier) -> None:
     answer = tf.function(model.call).get_concrete_function(
         tf.TensorSpec([None, *model.preprocessing.shape], tf.float32)
     )
-    images = varied(model.preprocessing)
+    images = examples.varied(model.preprocessing)
     first = _asked(tf, answer, images)
     if (gap := distance(first, _asked(tf, answer, images))) > SAME_CALL:
         raise _random(name, gap, layers(answer.graph))
-    alone = np.concatenate([_asked(tf, answer, images[i : i + 1]) for i in range(IMAGES)])
+    alone = np.concatenate([_asked(tf, answer, images[i : i + 1]) for i in range(len(images))])
     turned = _asked(tf, answer, images[::-1])[::-1]
     if (gap := max(distance(first, alone), distance(first, turned))) > SAME_IMAGE:
         raise PipelineError(
@@ -41,22 +42,6 @@ def refuse(tf: ModuleType, name: str, model: Classifier) -> None:
             model=name,
             difference=gap,
         )
-
-
-def varied(prepared: Preprocessing) -> Floats:
-    """Seeded model inputs [8, height, width, channels] that differ in brightness, colour and contrast."""
-    rng = np.random.default_rng(0)
-    light, strength = np.linspace(0, 255, IMAGES), rng.uniform(0, 80, IMAGES)
-    colour = light[:, None] + rng.uniform(-60, 60, (IMAGES, prepared.shape[2]))
-    grain = rng.standard_normal((IMAGES, *prepared.shape)) * strength[:, None, None, None]
-    return prepared.normalize(np.clip(colour[:, None, None, :] + grain, 0, 255).astype(np.uint8))
-
-
-def distance(first: Floats, second: Floats) -> float:
-    """The largest difference of a probability; infinite where one of both is no number."""
-    gap = np.abs(first - second)
-    both = ~np.isfinite(first) & ~np.isfinite(second)
-    return float(np.where(both, 0, np.where(np.isfinite(gap), gap, np.inf)).max())
 
 
 def layers(graph: Any) -> list[str]:

@@ -9,13 +9,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from stages.contracts.images import TRAINING
 from stages.contracts.model import SAVED_MODEL
 from stages.contracts.status import OK, Status
 from stages.contracts.training import QAT_ONNX, QAT_SAVED_MODEL, QatRecord, QatTraining
 from stages.core import files, isolate
 from stages.core.errors import PipelineError
 from stages.core.tensorflow import tensorflow
-from stages.model import onnx_export, saved_model
+from stages.model import examples, onnx_export, saved_model
 from stages.model.chosen import ChosenModel
 from stages.model.classifier import Classifier
 from stages.params.training import QatParams, TrainParams, asks_qat
@@ -97,20 +98,22 @@ def learn(job: Job, folder: Path) -> tuple[QatTraining, list[Epoch]]:
 def _write(tf: ModuleType, chosen: ChosenModel, simulated: "Network", folder: Path) -> None:
     """A SavedModel and an ONNX file of the trained network."""
     model, name, saved = chosen.classifier_of(tf, simulated), chosen.model.name, folder / QAT_SAVED_MODEL.name
-    saved_model.write(tf, model, saved, name, STEPS)
-    onnx_export.write(tf, saved, model.preprocessing, folder / QAT_ONNX.name, name, STEPS)
+    shown = examples.read(model.preprocessing, [TRAINING])
+    saved_model.write(tf, model, saved, name, shown, STEPS)
+    onnx_export.write(tf, saved, folder / QAT_ONNX.name, name, shown, most=STEPS)
 
 
 def flat(tf: ModuleType, chosen: ChosenModel) -> "Network":
     """The model as a network without others inside; PipelineError if it does not answer as the SavedModel does."""
     network = fake_quant.flatten(tf, chosen.network(tf))
-    gap = saved_model.difference(tf, chosen.classifier_of(tf, network), SAVED_MODEL)
-    if not gap <= saved_model.TOLERANCE:
+    model = chosen.classifier_of(tf, network)
+    gap = saved_model.difference(tf, model, SAVED_MODEL, examples.read(model.preprocessing, [TRAINING]))
+    if not gap.close:
         raise PipelineError(
-            f"its layers, called one by one, differ by {gap:.2g} from the model itself: leave out the variants that "
-            "end in -int8-qat",
+            f"its layers, called one by one, answer otherwise than the model itself: {gap}; leave out the variants "
+            "that end in -int8-qat",
             code="qat-layers-differ",
-            difference=gap,
+            difference=gap.difference,
         )
     return network
 

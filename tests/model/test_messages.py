@@ -21,6 +21,7 @@ from stages.model import (
     efficientnet_lite,
     formats,
     keras_zoo,
+    other_inputs,
     saved_model,
     signatures,
     weights,
@@ -64,7 +65,7 @@ def number_of_the_class() -> None:
 
 def others(values: dict[str, Any]) -> None:
     specs = {"photo": spec(None, 4, 6, 3), "step": spec(dtype="int32")}
-    classifier._other_inputs(SimpleNamespace(), specs, "photo", values)
+    other_inputs.constants(SimpleNamespace(), specs, "photo", values)
 
 
 def weights_alone() -> None:

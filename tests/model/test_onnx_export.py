@@ -8,11 +8,13 @@ import onnxruntime
 import pytest
 
 from stages.contracts.preprocessing import Preprocessing
-from stages.model import onnx_export
+from stages.model import examples, onnx_export
+from stages.model.tolerance import Gap
 from tests.fixtures.errors import named, refused
 
 SHAPE = (4, 4, 3)
 PREPARED = Preprocessing(*SHAPE[:2], "crop", 1.0, (1 / 255,) * 3, (0.0,) * 3, "rgb")
+SHOWN = examples.read(PREPARED, [])
 
 
 Saved = tuple[Path, Callable[[Any], Any]]
@@ -27,7 +29,7 @@ def saved(tiny_saved_model: Saved) -> Saved:
 @pytest.fixture(scope="module")
 def exported(tf: Any, saved: Saved, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("onnx") / "model.onnx"
-    onnx_export.write(tf, saved[0], PREPARED, path, "tiny")
+    onnx_export.write(tf, saved[0], path, "tiny", SHOWN)
     return path
 
 
@@ -53,11 +55,14 @@ def test_its_interface_has_names_and_an_open_batch(exported: Path) -> None:
 def test_a_tolerance_is_what_the_answers_may_be_apart(
     tf: Any, saved: Saved, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(onnx_export, "difference", lambda *_: 0.05)
-    found = onnx_export.write(tf, saved[0], PREPARED, tmp_path / "a.onnx", "tiny", tolerance=0.1)
-    assert found.onnx_difference == 0.05
-    error = refused(onnx_export.write, tf, saved[0], PREPARED, tmp_path / "a.onnx", "tiny", 0.01)
+    monkeypatch.setattr(onnx_export, "difference", lambda *given: Gap(0.05, 0, 1, given[-1], SHOWN))
+    found = onnx_export.write(tf, saved[0], tmp_path / "a.onnx", "tiny", SHOWN, most=0.1)
+    assert (found.onnx_difference, found.compared_on) == (0.05, "12 images of noise")
+    error = refused(onnx_export.write, tf, saved[0], tmp_path / "a.onnx", "tiny", SHOWN, 1.0, 0.01)
     assert named(error, "model", "difference") == ("onnx-differs", "tiny", 0.05)
+    # As rounding does not explain it, unless logits are as large as that.
+    assert refused(onnx_export.write, tf, saved[0], tmp_path / "a.onnx", "tiny", SHOWN).code == "onnx-differs"
+    assert onnx_export.write(tf, saved[0], tmp_path / "a.onnx", "tiny", SHOWN, logits=1e6).onnx_difference == 0.05
 
 
 def test_fake_quantisation_becomes_pairs_and_rounds_no_weights(tf: Any, tmp_path: Path) -> None:
@@ -77,7 +82,7 @@ def test_fake_quantisation_becomes_pairs_and_rounds_no_weights(tf: Any, tmp_path
 
     module = Rounded()
     tf.saved_model.save(module, str(tmp_path), signatures={"serving_default": module.serve})
-    found = onnx_export.write(tf, tmp_path, PREPARED, tmp_path / "model.onnx", "rounded", tolerance=0.01)
+    found = onnx_export.write(tf, tmp_path, tmp_path / "model.onnx", "rounded", SHOWN, most=0.06)
     assert found.nodes["QuantizeLinear"] == found.nodes["DequantizeLinear"] == 2
 
 

@@ -81,22 +81,3 @@ def test_an_image_without_an_answer_is_no_reason(tf: Any) -> None:
         return tf.where(means[:, :1] > 0.5, tf.constant(np.nan), tf.nn.softmax(means))
 
     steady.refuse(tf, "mine", Classifier(call, [], PREPARED, 3, 0))
-
-
-@pytest.mark.parametrize(
-    ("first", "second", "gap"),
-    [
-        ([0.1, 0.9], [0.2, 0.8], 0.1),
-        ([np.nan, 0.5], [np.nan, 0.5], 0),
-        ([np.nan, 0.5], [0.5, 0.5], np.inf),
-        ([0.5, np.inf], [0.5, 0.5], np.inf),
-    ],
-)
-def test_no_number_is_infinitely_far_from_a_number(first: list[float], second: list[float], gap: float) -> None:
-    pair = (np.array([values], np.float32) for values in (first, second))
-    assert steady.distance(*pair) == pytest.approx(gap)
-
-
-def test_the_images_differ(tf: Any) -> None:
-    means = steady.varied(PREPARED).mean(axis=(1, 2, 3))
-    assert np.ptp(means) > 0.6 and np.diff(np.sort(means)).min() > 0.01

@@ -5,11 +5,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from stages.contracts.images import TABLE, TRAINING
 from stages.core import files
 from stages.core.errors import PipelineError
+from stages.model.examples import Examples
+from stages.model.tolerance import Gap
 from stages.training import dataset, fake_quant, fit, qat
 from tests.fixtures.errors import assert_helps, refused
 
@@ -34,8 +37,10 @@ def no_rule(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def other_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(qat.fake_quant, "flatten", lambda *_: None)
-    monkeypatch.setattr(qat.saved_model, "difference", lambda *_: 0.5)
-    chosen: Any = SimpleNamespace(network=lambda _: None, classifier_of=lambda *_: None)
+    shown = Examples(np.zeros((1, 4, 4, 3), np.float32), "1 image")
+    monkeypatch.setattr(qat.examples, "read", lambda *_: shown)
+    monkeypatch.setattr(qat.saved_model, "difference", lambda *_: Gap(0.5, 0, 1, 1e-4, shown))
+    chosen: Any = SimpleNamespace(network=lambda _: None, classifier_of=lambda *_: SimpleNamespace(preprocessing=None))
     qat.flat(None, chosen)
 
 

@@ -1,0 +1,41 @@
+"""Images on which two forms of a model are compared: real ones through its own preprocessing, and noise."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from stages.contracts.images import CALIBRATION, EVALUATION
+from stages.contracts.preprocessing import Floats, Preprocessing
+from stages.data import batches
+
+REAL, NOISE, VARIED = 16, 4, 8
+
+
+class Examples(NamedTuple):
+    """Model inputs [n, height, width, channels], and in words what they are."""
+
+    images: Floats
+    words: str
+
+
+def read(prepared: Preprocessing, folders: Sequence[Path] = (CALIBRATION, EVALUATION)) -> Examples:
+    """Some of the first folder that has images, spread over it, besides noise; noise alone where none has."""
+    noise = [prepared.noise(NOISE), varied(prepared)]
+    words = f"{NOISE + VARIED} images of noise"
+    for folder in folders:
+        if folder.is_dir() and (paths := batches.files(folder)):
+            chosen = [paths[place] for place in np.unique(np.linspace(0, len(paths) - 1, REAL).astype(int))]
+            real = next(batches.batches(chosen, prepared, REAL))
+            return Examples(np.concatenate([real, *noise]), f"{len(real)} images of {folder} and {words}")
+    return Examples(np.concatenate(noise), words)
+
+
+def varied(prepared: Preprocessing) -> Floats:
+    """Seeded model inputs [8, height, width, channels] that differ in brightness, colour and contrast."""
+    rng = np.random.default_rng(0)
+    light, strength = np.linspace(0, 255, VARIED), rng.uniform(0, 80, VARIED)
+    colour = light[:, None] + rng.uniform(-60, 60, (VARIED, prepared.shape[2]))
+    grain = rng.standard_normal((VARIED, *prepared.shape)) * strength[:, None, None, None]
+    return prepared.normalize(np.clip(colour[:, None, None, :] + grain, 0, 255).astype(np.uint8))

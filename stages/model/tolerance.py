@@ -1,0 +1,93 @@
+"""Compares the answers of two forms of a model, and knows how far rounding alone may take them apart."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from stages.contracts.closeness import distance
+from stages.contracts.predictions import top_k
+from stages.contracts.preprocessing import Floats
+from stages.core.errors import PipelineError
+from stages.core.tensorflow import nodes
+from stages.model.examples import Examples
+
+# Of a probability, and of the largest logit, which rounds before softmax does: in FP32, and where FP16 takes part.
+SINGLE, HALF = (1e-4, 1e-6), (1e-2, 2.5e-4)
+# Of a probability, where another library has built the graph anew.
+REBUILT = 1e-3
+# However large logits are: beyond it images change their class.
+MOST = 5e-2
+# Of the range of the logarithms, in which a softmax that is all 0 and 1 still shows what went into it. It is a part of
+# what probabilities may differ by.
+LOGS = 10
+# Smaller probabilities are not compared by it. The second of two may be 1 less the first, which is coarse.
+SMALLEST, SMALLEST_OF_TWO = 1e-30, 1e-4
+# tensorflow.DataType: half and bfloat16.
+HALVES = (14, 19)
+Answers = Callable[[Floats], Floats]
+
+
+class Gap(NamedTuple):
+    """How far answers are from a reference's: of a probability, of their logarithms' range, and in classes."""
+
+    difference: float
+    logs: float
+    moved: int
+    allowed: float
+    shown: Examples
+
+    @property
+    def close(self) -> bool:
+        """Whether rounding explains it."""
+        # INT8 steps, for which more than FP16's rounding is allowed, move small probabilities far.
+        return self.difference <= self.allowed and (self.logs <= LOGS * self.allowed or self.allowed > MOST)
+
+    def __str__(self) -> str:
+        """Such as: 0.98 away on 16 images of data/calibration (allowed: 0.0001), and 9 of 16 get another class."""
+        far, most = f"{self.difference:.2g}", f"{self.allowed:.2g}"
+        if self.difference <= self.allowed:
+            far, most = f"{self.logs:.1%} of the range of its logarithms", f"{LOGS * self.allowed:.1%}"
+        classes = f"{self.moved} of {len(self.shown.images)} get another class"
+        return f"{far} away on {self.shown.words} (allowed: {most}), and {classes}"
+
+
+def allowed(half: bool, logits: float = 1.0) -> float:
+    """Of a probability, in a model with FP16 or without, whose logits are up to so large."""
+    plain, share = HALF if half else SINGLE
+    return min(max(plain, share * logits), MOST)
+
+
+def has_half(graph: Any) -> bool:
+    """Whether a part of a tf.Graph computes in 16 bits."""
+    return any(value.type in HALVES for node in nodes(graph) for value in node.attr.values())
+
+
+def compare(reference: Answers, other: Answers, shown: Examples, most: float) -> Gap:
+    """Of these images' answers; one that is no number in the reference alone, or in the other, is infinitely far."""
+    ours, theirs = reference(shown.images), other(shown.images)
+    known = bool(np.isfinite(ours).all(axis=1).any())
+    moved = int((top_k(ours, 1) != top_k(theirs, 1)).sum())
+    gap = distance(ours, theirs) if known else float("inf")
+    return Gap(gap, _of_logs(ours, theirs), moved, most, shown)
+
+
+def refuse_alike(name: str, answers: Floats, shown: Examples) -> None:
+    """PipelineError if no image is told from another: whatever is compared would be equal."""
+    first = np.broadcast_to(answers[:1], answers.shape)
+    most = allowed(half=False)
+    if distance(first, answers) <= most and _of_logs(first, answers) <= LOGS * most:
+        raise PipelineError(
+            f"{name} answers {shown.words} alike, so that no comparison of its forms would tell anything: check "
+            "custom.scale, mean and std, and give calibration.source images of several classes",
+            code="answers-alike",
+            key="custom.scale",
+            model=name,
+        )
+
+
+def _of_logs(reference: Floats, other: Floats) -> float:
+    """The largest difference of logarithms, as a share of their range."""
+    smallest = SMALLEST_OF_TWO if reference.shape[1] == 2 else SMALLEST
+    ours, theirs = (np.log(np.clip(np.nan_to_num(side, nan=1, posinf=1), smallest, 1)) for side in (reference, other))
+    return float(np.abs(ours - theirs).max() / max(1.0, float(np.abs(ours).max())))

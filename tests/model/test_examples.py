@@ -1,0 +1,53 @@
+"""What two forms of a model are compared on: real images as the model takes them, and noise in its own range."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from stages.contracts.images import CALIBRATION, EVALUATION
+from stages.contracts.preprocessing import Preprocessing
+from stages.data import batches
+from stages.model import examples
+
+# Pixels as they are, up to 255.
+PREPARED = Preprocessing(6, 8, "stretch", 1.0, (1.0,) * 3, (0.0,) * 3, "rgb")
+
+
+def write(folder: Path, count: int) -> None:
+    """Images that are as bright as their number."""
+    folder.mkdir(parents=True)
+    for number in range(count):
+        Image.new("RGB", (20, 20), (number,) * 3).save(folder / f"{number:03}.png")
+
+
+@pytest.mark.parametrize(("count", "chosen"), [(3, [0, 1, 2]), (200, [0, 13, 26, 39, 53, 66, 79, 92])])
+def test_real_images_are_taken_from_all_over_the_calibration_set(checkout: Path, count: int, chosen: list[int]) -> None:
+    write(CALIBRATION, count)
+    write(EVALUATION, 1)
+    found = examples.read(PREPARED)
+    real = min(count, examples.REAL)
+    assert found.images.shape == (real + 12, 6, 8, 3)
+    assert found.images[: len(chosen), 0, 0, 0].tolist() == chosen
+    assert found.words == f"{real} images of data/calibration and 12 images of noise"
+
+
+def test_the_evaluation_set_stands_in_for_an_empty_calibration_set(checkout: Path) -> None:
+    CALIBRATION.mkdir(parents=True)
+    write(EVALUATION, 2)
+    found = examples.read(PREPARED)
+    np.testing.assert_array_equal(found.images[1], batches.load(EVALUATION / "001.png", PREPARED))
+    assert found.words == "2 images of data/evaluation and 12 images of noise"
+
+
+def test_without_images_it_says_that_there_is_noise_alone(checkout: Path) -> None:
+    found = examples.read(PREPARED)
+    assert (len(found.images), found.words) == (12, "12 images of noise")
+    # In the range of the model, and not from 0 to 1.
+    assert found.images.max() > 250
+
+
+def test_noise_differs_from_image_to_image() -> None:
+    means = examples.varied(PREPARED).mean(axis=(1, 2, 3))
+    assert np.ptp(means) > 150 and np.diff(np.sort(means)).min() > 1
