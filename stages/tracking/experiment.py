@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 from stages.contracts.images import ImageSet
 from stages.core.errors import PipelineError
 from stages.tracking.metrics import Point
-from stages.tracking.store import SQLITE, connect
+from stages.tracking.store import SQLITE, connect, database
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput, Run
 
 LONGEST_DIGEST = 36
+# The tag of a run that was logged to its end: its status says how that ended which it tells of.
+LOGGED = "logged"
 # In one request to a server.
 MOST_METRICS = 1000
 
@@ -25,6 +27,8 @@ class Experiment:
     def __init__(self, uri: str, name: str, checkout: Path) -> None:
         """Connect, and create the experiment if it is new; a local store keeps its artifacts beside its database."""
         self._client = connect(uri)
+        # Whoever logs to a local store holds its lock.
+        self._alone = database(uri) is not None
         experiment = self._client.get_experiment_by_name(name)
         if experiment is None:
             local = (checkout.resolve() / "mlartifacts").as_uri() if uri.startswith(SQLITE) else None
@@ -56,9 +60,27 @@ class Experiment:
         """Id of a new run, unfinished until `finish`."""
         return str(self._client.create_run(self._id, tags=dict(tags), run_name=name).info.run_id)
 
-    def finish(self, run: str) -> None:
-        """From here on the run counts as logged."""
-        self._client.set_terminated(run)
+    def resume(self, run: "Run") -> str:
+        """Go on with a run that was interrupted."""
+        self._client.update_run(run.info.run_id, "RUNNING")
+        return str(run.info.run_id)
+
+    def finish(self, run: str, failed: bool = False) -> None:
+        """From here on the run counts as logged, whether what it tells of went well or failed."""
+        self._client.set_terminated(run, "FAILED" if failed else "FINISHED")
+        self._client.set_tag(run, LOGGED, "true")
+
+    def kill(self, parent: str | None = None) -> None:
+        """End the pipeline's runs that stand as running, a parent's with it or all: nobody logs them any more."""
+        for run in self._client.search_runs([self._id], "attributes.status = 'RUNNING'"):
+            tags = run.data.tags
+            if "level" in tags and parent in (None, run.info.run_id, tags.get("mlflow.parentRunId")):
+                self._client.set_terminated(run.info.run_id, "KILLED")
+
+    def end_abandoned(self) -> None:
+        """What a killed process left as running; on a server it may be that of somebody at work."""
+        if self._alone:
+            self.kill()
 
     def log(
         self, run: str, values: Mapping[str, object], points: Sequence[Point], artifacts: Sequence[Path] = ()
@@ -88,7 +110,7 @@ class Experiment:
 
 def finished(run: "Run") -> bool:
     """Whether everything of that run was logged."""
-    return bool(run.info.status == "FINISHED")
+    return bool(run.info.status == "FINISHED") or LOGGED in run.data.tags
 
 
 def _dataset(used_for: str, images: ImageSet) -> "DatasetInput":

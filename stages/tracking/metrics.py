@@ -1,18 +1,18 @@
 """A row of the summary as MLflow's metrics, under the names that its tables and charts show."""
 
-from collections.abc import Iterator
 from dataclasses import asdict
-from itertools import chain
 from typing import NamedTuple
 
-from stages.contracts.conversion import Proof
-from stages.contracts.row import Accuracy, Row, Speed
+from stages.contracts.row import Accuracy, Row
 from stages.contracts.system import Sample
 from stages.contracts.training import QatTraining, Run
-from stages.statistics.tables import flat, latency_figures
+from stages.statistics.tables import flat
 
-# Families of a proof's facts that are worth a column for each member; other dotted facts stay in convert.json.
-FAMILIES = ("engine_build_s", "ops_outside")
+# Columns beyond these make MLflow's table of runs unreadable; with what the machine did, of which Sample has five.
+MOST = 25 - len(Sample._fields[1:])
+
+
+Values = dict[str, float | None]
 
 
 class Point(NamedTuple):
@@ -24,57 +24,66 @@ class Point(NamedTuple):
     time_ms: int | None = None
 
 
-def of_row(row: Row) -> list[Point]:
-    """Every number of a row; the step of a latency is its batch size, so that MLflow draws it by batch.
+def of_row(row: Row, batch_size: int) -> list[Point]:
+    """The numbers of a row, latencies at that batch size, the most telling first; summary.json has all of them.
 
-    MLflow's table of runs shows the last step alone, so that medians and throughput are there by name too.
+    A name that holds `.batch8` is of that batch size, and a latency without one of single images: so each column of
+    MLflow's table is of one batch size, whatever a run was asked for.
     """
-    single = [Point(name, value, 0) for name, value in flat(_single(row)).items()]
-    return [*single, *chain.from_iterable(map(_at_batch_size, row.speeds))]
+    values = {
+        **(_accuracy(row.accuracy) if row.accuracy else {}),
+        **_latency(row, batch_size),
+        **_footprint(row),
+        **{_at("p50_ms", speed.batch_size): speed.latency.p50_ms for speed in row.speeds},
+        "load_ms": row.load_ms,
+        "convert_s": row.conversion.seconds if row.conversion else None,
+        **{_at("throughput_ips", speed.batch_size): speed.latency.throughput_ips for speed in row.speeds},
+    }
+    known = [Point(name, value, 0) for name, value in values.items() if value is not None]
+    return known[:MOST]
 
 
-def _single(row: Row) -> dict[str, object]:
-    conversion, footprint = row.conversion, row.footprint
-    return (
-        (_proof(conversion.proof) if conversion and conversion.proof else {})
-        | (_accuracy(row.accuracy) if row.accuracy else {})
-        | (asdict(footprint) if footprint else {})
-        | {
-            "first_inference_ms": row.speeds[0].first_inference_ms if row.speeds else None,
-            "load_ms": row.load_ms,
-            "convert_s": conversion and conversion.seconds,
-            "size_bytes": row.size_bytes,
-        }
-    )
-
-
-def _proof(proof: Proof) -> dict[str, object]:
-    facts = {name: value for name, value in proof.facts.items() if "." not in name or name.startswith(FAMILIES)}
-    return {**facts, **{f"{precision}_layers": count for precision, count in proof.layers.items()}}
-
-
-def _accuracy(accuracy: Accuracy) -> dict[str, object]:
-    trained = accuracy.change_from_int8
+def _accuracy(accuracy: Accuracy) -> Values:
+    trained, (low, high) = accuracy.change_from_int8, accuracy.top1.ci95
     return {
         "top1": accuracy.top1.value,
-        "top1_ci95": accuracy.top1.ci95,
+        "top1_ci95_low": low,
+        "top1_ci95_high": high,
         "top5": accuracy.top5.value,
-        "top5_ci95": accuracy.top5.ci95,
         "agreement": accuracy.agreement,
-        "won_back_points": trained and trained.points_won,
-        "won_back_points_ci95": trained and trained.points_won_ci95,
-        **asdict(accuracy.averages),
+        "macro_f1": accuracy.averages.macro_f1,
+        "ece": accuracy.averages.ece,
+        "won_back_points": trained.points_won if trained else None,
     }
 
 
-def _at_batch_size(speed: Speed) -> Iterator[Point]:
-    size, latency = speed.batch_size, speed.latency
-    parts = {f"{name}_ms": ms for name, ms in asdict(speed.parts_ms).items()} if speed.parts_ms else {}
-    host = latency_figures(speed.latency_host) | parts
-    yield from (Point(name, value, size) for name, value in latency_figures(latency).items())
-    yield from (Point(f"host_{name}", value, size) for name, value in host.items())
-    yield Point(f"p50_ms.batch{size}", latency.p50_ms, 0)
-    yield Point(f"throughput_ips.batch{size}", latency.throughput_ips, 0)
+def _latency(row: Row, batch_size: int) -> Values:
+    speed = row.speed(batch_size)
+    if speed is None:
+        return {}
+    latency, (low, high) = speed.latency, speed.latency.p50_ci95_ms
+    values = {
+        "p50_ms": latency.p50_ms,
+        "p50_ci95_ms_low": low,
+        "p50_ci95_ms_high": high,
+        "p90_ms": latency.p90_ms,
+        "p99_ms": latency.p99_ms,
+        "throughput_ips": latency.throughput_ips,
+    }
+    return {_at(name, batch_size): value for name, value in values.items()}
+
+
+def _footprint(row: Row) -> Values:
+    memory = row.footprint
+    return {
+        "size_bytes": row.size_bytes,
+        "peak_memory_bytes": memory.peak_memory_bytes if memory else None,
+        "gpu_peak_memory_bytes": memory.gpu_peak_memory_bytes if memory else None,
+    }
+
+
+def _at(figure: str, batch_size: int) -> str:
+    return figure if batch_size == 1 else f"{figure}.batch{batch_size}"
 
 
 def of_training(run: Run) -> list[Point]:

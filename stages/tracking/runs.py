@@ -1,7 +1,7 @@
 """What one run of the pipeline is in MLflow: a parent, and a child for each training and for each variant."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from stages.contracts import codec, system
@@ -22,7 +22,7 @@ from stages.reporting.report_data import PAGE
 from stages.reporting.table import SUMMARY_TABLE
 from stages.statistics.per_class import CLASSES, FILES
 from stages.statistics.tables import METRICS, PLOTS
-from stages.tracking import metrics, receipts
+from stages.tracking import metrics, receipts, settings
 from stages.tracking.experiment import Experiment, finished
 from stages.tracking.receipts import TRACK, TrackReceipt
 from stages.tracking.store import cause, digest, one_at_a_time, stamp, tracking_uri
@@ -123,21 +123,7 @@ def _log(results: Results, uri: str, checkout: Path) -> TrackReceipt:
 
 def run_key(setting: Params, summary: Summary) -> str:
     """Same parameters and same results: same run."""
-    return digest([parameters(setting), summary])
-
-
-def parameters(setting: Params) -> dict[str, object]:
-    """All of params.yaml as MLflow wants it: one level, dotted names."""
-    return flat(asdict(setting))
-
-
-def flat(value: object, prefix: str = "") -> dict[str, object]:
-    """Nested values under dotted names; a list is one text."""
-    if not isinstance(value, dict):
-        return {prefix: ",".join(map(str, value)) if isinstance(value, (list, tuple)) else value}
-    return {
-        key: leaf for name, inner in value.items() for key, leaf in flat(inner, f"{prefix}.{name}".strip(".")).items()
-    }
+    return digest([settings.parameters(setting), summary])
 
 
 def machine_tags(environment: Environment) -> dict[str, str]:
@@ -149,17 +135,26 @@ def machine_tags(environment: Environment) -> dict[str, str]:
 
 def log_pipeline(experiment: Experiment, results: Results) -> str:
     """Log the parent run and whatever children are missing; returns the parent's id."""
+    experiment.end_abandoned()
     runs = experiment.search({"level": "pipeline", "pipeline.key": results.key})
-    # An interrupted parent is gone on with, so that its finished children stay where they are.
-    parent = str(runs[0].info.run_id) if runs else experiment.create(results.summary.model.name, parent_tags(results))
     if runs and finished(runs[0]):
-        return parent
+        return str(runs[0].info.run_id)
+    # An interrupted parent is gone on with, so that its finished children stay where they are.
+    parent = experiment.resume(runs[0]) if runs else experiment.create(results.summary.model.name, parent_tags(results))
+    try:
+        _log_all(experiment, results, parent)
+    except KeyboardInterrupt:
+        experiment.kill(parent)
+        raise
+    return parent
+
+
+def _log_all(experiment: Experiment, results: Results, parent: str) -> None:
     for training in trainings(results.setting, results.summary):
         log_training(experiment, results, training, parent)
     for row in results.summary.rows:
         log_variant(experiment, results, row, parent)
     log_parent(experiment, results, parent)
-    return parent
 
 
 def parent_tags(results: Results) -> dict[str, str]:
@@ -177,12 +172,12 @@ def note(sentence: str, table: str) -> dict[str, str]:
 
 def log_parent(experiment: Experiment, results: Results, run: str) -> None:
     """Parameters and reports; pipelines compare by the metrics of what they would ship."""
-    digests = {f"{name}.digest": images.digest for name, images in results.sets.items()}
-    values = parameters(results.setting) | digests | {"evaluation.images": results.summary.evaluation.images}
-    winner = find(results.summary, results.chosen.winner)
+    summary, chosen = results.summary, results.chosen
+    winner = find(summary, chosen.winner)
     experiment.log_datasets(run, results.sets)
-    experiment.log(run, values, metrics.of_row(winner) if winner else [], PARENT_FILES)
-    experiment.finish(run)
+    points = metrics.of_row(winner, chosen.batch_size) if winner else []
+    experiment.log(run, settings.of_pipeline(results.setting, summary), points, PARENT_FILES)
+    experiment.finish(run, failed=any(row.status.state == "failed" for row in summary.here))
 
 
 def log_training(experiment: Experiment, results: Results, training: Training, parent: str) -> None:
@@ -191,7 +186,7 @@ def log_training(experiment: Experiment, results: Results, training: Training, p
     if experiment.complete(identity):
         return
     run = experiment.create(training.name, {**results.tags(), **identity, **training.tags})
-    experiment.log(run, flat(training.params), training.points, training.files)
+    experiment.log(run, settings.flat(training.params), training.points, training.files)
     experiment.finish(run)
 
 
@@ -206,28 +201,17 @@ def log_variant(experiment: Experiment, results: Results, row: Row, parent: str)
     tags = results.tags(row.device) | choice | identity | origin | status_tags(row)
     run = experiment.create(row.name + place.suffix, tags)
     experiment.log_datasets(run, results.sets)
-    points = metrics.of_row(row) + _system_points(row.name, place.root)
-    values = parameters(results.setting) | variant_values(row)
+    points = metrics.of_row(row, results.chosen.batch_size) + _system_points(row.name, place.root)
+    values = settings.of_variant(results.setting, row)
     experiment.log(run, values, points, [place.root / path(row.name) for path in RECORDS])
     if row.device == HERE:
         experiment.attach(run, [CLASSES / f"{row.name}{kind}" for kind in FILES], CLASSES.name)
-    experiment.finish(run)
+    experiment.finish(run, failed=row.status.state == "failed")
 
 
 def _system_points(name: str, root: Path) -> list[metrics.Point]:
     samples = [sample for stage in WATCHED for sample in system.read(root / system.system_path(name, stage))]
     return metrics.of_machine(samples)
-
-
-def variant_values(row: Row) -> dict[str, str]:
-    """The variant as params of its run."""
-    variant = row.variant
-    return {
-        "variant": variant.name,
-        "runtime": variant.runtime,
-        "precision": variant.precision,
-        "qat": str(variant.qat).lower(),
-    }
 
 
 def cached_tags(experiment: Experiment, row: Row, place: Place) -> dict[str, str]:
