@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 from ..contracts import labels, predictions
@@ -12,6 +12,7 @@ from ..contracts.predictions import Answer, Prediction, answers
 from ..contracts.preprocessing import Floats, Preprocessing
 from ..core.errors import PipelineError
 from ..data import batches
+from . import repeated
 from .contract import Session, infer
 
 # Names that a sentence shows.
@@ -21,11 +22,13 @@ ENOUGH = 8
 
 
 def predict(session: Session, preprocessing: Preprocessing, order: PredictOrder, name: str) -> Counts:
-    """Classify the images of a folder in the order of its labels.csv, and write the table; `name` is the bar's."""
+    """Classify the images of a folder in the order of its labels.csv, and write the table; `name` is the variant's."""
     folder = Path(order.images)
     table = labels.read_table(folder / "labels.csv")
     decoded = batches.batches([folder / file for file, _ in table], preprocessing, order.batch_size)
-    return write(_predictions(session, table, decoded, name), Path(order.target))
+    first = next(decoded)
+    repeated.refuse(session, first, name)
+    return write(_predictions(session, table, chain([first], decoded), name), Path(order.target))
 
 
 def _predictions(

@@ -63,7 +63,9 @@ def ask(session: Session, folder: Path, batch_size: int) -> Counts:
 def test_every_image_counts_at_every_batch_size(seven: Path, batch_size: int, sizes: list[int]) -> None:
     session = Red()
     assert ask(session, seven, batch_size) == Counts(7, 5, 5)
-    assert session.sizes == sizes
+    # The first images are asked for together, alone, and together again.
+    asked = [sizes[0], *[1] * sizes[0], sizes[0]]
+    assert session.sizes == [*asked, *sizes]
     rows = predictions.read(seven / "predictions.csv")
     assert [row.file for row in rows] == [f"sub/{i}.png" for i in range(7)]
     assert [row.label for row in rows] == [0, 1, 2, 3, 4, 9, 9]
@@ -105,6 +107,16 @@ def test_more_than_a_few_images_without_an_answer_are_a_failure_that_names_the_f
     error = refused(ask, NotFinite(np.nan, 1, 2, 4, 6), seven, 3)
     assert named(error, "without", "first_without") == ("no-answers", 4, ("sub/1.png", "sub/2.png", "sub/4.png"))
     assert_helps(error, "4 of 7 images have no answer")
+
+
+def test_a_runtime_that_mixes_up_a_batch_leaves_no_table(seven: Path) -> None:
+    class Mixing(Red):
+        def run(self) -> npt.NDArray[Any]:
+            return np.roll(super().run(), 1, axis=0)
+
+    error = refused(ask, Mixing(), seven, 3)
+    assert error.code == "answers-mixed"
+    assert not (seven / "predictions.csv").exists()
 
 
 @pytest.mark.parametrize(("labels", "refuses"), [([0, 1] * 4, True), ([0] * 8, False), ([0, 1] * 3, False)])
