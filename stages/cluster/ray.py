@@ -119,8 +119,19 @@ def _parts(setting: ExecutionParams, nodes: Sequence[Node]) -> dict[str, "Cluste
 def describe(setting: ExecutionParams, threads: int | None) -> dict[str, Environment]:
     """The environment of each GPU model of the cluster, the primary one first; `threads` as benchmark.threads."""
     with joined(setting) as parts:
-        tasks = {name: nodes.start(host.describe, threads) for name, nodes in parts.items()}
+        tasks = {name: nodes.start(described, threads) for name, nodes in parts.items()}
         return {name: parts[name].result(task) for name, task in tasks.items()}
+
+
+def described(threads: int | None) -> Environment:
+    """Of the node that this runs on, as its models are run."""
+    forget_threads()
+    return host.describe(threads)
+
+
+def forget_threads() -> None:
+    """Ray allows a library as many threads as a task has cores by name; models are run as on a single machine."""
+    os.environ.pop("OMP_NUM_THREADS", None)
 
 
 def by_gpu_model(nodes: Sequence[Node]) -> dict[str, list[Node]]:

@@ -42,8 +42,7 @@ READERS = 16
 def workplace(environment: Environment, *contents: Mapping[str, bytes]) -> Iterator[None]:
     """A new current folder with these files in it, on the GPU that this environment was described on."""
     before = Path.cwd()
-    # Ray allows a library as many threads as a task has cores by name; models are run as they are on a single machine.
-    os.environ.pop("OMP_NUM_THREADS", None)
+    ray.forget_threads()
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         try:

@@ -24,6 +24,34 @@ class Gpu:
 
 
 @dataclass(frozen=True)
+class CpuIdentity:
+    """What tells two CPUs of one name apart: numbers of their maker, arithmetic of the features, bytes by cache.
+
+    `hypervisor` is None on a machine that is none's guest.
+    """
+
+    vendor: str | None
+    family: str | None
+    model: str | None
+    stepping: str | None
+    microcode: str | None
+    features: tuple[str, ...]
+    caches_bytes: dict[str, int]
+    hypervisor: str | None
+
+
+@dataclass(frozen=True)
+class CpuSettings:
+    """What sets the speed of the same CPUs: the governor of their clocks, a quota of a container in CPUs, and the
+    variables by which libraries set their threads and kernels. A value that may be a secret is not recorded.
+    """
+
+    governor: str | None = None
+    quota_cpus: float | None = None
+    variables: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Machine:
     """The hardware and its driver; `gpu_missing` says why there is no GPU."""
 
@@ -34,6 +62,8 @@ class Machine:
     driver: str | None
     gpus: tuple[Gpu, ...]
     gpu_missing: str | None
+    # None where the system does not tell.
+    identity: CpuIdentity | None = None
 
     @property
     def name(self) -> str:
@@ -68,6 +98,7 @@ class Environment:
     machine: Machine
     base: dict[str, str]
     runtimes: tuple[RuntimeEnvironment, ...]
+    settings: CpuSettings = CpuSettings()
 
     def unavailable(self, runtime: str, precision: str) -> str | None:
         """Why a variant cannot run here; PipelineError for one that no runtime makes."""

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from .conversion import Conversion
+from .cpu import CpuLoad
 from .environment import Environment
 from .evaluation import Answered
 from .images import ImageSet
@@ -155,13 +156,15 @@ class Latency:
 
 @dataclass(frozen=True)
 class Speed:
-    """At one batch size."""
+    """At one batch size; `retimed` counts the blocks that were timed again since others used the CPUs."""
 
     batch_size: int
     first_inference_ms: float
     latency: Latency
     latency_host: Latency
     parts_ms: Parts | None = None
+    cpu: CpuLoad | None = None
+    retimed: int = 0
 
 
 @dataclass(frozen=True)
@@ -190,10 +193,11 @@ class Footprint:
 @dataclass(frozen=True)
 class Doubt:
     """What makes a measurement doubtful: what held the clocks down, in how many blocks; how many processes computed
-    on the GPU besides; the coefficient of variation of p50 between repeats at a batch size.
+    on the GPU besides; at a batch size the coefficient of variation of p50 between repeats, or the share of the CPUs
+    that others took, or that a quota held back.
     """
 
-    kind: Literal["throttled", "shared GPU", "unsteady"]
+    kind: Literal["throttled", "shared GPU", "unsteady", "busy CPU", "CPU quota"]
     value: float
     cause: str | None = None
     batch_size: int | None = None

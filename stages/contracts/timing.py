@@ -4,11 +4,12 @@ import math
 import re
 from array import array
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
 from ..core import files
+from .cpu import CpuUse
 from .status import Status
 
 TIMING = Path("reports/benchmark.json")
@@ -73,12 +74,17 @@ class GpuWatch:
 
 @dataclass(frozen=True)
 class RepeatTiming:
-    """One fresh process of a variant: `warm_up` by batch size."""
+    """One fresh process of a variant: by batch size its warm-up, who used the CPUs in each block, and how many blocks
+    were timed again since others did.
+    """
 
     load_ms: float
     memory: Memory
     warm_up: dict[str, WarmUp]
     gpu: GpuWatch | None = None
+    # Empty where the system does not tell.
+    cpu: dict[str, tuple[CpuUse, ...]] = field(default_factory=dict)
+    retimed: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -97,18 +103,26 @@ class VariantTiming:
         wrong = [size for size in keys if not re.fullmatch("[1-9][0-9]*", size)]
         if wrong:
             return f"`{wrong[0]}` is no batch size"
+        if any(
+            use.seconds <= 0 or use.cpus < 1 for repeat in self.repeats for uses in repeat.cpu.values() for use in uses
+        ):
+            return "a block without time or CPUs"
         alike = all(repeat.warm_up.keys() == self.repeats[0].warm_up.keys() for repeat in self.repeats)
         return None if keys and alike else "no batch sizes, or not the same in all repeats"
 
 
 @dataclass(frozen=True)
 class Timing:
-    """One run in which all variants were timed in turns, each latency in so many blocks or more."""
+    """One run in which all variants were timed in turns, each latency in so many blocks or more.
+
+    `max_foreign_cpu` is the share of the CPUs that others might take; None where nobody looked.
+    """
 
     SCHEMA: ClassVar[int] = 1
 
     blocks: int
     variants: dict[str, VariantTiming]
+    max_foreign_cpu: float | None = None
 
 
 @dataclass(frozen=True, order=True)

@@ -3,6 +3,12 @@
 import os
 
 
+def allowed() -> frozenset[int]:
+    """Numbers of those that this process may use, which on Linux can be fewer than there are (taskset, a container)."""
+    found = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    return frozenset(found)
+
+
 def cores() -> int:
-    """Those that this process may use, which on Linux can be fewer than the machine has (taskset, a container)."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """How many these are."""
+    return len(allowed())

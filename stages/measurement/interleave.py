@@ -14,6 +14,7 @@ from tqdm import tqdm
 from stages.contracts import codec, timing
 from stages.contracts.conversion import MANIFEST, Manifest
 from stages.contracts.conversion import folder as model_folder
+from stages.contracts.cpu import CpuUse
 from stages.contracts.messages import BatchOrder, Block, BlockOrder, Loaded, LoadOrder
 from stages.contracts.model import MODEL, ModelRecord
 from stages.contracts.preprocessing import Preprocessing
@@ -22,6 +23,8 @@ from stages.contracts.timing import TERMS, GpuState, GpuWatch, Memory, RepeatTim
 from stages.contracts.variant import Variant
 from stages.core.errors import PipelineError
 from stages.core.gpu import Gpu, first_gpu
+from stages.measurement import quiet
+from stages.measurement.quiet import Meter, Watch
 from stages.params.measurement import BenchmarkParams
 from stages.runtimes.client import Client
 
@@ -43,8 +46,9 @@ class Repeat:
         preprocessing: Preprocessing,
         gpu: Gpu | None,
         seed: int = 0,
+        meter: Meter | None = None,
     ) -> None:
-        """All variants take part at first; `gpu` is watched between the calls, never during one."""
+        """All variants take part at first; `gpu` and `meter` are read between the calls, never during one."""
         self._clients = clients
         self._setting = setting
         self._preprocessing = preprocessing
@@ -56,6 +60,7 @@ class Repeat:
         self._warm: dict[tuple[str, int], WarmUp] = {}
         self._gpu_bytes: dict[str, int] = {}
         self._gpu_states: dict[str, list[GpuState]] = defaultdict(list)
+        self._watch = Watch(meter, setting.max_foreign_cpu)
         self.failed: dict[str, str] = {}
         self.blocks: dict[tuple[str, int, str], list[list[float]]] = defaultdict(list)
 
@@ -65,14 +70,24 @@ class Repeat:
         for batch_size in self._setting.batch_sizes:
             self._each(partial(self._warm_up, batch_size))
             self._interleave(batch_size)
+            for _ in range(self._setting.retries):
+                self._retime(batch_size)
+                self._interleave(batch_size)  # a quiet block is shorter, so that calls may be missing
             self._each(partial(self._prove, batch_size))
         self._each(self._read_memory)
         self._other_processes = self._others()
 
     def timing(self, name: str) -> RepeatTiming:
         """What was seen of a variant that did not fail, but for its calls."""
-        warm_up = {str(size): self._warm[name, size] for size in self._setting.batch_sizes}
-        return RepeatTiming(self._load_ms[name], self._memory[name], warm_up, self._gpu_watch(name))
+        sizes = self._setting.batch_sizes
+        return RepeatTiming(
+            self._load_ms[name],
+            self._memory[name],
+            {str(size): self._warm[name, size] for size in sizes},
+            self._gpu_watch(name),
+            self._watch.seen(name, sizes),
+            self._watch.retimed(name, sizes),
+        )
 
     def times(self, name: str, batch_size: int, term: str) -> list[float]:
         """All calls of one variant, in the order they were made."""
@@ -107,26 +122,57 @@ class Repeat:
 
     def _interleave(self, batch_size: int) -> None:
         """Rounds in which every variant has one block, in random order, until each has enough calls and seconds."""
+        self._watch.settle()
         rounds = 0
-        while rounds < BLOCKS or not all(self._enough(name, batch_size) for name in self._going()):
-            names = self._going()
-            self._random.shuffle(names)
-            for name in tqdm(names, f"batch {batch_size}, round {rounds + 1}", unit="block", leave=False, disable=None):
-                self._try(name, partial(self._measure, batch_size))
+        while not all(self._enough(name, batch_size) for name in self._going()):
             rounds += 1
+            blocks = [(name, partial(self._measure, batch_size)) for name in self._going()]
+            self._in_random_order(blocks, f"batch {batch_size}, round {rounds}")
+
+    def _in_random_order(self, blocks: Sequence[tuple[str, Callable[[str], None]]], title: str) -> None:
+        """All blocks of these variants, but of those that fail meanwhile."""
+        order = self._random.sample(blocks, len(blocks))
+        for name, measure in tqdm(order, title, unit="block", leave=False, disable=None):
+            if name not in self.failed:
+                self._try(name, measure)
 
     def _measure(self, batch_size: int, name: str) -> None:
-        calls = {term: self._calls(ms) for term, ms in self._warm[name, batch_size].call_ms.items()}
-        for term, times in self._ask(name, "block", BlockOrder(batch_size, calls), Block).ms.items():
+        ms, use = self._block(batch_size, name)
+        for term, times in ms.items():
             self.blocks[name, batch_size, term].append(times)
+        self._watch.add((name, batch_size), use)
+
+    def _retime(self, batch_size: int) -> None:
+        """Once more each block in which others took too much of the CPUs."""
+        blocks = [
+            (name, partial(self._again, batch_size, index))
+            for name in self._going()
+            for index in self._watch.disturbed((name, batch_size))
+        ]
+        self._in_random_order(blocks, f"batch {batch_size}, again")
+
+    def _again(self, batch_size: int, index: int, name: str) -> None:
+        """The quieter one stays, however long its calls took."""
+        ms, use = self._block(batch_size, name)
+        if self._watch.replace((name, batch_size), index, use):
+            for term, times in ms.items():
+                self.blocks[name, batch_size, term][index] = times
+
+    def _block(self, batch_size: int, name: str) -> tuple[dict[str, list[float]], CpuUse | None]:
+        """Milliseconds by term, and who used the CPUs meanwhile."""
+        calls = {term: self._calls(ms) for term, ms in self._warm[name, batch_size].call_ms.items()}
+        block, use = self._watch.around(partial(self._ask, name, "block", BlockOrder(batch_size, calls), Block))
         if self._gpu:
             self._gpu_states[name].append(GpuState(**asdict(self._gpu.state())))
+        return block.ms, use
 
     def _calls(self, call_ms: float) -> int:
         """How many calls a block needs, if a call takes as long as in the warm-up or is a little faster."""
         return math.ceil(max(self._setting.min_samples, MARGIN * self._setting.min_seconds * 1000 / call_ms) / BLOCKS)
 
     def _enough(self, name: str, batch_size: int) -> bool:
+        if len(self.blocks[name, batch_size, TERMS[0]]) < BLOCKS:
+            return False
         spans = [self.times(name, batch_size, term) for term in TERMS]
         return all(
             len(times) >= self._setting.min_samples and sum(times) >= self._setting.min_seconds * 1000
@@ -164,7 +210,7 @@ def measure(names: Sequence[str], setting: BenchmarkParams, preprocessing: Prepr
         clients = {name: stack.enter_context(Client(Variant.parse(name).runtime)) for name in names}
         for client in clients.values():
             client.wait()  # one that still starts would slow down the loading of another
-        repeat = Repeat(clients, setting, preprocessing, gpu, seed)
+        repeat = Repeat(clients, setting, preprocessing, gpu, seed, quiet.meter())
         repeat.run()
     return repeat
 
@@ -182,7 +228,7 @@ def run(names: Sequence[str], setting: BenchmarkParams) -> Timing:
         failed = {name for repeat in repeats for name in repeat.failed}
         going = [name for name in names if name not in failed]
         repeats.append(measure(going, setting, preprocessing, seed))
-    return _write(repeats, {name: of_variant(name, repeats) for name in names})
+    return _write(repeats, {name: of_variant(name, repeats) for name in names}, setting.max_foreign_cpu)
 
 
 def of_variant(name: str, repeats: Sequence[Repeat]) -> VariantTiming:
@@ -206,8 +252,10 @@ def record_failure(names: Sequence[str], reason: str) -> Timing:
     return _write([], {name: VariantTiming(Status("failed", reason)) for name in names})
 
 
-def _write(repeats: Sequence[Repeat], variants: dict[str, VariantTiming]) -> Timing:
-    record = Timing(BLOCKS, variants)
+def _write(
+    repeats: Sequence[Repeat], variants: dict[str, VariantTiming], max_foreign_cpu: float | None = None
+) -> Timing:
+    record = Timing(BLOCKS, variants, max_foreign_cpu)
     timing.write_samples(samples(repeats))
     codec.write(record, timing.TIMING)
     return record

@@ -43,7 +43,7 @@ class ConvertParams:
 
 @dataclass(frozen=True, config=STRICT)
 class BenchmarkParams:
-    """How long and how wide to measure; batch sizes smallest first."""
+    """How long and how wide to measure, and how quiet it has to be; batch sizes smallest first."""
 
     KEY: ClassVar[str] = "benchmark"
 
@@ -54,6 +54,8 @@ class BenchmarkParams:
     min_seconds: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
     repeats: Annotated[int, Field(ge=1, le=1000)]
     threads: Positive | None
+    max_foreign_cpu: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.05
+    retries: Annotated[int, Field(ge=0, le=100)] = 1
 
 
 def engine_batch_sizes(benchmark: BenchmarkParams, evaluation: int) -> tuple[int, ...]:

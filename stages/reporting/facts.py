@@ -1,6 +1,7 @@
 """What results were measured on, as pairs of names and values in words."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import msgspec
 
@@ -23,7 +24,8 @@ def settings(summary: Summary) -> dict[str, Facts]:
 def environment(record: Environment) -> Facts:
     """The machine, the pipeline's libraries, and by runtime what it uses and why it cannot run in a precision."""
     runtimes = [fact for runtime in record.runtimes for fact in _runtime(runtime)]
-    return [*facts(record.machine), *record.base.items(), *runtimes]
+    settings = [*facts(replace(record.settings, variables={})), *record.settings.variables.items()]
+    return [*facts(record.machine), *settings, *record.base.items(), *runtimes]
 
 
 def _runtime(record: RuntimeEnvironment) -> Facts:

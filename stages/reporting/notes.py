@@ -5,12 +5,13 @@ from collections.abc import Iterator, Sequence
 from stages.contracts.conversion import Build
 from stages.contracts.row import Accuracy, AtChance, Change, Doubt, Permuted, Row, Summary
 from stages.reporting import figures
+from stages.statistics.doubts import words
 from stages.statistics.latency import STEADY_CV
 
 
 def status(row: Row) -> str:
-    """The status, with what makes the measurement doubtful in a word each."""
-    return ", ".join([row.status.state, *row.doubt_kinds])
+    """The status, with what makes the measurement doubtful in a word each, and how much of the CPUs was missing."""
+    return ", ".join([row.status.state, *words(row.doubts)])
 
 
 def notes(rows: Sequence[Row], classes: int, place: str = "") -> list[str]:
@@ -111,6 +112,10 @@ def doubtful(doubt: Doubt, row: Row) -> str:
         return f"throttled: a {doubt.cause} held the GPU's clocks down in {doubt.value:.0f}{states} blocks"
     if doubt.kind == "shared GPU":
         return f"shared GPU: {doubt.value:.0f} other processes computed on it"
+    if doubt.kind == "busy CPU":
+        return f"busy CPU: at batch {doubt.batch_size} others took {100 * doubt.value:.0f} % of the CPUs"
+    if doubt.kind == "CPU quota":
+        return f"CPU quota: at batch {doubt.batch_size} it held back {100 * doubt.value:.0f} % of the CPUs"
     return (
         f"unsteady: p50 at batch {doubt.batch_size} varies by {doubt.value:.1%} between repeats "
         f"(at most {STEADY_CV:.1%})"

@@ -17,6 +17,8 @@ SIGNS = {"within": ("good", "✓"), "exceeds": ("bad", "✕"), "cannot tell": ("
 DOUBTS = {
     "throttled": "throttled: heat or power held the GPU's clocks down for a part of the run.",
     "shared GPU": "shared GPU: other processes computed on it during the run.",
+    "busy CPU": "busy CPU: other programs or virtual machines used the CPUs while calls were timed.",
+    "CPU quota": "CPU quota: a quota held the CPUs back while calls were timed.",
     "unsteady": f"unsteady: p50 varies by more than {STEADY_CV:.1%} between repeats.",
 }
 # Options of a runtime that its time depends on, by their names in a proof's facts.

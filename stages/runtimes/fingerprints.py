@@ -11,7 +11,7 @@ from functools import cached_property
 import msgspec
 
 from ..contracts.conversion import Scalar
-from ..contracts.environment import Environment, Fingerprints, Machine
+from ..contracts.environment import CpuSettings, Environment, Fingerprints, Machine
 from ..contracts.variant import Variant
 from ..core import files
 from ..core.closure import PACKAGE, ROOT, Imports, imported
@@ -30,10 +30,11 @@ class Digests:
         """Those of these variants."""
         parsed = [Variant.parse(name) for name in variants]
         timed = [self._digest(variant, "session", "timer") for variant in parsed]
+        speed = msgspec.json.encode(self._speed(), order="sorted").decode()
         return Fingerprints(
             convert={variant.name: self._digest(variant, "convert") for variant in parsed},
             predict={variant.name: self._digest(variant, "session", "predict") for variant in parsed},
-            time=files.combine(timed),
+            time=files.combine([*timed, speed]),
         )
 
     def _digest(self, variant: Variant, part: str, runner: str | None = None) -> str:
@@ -43,6 +44,7 @@ class Digests:
             loading.defaults(runtime, self._options.get(runtime, {})),
             (found.python, found.versions, found.unavailable[variant.precision]),
             self._machine(runtime),
+            self._environment.settings.variables,  # they choose kernels, which answer and convert differently
         )
         plain = msgspec.json.encode(values, order="sorted").decode()
         return files.combine([self._code(runtime, part, runner), plain])
@@ -50,8 +52,14 @@ class Digests:
     def _machine(self, runtime: str) -> Machine:
         """What the runtime depends on: a new GPU driver leaves those of CPUs alone."""
         machine = self._environment.machine
-        without = replace(machine, driver=None, gpus=(), gpu_missing=None)
-        return machine if registry.description(runtime).uses_gpu else without
+        same = replace(machine, identity=machine.identity and replace(machine.identity, microcode=None))
+        without = replace(same, driver=None, gpus=(), gpu_missing=None)
+        return same if registry.description(runtime).uses_gpu else without
+
+    def _speed(self) -> tuple[str | None, CpuSettings]:
+        """What changes no answer, but how long it takes: microcode, the governor and a quota."""
+        identity = self._environment.machine.identity
+        return identity.microcode if identity else None, self._environment.settings
 
     def _code(self, runtime: str, part: str, runner: str | None) -> str:
         rooms = [f"{PACKAGE}.runtimes.{name}" for name in filter(None, ["contract", runner])]

@@ -3,16 +3,24 @@
 import importlib.metadata
 import os
 import platform
-import re
 import sys
 from contextlib import suppress
-from pathlib import Path
 
 import pynvml
 
-from ..contracts.environment import Discovery, Environment, Gpu, Machine, RuntimeEnvironment
+from ..contracts.environment import (
+    CpuIdentity,
+    CpuSettings,
+    Discovery,
+    Environment,
+    Gpu,
+    Machine,
+    RuntimeEnvironment,
+)
+from ..core import cgroup, cpu
 from ..core import gpu as nvml
 from ..core.cores import cores
+from ..core.variables import speed_variables
 from . import registry
 
 # Of the pipeline itself: what decodes, saves and exports.
@@ -23,20 +31,28 @@ def describe(threads: int | None) -> Environment:
     """All that results depend on, and nothing that changes by itself: no time, no clocks, no free memory."""
     machine = describe_machine(threads)
     versions = {name: version for name in BASE if (version := _version(name))}
-    return Environment(machine, versions, tuple(_runtime(name, machine) for name in registry.RUNTIMES))
+    runtimes = tuple(_runtime(name, machine) for name in registry.RUNTIMES)
+    return Environment(machine, versions, runtimes, settings())
+
+
+def settings() -> CpuSettings:
+    """What sets the speed of the CPUs, and may be another tomorrow."""
+    return CpuSettings(cpu.governor(), cgroup.quota_cpus(), speed_variables(os.environ))
 
 
 def describe_machine(threads: int | None) -> Machine:
     """The hardware, with the number of CPU threads that runtimes get (None: all cores)."""
     driver, gpus, gpu_missing = _nvidia()
+    described = cpu.describe()
     return Machine(
-        cpu=_cpu_model(),
+        cpu=cpu.name(),
         cores=cores(),
         threads=threads or cores(),
         platform=f"{platform.system()} {platform.machine()}",
         driver=driver,
         gpus=gpus,
         gpu_missing=gpu_missing,
+        identity=CpuIdentity(*described) if described else None,
     )
 
 
@@ -61,9 +77,3 @@ def _version(distribution: str) -> str | None:
     with suppress(importlib.metadata.PackageNotFoundError):
         return importlib.metadata.version(distribution)
     return None
-
-
-def _cpu_model() -> str:
-    info = Path("/proc/cpuinfo")
-    model = re.search(r"^model name\s*: (.*)$", info.read_text(), re.MULTILINE) if info.exists() else None
-    return model[1] if model else platform.processor()

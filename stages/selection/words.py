@@ -5,6 +5,7 @@ from stages.contracts.selection import Limits, Objective
 from stages.contracts.variant import BASELINE
 from stages.selection.budget import UNDECIDED, Measured, Miss, Standing
 from stages.selection.choice import Choice, cost
+from stages.statistics.doubts import words
 from stages.statistics.latency import calls_needed
 from stages.statistics.paired import MOST_IMAGES
 
@@ -118,5 +119,4 @@ def _rivals(choice: Choice) -> str:
 def _doubts(winner: Measured | None) -> str:
     if not winner or not winner.doubts:
         return ""
-    kinds = dict.fromkeys(doubt.kind for doubt in winner.doubts)
-    return f" The measurement of {winner.name} is doubtful: {', '.join(kinds)}."
+    return f" The measurement of {winner.name} is doubtful: {', '.join(words(winner.doubts))}."

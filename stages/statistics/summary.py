@@ -7,6 +7,7 @@ from pathlib import Path
 
 from stages.contracts import codec, predictions
 from stages.contracts.conversion import Conversion, conversion_path
+from stages.contracts.cpu import load
 from stages.contracts.environment import ENVIRONMENT, OTHER_GPUS, Environment
 from stages.contracts.evaluation import Counts, Evaluation, evaluation_path, predictions_path
 from stages.contracts.images import IMAGES, ImagesRecord
@@ -47,6 +48,7 @@ class Records:
     counts: Counts | None = None
     answers: Predictions | None = None
     repeats: tuple[RepeatTiming, ...] = ()
+    max_foreign_cpu: float | None = None
 
 
 def build(names: Sequence[str]) -> Summary:
@@ -84,7 +86,7 @@ def read_records(name: str, root: Path, timing: Timing) -> Records:
     evaluation, answers = _evaluation(root / evaluation_path(name), root / predictions_path(name))
     timed = _timed(timing.variants.get(name, VariantTiming(MISSING)), root / TIMING)
     status = _first_failure(evaluate=evaluation.status, benchmark=timed.status)
-    return Records(variant, status, conversion, evaluation.counts, answers, timed.repeats)
+    return Records(variant, status, conversion, evaluation.counts, answers, timed.repeats, timing.max_foreign_cpu)
 
 
 def _conversion(variant: Variant, path: Path) -> Conversion:
@@ -146,7 +148,7 @@ def row(record: Records, calls: Mapping[Series, Repeats], measured: Accuracy | N
         load_ms=record.repeats[0].load_ms if record.repeats else None,
         footprint=_footprint(record.repeats) if record.repeats else None,
         gpu=gpu,
-        doubts=doubts(speeds, gpu),
+        doubts=doubts(speeds, gpu, record.max_foreign_cpu),
     )
 
 
@@ -162,13 +164,11 @@ def _footprint(repeats: Sequence[RepeatTiming]) -> Footprint:
 
 def _speeds(record: Records, calls: Mapping[Series, Repeats]) -> tuple[Speed, ...]:
     first = record.repeats[0].warm_up if record.repeats else {}
-    return tuple(
-        _speed(record.variant.name, size, first[str(size)].first_inference_ms, calls)
-        for size in sorted(map(int, first))
-    )
+    return tuple(_speed(record, size, calls) for size in sorted(map(int, first)))
 
 
-def _speed(name: str, batch_size: int, first_inference_ms: float, calls: Mapping[Series, Repeats]) -> Speed:
+def _speed(record: Records, batch_size: int, calls: Mapping[Series, Repeats]) -> Speed:
+    name, key = record.variant.name, str(batch_size)
     term, host_term = (Series(name, batch_size, term) for term in TERMS)
     if term not in calls or host_term not in calls:
         raise PipelineError(
@@ -181,10 +181,12 @@ def _speed(name: str, batch_size: int, first_inference_ms: float, calls: Mapping
         )
     return Speed(
         batch_size=batch_size,
-        first_inference_ms=first_inference_ms,
+        first_inference_ms=record.repeats[0].warm_up[key].first_inference_ms,
         latency=latency.summarize(calls[term], batch_size),
         latency_host=latency.summarize(calls[host_term], batch_size),
         parts_ms=_parts(name, batch_size, calls),
+        cpu=load([use for repeat in record.repeats for use in repeat.cpu.get(key, ())]),
+        retimed=sum(repeat.retimed.get(key, 0) for repeat in record.repeats),
     )
 
 

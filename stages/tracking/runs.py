@@ -20,6 +20,7 @@ from stages.params.load import PARAMS
 from stages.reporting.figures import device_name, find
 from stages.reporting.report_data import PAGE
 from stages.reporting.table import SUMMARY_TABLE
+from stages.statistics.doubts import words
 from stages.statistics.per_class import CLASSES, FILES
 from stages.statistics.tables import METRICS, PLOTS
 from stages.tracking import metrics, receipts, settings
@@ -223,12 +224,13 @@ def cached_tags(experiment: Experiment, row: Row, place: Place) -> dict[str, str
 
 
 def status_tags(row: Row) -> dict[str, str]:
-    """How the variant ended, and which TensorRT made it."""
+    """How the variant ended, what makes its measurement doubtful, and which TensorRT made it."""
     facts = row.conversion.proof.facts if row.conversion and row.conversion.proof else {}
     reason = row.status.explanation
     return (
         {"status": row.status.state}
         | ({"reason": reason} if reason else {})
+        | ({"doubts": ", ".join(words(row.doubts))} if row.doubts else {})
         | {name: str(facts[name]) for name in TENSORRT if name in facts}
     )
 

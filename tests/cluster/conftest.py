@@ -42,7 +42,7 @@ def values(engine: str, names: list[str]) -> dict[str, Any]:
     found: dict[str, Any] = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
     found["variants"] = names
     found["evaluation"]["batch_size"] = BATCH
-    found["benchmark"] |= {"batch_sizes": [1], "min_samples": 10, "min_seconds": 0}
+    found["benchmark"] |= {"batch_sizes": [1], "min_samples": 10, "min_seconds": 0, "max_foreign_cpu": 1.0}
     found["execution"]["engine"] = engine
     return found
 

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from stages.cluster import ray
 from stages.cluster.batches import Batch
 from stages.cluster.worker import decode_batch, place_of, same_gpu
 from stages.contracts.images import EVALUATION
@@ -20,6 +21,14 @@ def test_a_node_with_another_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     error = refused(same_gpu, environment(GPU_MACHINE))
     assert named(error, "key") == ("another-gpu", "execution.gpu_model")
+
+
+def test_a_node_is_described_as_models_are_run_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the threads that Ray allows a task, and with what whoever started the node has set."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("MKL_NUM_THREADS", "2")
+    variables = ray.described(None).settings.variables
+    assert "OMP_NUM_THREADS" not in variables and variables["MKL_NUM_THREADS"] == "2"
 
 
 def test_a_bad_image_is_told_as_the_local_engine_tells_it(checkout: Path) -> None:

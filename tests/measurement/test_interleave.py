@@ -28,7 +28,9 @@ from stages.core.errors import PipelineError
 from stages.core.gpu import State
 from stages.measurement import interleave
 from stages.measurement.interleave import BLOCKS, Repeat
+from stages.measurement.quiet import Meter
 from stages.params.measurement import BenchmarkParams, variants
+from tests.fixtures.cpu import BUSY, QUIET, FakeMeter
 from tests.fixtures.errors import refused
 from tests.fixtures.records import PREPARED, TINY
 
@@ -70,12 +72,14 @@ class FakeClient:
         return Memory(self.gpu_peak is not None, 100, self.gpu_peak)
 
 
-def setting(samples: int = 20, seconds: float = 0, sizes: tuple[int, ...] = (1,)) -> BenchmarkParams:
-    return BenchmarkParams(batch_sizes=sizes, min_samples=samples, min_seconds=seconds, repeats=1, threads=2)
+def setting(samples: int = 20, seconds: float = 0, sizes: tuple[int, ...] = (1,), retries: int = 1) -> BenchmarkParams:
+    return BenchmarkParams(
+        batch_sizes=sizes, min_samples=samples, min_seconds=seconds, repeats=1, threads=2, retries=retries
+    )
 
 
-def timed(chosen: BenchmarkParams, gpu: Any = None, **clients: FakeClient) -> Repeat:
-    repeat = Repeat(clients, chosen, PREPARED, gpu)  # type: ignore[arg-type]
+def timed(chosen: BenchmarkParams, gpu: Any = None, meter: Meter | None = None, **clients: FakeClient) -> Repeat:
+    repeat = Repeat(clients, chosen, PREPARED, gpu, meter=meter)  # type: ignore[arg-type]
     repeat.run()
     return repeat
 
@@ -248,6 +252,65 @@ def test_a_worker_that_failed_leaves_the_gpu_and_is_no_stranger_on_it() -> None:
     assert watch(timed(setting(), Watched(0), **clients), "fine").other_processes == 0
 
 
+class Quickening(FakeClient):
+    """Its first block takes 8 ms a call, and others a millisecond."""
+
+    def block(self, order: Any) -> Block:
+        made = super().block(order)
+        self.ms = 1.0
+        return made
+
+
+def test_who_used_the_cpus_is_stored_with_each_block() -> None:
+    repeat = timed(setting(sizes=(1, 8)), meter=FakeMeter(), a=FakeClient("a", []))
+    seen = repeat.timing("a")
+    assert (seen.cpu, seen.retimed) == ({"1": (QUIET,) * BLOCKS, "8": (QUIET,) * BLOCKS}, {})
+    unknown = timed(setting(), a=FakeClient("a", [])).timing("a")
+    assert (unknown.cpu, unknown.retimed) == ({}, {})
+
+
+def test_a_block_in_which_others_used_the_cpus_is_timed_again() -> None:
+    log: list[tuple[str, Any]] = []
+    meter = FakeMeter(lambda number: BUSY if number == 0 else QUIET)
+    repeat = timed(setting(), meter=meter, a=Quickening("a", log, ms=8.0))
+    seen = repeat.timing("a")
+    assert (seen.cpu, seen.retimed) == ({"1": (QUIET,) * BLOCKS}, {"1": 1})
+    assert repeat.times("a", 1, "latency") == [1.0] * 20
+    assert repeat.times("a", 1, "latency_host") == [1.5] * 20
+    assert len([verb for _, (verb, _) in log if verb == "block"]) == BLOCKS + 1
+
+
+def test_a_block_is_timed_again_as_often_as_the_params_say_and_the_busy_one_stays() -> None:
+    busy = FakeMeter(lambda number: BUSY)
+    for retries in (0, 1, 3):
+        log: list[tuple[str, Any]] = []
+        repeat = timed(setting(retries=retries), meter=busy, a=Quickening("a", log, ms=8.0))
+        assert len([verb for _, (verb, _) in log if verb == "block"]) == BLOCKS * (1 + retries)
+        assert repeat.timing("a").cpu == {"1": (BUSY,) * BLOCKS}
+        assert repeat.timing("a").retimed == ({"1": BLOCKS * retries} if retries else {})
+        # Nothing is gained by a block that is no quieter, however fast it was.
+        assert repeat.times("a", 1, "latency")[0] == 8.0
+
+
+def test_only_the_disturbed_variant_is_timed_again_and_calls_that_are_then_missing_are_made() -> None:
+    """What a busy CPU had slowed down to 8 ms in the warm-up too, gets an eighth of the calls in a quiet block."""
+    log: list[tuple[str, Any]] = []
+    slowed = Quickening("slowed", log, ms=8.0)
+    meter = FakeMeter(lambda number: BUSY if number == 0 else QUIET)
+    repeat = timed(setting(20, 0.2), meter=meter, slowed=slowed)
+    assert sum(repeat.times("slowed", 1, "latency")) >= 200
+    assert len(repeat.timing("slowed").cpu["1"]) == len(repeat.blocks["slowed", 1, "latency"]) > BLOCKS
+    both = timed(setting(), meter=meter, a=FakeClient("a", []), b=FakeClient("b", []))
+    assert [both.timing(name).retimed for name in "ab"] == [{}, {}]
+
+
+def test_a_variant_that_fails_when_it_is_timed_again_has_failed() -> None:
+    meter = FakeMeter(lambda number: BUSY)
+    repeat = timed(setting(), meter=meter, a=FakeClient("a", [], fails_at=2 + BLOCKS + 3), b=FakeClient("b", []))
+    assert repeat.failed == {"a": KILLED}
+    assert repeat.timing("b").retimed == {"1": BLOCKS}
+
+
 def test_all_variants_may_fail() -> None:
     repeat = timed(setting(), a=FakeClient("a", [], fails_at=1), b=FakeClient("b", [], fails_at=3))
     assert set(repeat.failed) == {"a", "b"}
@@ -309,7 +372,7 @@ def two(checkout: Path, edit: Callable[..., None]) -> None:
 def test_main_without_any_model_writes_empty_results(two: None) -> None:
     write_manifest("tflite-fp32", Status("failed", "no memory"))
     benchmark.main()
-    assert codec.read(Timing, TIMING) == Timing(BLOCKS, {})
+    assert codec.read(Timing, TIMING) == Timing(BLOCKS, {}, max_foreign_cpu=0.05)
 
 
 def test_main_writes_the_reason_of_a_real_worker_that_cannot_load(two: None) -> None:

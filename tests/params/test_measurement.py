@@ -1,3 +1,5 @@
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -56,6 +58,10 @@ def test_engines_are_built_for_the_evaluation_too(edit: Edit) -> None:
         ("min_seconds", 1e300, "min_seconds", "less-than-equal"),
         ("threads", 0, "threads", "greater-than-equal"),
         ("repeats", 1001, "repeats", "less-than-equal"),
+        ("max_foreign_cpu", -0.01, "max_foreign_cpu", "greater-than-equal"),
+        ("max_foreign_cpu", 5, "max_foreign_cpu", "less-than-equal"),
+        ("max_foreign_cpu", float("nan"), "max_foreign_cpu", "finite-number"),
+        ("retries", 101, "retries", "less-than-equal"),
     ],
 )
 def test_what_cannot_be_measured_or_could_never_end_is_refused(
@@ -63,6 +69,13 @@ def test_what_cannot_be_measured_or_could_never_end_is_refused(
 ) -> None:
     edit((f"benchmark.{key}", value))
     assert mistakes(lambda: load.read(BenchmarkParams)) == {f"benchmark.{wrong}": code}
+
+
+def test_how_quiet_it_has_to_be_may_be_left_out(checkout: Path) -> None:
+    lines = load.PARAMS.read_text().splitlines()
+    load.PARAMS.write_text("\n".join(line for line in lines if not re.match("  (max_foreign_cpu|retries: 1)", line)))
+    found = load.read(BenchmarkParams)
+    assert (found.max_foreign_cpu, found.retries) == (0.05, 1)
 
 
 @pytest.mark.parametrize(("repeats", "code"), [(0, "greater-than-equal"), (101, "less-than-equal")])

@@ -1,6 +1,6 @@
 from dataclasses import dataclass, replace
 
-from stages.contracts.environment import RuntimeEnvironment
+from stages.contracts.environment import CpuIdentity, CpuSettings, RuntimeEnvironment
 from stages.reporting import facts
 from tests.fixtures.records import GPU_MACHINE, TINY, environment
 from tests.reporting.rows import MIXED, summary
@@ -43,10 +43,14 @@ def test_a_record_is_told_in_words_with_units() -> None:
 def test_the_environment_names_machine_libraries_and_runtimes() -> None:
     reason = "no NVIDIA GPU"
     runtime = RuntimeEnvironment("tftrt", "3.10", {"tensorrt_required": "8.5.3.1"}, {"fp32": reason, "int8": reason})
-    shown = facts.environment(replace(environment(GPU_MACHINE), runtimes=(runtime,)))
+    settings = CpuSettings("performance", 1.5, {"OMP_NUM_THREADS": "1"})
+    identity = CpuIdentity("GenuineIntel", "6", "143", "8", None, ("avx2", "fma"), {"L2": 2 << 20}, None)
+    machine = replace(GPU_MACHINE, identity=identity)
+    shown = facts.environment(replace(environment(machine), runtimes=(runtime,), settings=settings))
     assert dict(shown).items() >= {
         "cpu": "a CPU", "gpus 1 name": "NVIDIA T4", "driver": "535.1", "tensorflow": "2.14.1", "tftrt python": "3.10",
-        "tftrt tensorrt required": "8.5.3.1", "tftrt fp32, int8": reason,
+        "tftrt tensorrt required": "8.5.3.1", "tftrt fp32, int8": reason, "governor": "performance",
+        "quota cpus": "1.5", "OMP_NUM_THREADS": "1", "identity features": "avx2, fma", "identity model": "143",
     }.items()  # fmt: skip
 
 

@@ -28,6 +28,8 @@ SENTENCES = [
     (notes.builds(BUILDS), ("2 times", "p50 0.73 to 0.78 ms", "30.90 to 31.00 MB")),
     (notes.doubtful(Doubt("throttled", 3, cause="power cap"), DOUBTFUL), ("power cap", "3 of 20 blocks")),
     (notes.doubtful(Doubt("shared GPU", 2), DOUBTFUL), ("2 other processes",)),
+    (notes.doubtful(Doubt("busy CPU", 0.48, batch_size=8), INT8), ("at batch 8", "48 % of the CPUs")),
+    (notes.doubtful(Doubt("CPU quota", 0.2, batch_size=1), INT8), ("at batch 1", "20 % of the CPUs")),
     (notes.doubtful(Doubt("unsteady", 0.031, batch_size=8), INT8), ("batch 8", "3.1%", "at most 2.5%")),
     *((sentence, (kind,)) for kind, sentence in results.DOUBTS.items()),
     *((sentence, (".",)) for sentence in results.notes(summary(*MIXED), 1)),

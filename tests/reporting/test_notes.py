@@ -23,6 +23,8 @@ def test_the_status_has_each_doubt_in_a_word() -> None:
     assert notes.status(BASELINE) == "ok"
     assert notes.status(replace(INT8, doubts=(THROTTLED, CRAMPED, *UNSTEADY))) == "ok, throttled, shared GPU, unsteady"
     assert notes.status(stopped("tflite-fp32", NO_MEMORY)) == "failed"
+    crowded = tuple(Doubt("busy CPU", share, batch_size=size) for size, share in ((1, 0.48), (8, 0.31)))
+    assert notes.status(replace(INT8, doubts=crowded)) == "ok, busy CPU (48 % taken by others)"
 
 
 def test_every_doubt_has_its_sentence() -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from stages.contracts.conversion import Scalar
-from stages.contracts.environment import Environment, Fingerprints
+from stages.contracts.environment import CpuIdentity, CpuSettings, Environment, Fingerprints
 from stages.core import files
 from stages.runtimes import host
 from stages.runtimes.fingerprints import Digests
@@ -91,3 +91,44 @@ def test_a_gpu_leaves_the_variants_of_cpus_alone(environment: Environment) -> No
 def test_another_cpu_changes_all(environment: Environment) -> None:
     machine = replace(environment.machine, cpu="another")
     assert changed(of(environment), of(replace(environment, machine=machine))) == set(NAMES)
+
+
+IDENTITY = CpuIdentity("GenuineIntel", "6", "143", "8", "0x1", ("avx2",), {"L2": 2 << 20}, None)
+
+
+PLAIN = CpuSettings()
+
+
+def on(environment: Environment, identity: CpuIdentity | None, settings: CpuSettings = PLAIN) -> Fingerprints:
+    return of(replace(environment, machine=replace(environment.machine, identity=identity), settings=settings))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [None, replace(IDENTITY, family="7"), replace(IDENTITY, features=()), replace(IDENTITY, caches_bytes={}),
+     replace(IDENTITY, hypervisor="KVM")],
+)  # fmt: skip
+def test_another_cpu_of_the_same_name_changes_all(environment: Environment, other: CpuIdentity | None) -> None:
+    before, after = on(environment, IDENTITY), on(environment, other)
+    assert changed(before, after) == set(NAMES) and before.time != after.time
+
+
+def test_variables_that_choose_kernels_change_all(environment: Environment) -> None:
+    before = on(environment, IDENTITY)
+    after = on(environment, IDENTITY, CpuSettings(variables={"TF_ENABLE_ONEDNN_OPTS": "0"}))
+    assert changed(before, after) == set(NAMES) and before.time != after.time
+
+
+@pytest.mark.parametrize(
+    ("identity", "settings"),
+    [
+        (replace(IDENTITY, microcode="0x2"), PLAIN),
+        (IDENTITY, CpuSettings(governor="powersave")),
+        (IDENTITY, CpuSettings(quota_cpus=1.5)),
+    ],
+)
+def test_what_changes_speed_alone_is_timed_again_and_neither_converted_nor_evaluated(
+    environment: Environment, identity: CpuIdentity, settings: CpuSettings
+) -> None:
+    before, after = on(environment, IDENTITY), on(environment, identity, settings)
+    assert changed(before, after) == set() and before.time != after.time

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from stages.contracts import codec
-from stages.contracts.environment import ENVIRONMENT, GPU_MODELS, SOURCES, Environment, GpuModels, Sources
+from stages.contracts.environment import ENVIRONMENT, GPU_MODELS, SOURCES, CpuIdentity, Environment, GpuModels, Sources
+from stages.core import cgroup, cpu
 from stages.runtimes import host, registry
 
 REPOSITORY = Path(__file__).parents[2]
@@ -38,6 +39,22 @@ def test_a_description_does_not_change_by_itself() -> None:
 @pytest.mark.parametrize(("threads", "shown"), [(3, 3), (None, len(os.sched_getaffinity(0)))])
 def test_threads_are_those_of_params_or_all_cores(threads: int | None, shown: int) -> None:
     assert host.describe_machine(threads).threads == shown
+
+
+def test_variables_of_speed_and_the_governor_are_part_of_the_description(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr(cpu, "governor", lambda: "powersave")
+    monkeypatch.setattr(cgroup, "quota_cpus", lambda: 1.5)
+    found = host.describe(None).settings
+    assert (found.governor, found.quota_cpus, found.variables["OMP_NUM_THREADS"]) == ("powersave", 1.5, "1")
+
+
+def test_a_cpu_that_tells_nothing_of_itself_has_no_identity(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu, "describe", lambda: None)
+    assert host.describe_machine(None).identity is None
+    described = cpu.Description("AuthenticAMD", "25", "17", "1", "0x1", ("avx2",), {"L2": 1 << 20}, "KVM")
+    monkeypatch.setattr(cpu, "describe", lambda: described)
+    assert host.describe_machine(None).identity == CpuIdentity(*described)
 
 
 def test_the_stage_runs_without_importing_a_framework(checkout: Path) -> None:

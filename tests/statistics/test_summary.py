@@ -32,6 +32,7 @@ from stages.core.errors import PipelineError
 from stages.params import measurement
 from stages.statistics import summary
 from stages.statistics.summary import MISSING
+from tests.fixtures.cpu import BUSY, QUIET
 from tests.fixtures.errors import refused
 from tests.fixtures.records import CPU_MACHINE, GPU_MACHINE, Results, environment
 
@@ -254,6 +255,34 @@ def test_a_gpu_has_conditions_memory_and_doubts(results: Results) -> None:
     assert (row.footprint.gpu_peak_memory_bytes, row.footprint.gpu_process_memory_bytes) == (4_000, 5_000)
     assert row.gpu and row.gpu.sm_clock_mhz == (900, 1000)
     assert row.doubts == (Doubt("throttled", 1, cause="power cap"), Doubt("shared GPU", 1))
+
+
+def test_who_used_the_cpus_is_told_by_batch_size_over_all_repeats(results: Results) -> None:
+    results.ok(INT8, [0, 0, 0, 0], 2.0)
+    (repeat,) = results.timings[INT8].repeats
+    noisy = replace(repeat, cpu={"1": (BUSY,) * 10, "8": (QUIET,) * 10}, retimed={"1": 3})
+    quiet = replace(repeat, cpu={"1": (QUIET,) * 10, "8": (QUIET,) * 10})
+    results.timings[INT8] = replace(results.timings[INT8], repeats=(noisy, quiet, replace(noisy, cpu={})))
+    results.write_timings()
+    (row,) = rows(INT8)
+    taken = [speed.cpu.taken for speed in row.speeds if speed.cpu]
+    assert taken == [pytest.approx((BUSY.busy_s - BUSY.own_s) / 2), 0]
+    assert [speed.retimed for speed in row.speeds] == [6, 0]
+    assert row.doubts == ()  # an old record has no limit
+    results.max_foreign_cpu = 0.05
+    results.write_timings()
+    (row,) = rows(INT8)
+    assert row.doubts == (Doubt("busy CPU", taken[0], batch_size=1),)
+
+
+def test_cpus_that_are_none_damage_the_record(results: Results) -> None:
+    results.ok(INT8, [0, 0, 0, 0], 2.0)
+    (repeat,) = results.timings[INT8].repeats
+    for wrong in (replace(QUIET, cpus=0), replace(QUIET, seconds=-1.0)):
+        results.timings[INT8] = replace(results.timings[INT8], repeats=(replace(repeat, cpu={"1": (wrong,)}),))
+        results.write_timings()
+        (row,) = rows(INT8)
+        assert (row.status.state, row.status.stage) == ("failed", "benchmark")
 
 
 def test_parts_of_an_inference_are_medians_of_all_repeats(results: Results) -> None:
