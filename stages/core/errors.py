@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 import os
 import shutil
 import sys
@@ -32,22 +33,52 @@ class PipelineError(Exception):
         self.values = values
 
 
+# What the command has read: by its name what it held, and how to ask again.
+_READ: dict[str, tuple[object, Callable[[], object]]] = {}
+
+
 def run(main: Callable[[], None]) -> None:
     """Run a stage's main; a PipelineError or a full disk becomes one line on stderr and exit status 1.
 
-    A stage of `make repro` ends with whoever started it.
+    A stage of `make repro` ends with whoever started it, and fails if what it read has changed since.
     """
     if COLLECT in os.environ:
         end_with_parent()
+    _READ.clear()
     try:
         main()
+        refuse_changed()
     except (Exception, KeyboardInterrupt) as error:
         tell(error)
         raise SystemExit(1) from None
 
 
+def remember(name: str, ask: Callable[[], object], found: object) -> None:
+    """An input that this command reads, as it is found first; `ask` tells at the end what it is by then."""
+    _READ.setdefault(name, (found, ask))
+
+
+def refuse_changed() -> None:
+    """PipelineError if an input is another one than when this command read it."""
+    changed = [name for name, (found, ask) in _READ.items() if ask() != found]
+    if changed:
+        raise PipelineError(
+            f"{' and '.join(changed)} changed while it was in use: run the same command again, which reads it anew",
+            code="input-changed",
+            inputs=changed,
+        )
+
+
 def tell(error: BaseException) -> None:
-    """Print the sentence of an error, in red on a terminal; the traceback of an unexpected one."""
+    """Print the sentence of an error, in red on a terminal; the traceback of an unexpected one. It never fails."""
+    try:
+        _tell(error)
+    except Exception as second:  # the first error is what counts, whatever keeps it from being told well
+        with suppress(OSError, ValueError):  # where stderr is closed, nobody listens
+            print(f"error: {error!r} (and it could not be told: {second!r})", file=sys.stderr)
+
+
+def _tell(error: BaseException) -> None:
     if isinstance(error, KeyboardInterrupt):
         message = "interrupted: run the same command again, and it goes on where it stopped"
     elif isinstance(error, PipelineError) or disk_hint(error) or (isinstance(error, OSError) and error.filename):
@@ -86,8 +117,7 @@ def is_full(error: BaseException | None) -> bool:
 
 def disk_hint(error: BaseException | None = None) -> str:
     """What to do if a disk is full, as `error` or the space left says; empty if none is."""
-    named = [Path(error.filename)] if isinstance(error, OSError) and error.filename else []
-    path = min(named or [Path.cwd(), Path(tempfile.gettempdir())], key=_free_mb)
+    path = min(_places(error), key=_free_mb, default=Path())
     if not is_full(error) and _free_mb(path) > LOW_DISK_MB:
         return ""
     return (
@@ -96,6 +126,21 @@ def disk_hint(error: BaseException | None = None) -> str:
     )
 
 
+def _places(error: BaseException | None) -> list[Path]:
+    """What the error names, or else the current folder and that for temporary files, where they still exist."""
+    name = error.filename if isinstance(error, OSError) else None
+    if isinstance(name, (str, bytes)) and name:
+        return [Path(os.fsdecode(name))]
+    found = []
+    for ask in (Path.cwd, lambda: Path(tempfile.gettempdir())):
+        with suppress(OSError):  # a folder that is gone, or a full disk: the other one may tell
+            found.append(ask())
+    return found
+
+
 def _free_mb(path: Path) -> float:
-    place = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
-    return shutil.disk_usage(place).free / 1e6
+    """On the disk of the path, or of the nearest folder above it that can be asked."""
+    for folder in (path, *path.parents, Path()):
+        with suppress(OSError, ValueError):  # no such name, or none that can be one
+            return shutil.disk_usage(folder).free / 1e6
+    return math.inf

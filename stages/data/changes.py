@@ -5,13 +5,19 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from stages.contracts.environment import Sources
-from stages.core import files
+from stages.core import errors, files
 from stages.data.census import Census, walk
 
 
 def digests(sources: Mapping[str, str | None], checkout: Path) -> Sources:
     """Of each source of params.yaml, by the field's name; what is no local file is pinned by its own text."""
     return Sources(**{name: source and _digest(source, checkout) for name, source in sources.items()})
+
+
+def watched(source: str, checkout: Path) -> Path:
+    """The place of a file or folder of the user's; the command that asks fails at its end if it has changed since."""
+    errors.remember(source, lambda: _digest(source, checkout), _digest(source, checkout))
+    return files.resolve(source, checkout)
 
 
 def _digest(source: str, checkout: Path) -> str:

@@ -9,7 +9,7 @@ from stages.contracts.images import EMPTY, LeftOut
 from stages.contracts.labels import Labels, plain
 from stages.core import files
 from stages.core.errors import PipelineError
-from stages.data import archives, imagenet, samples, tfds, tfrecord
+from stages.data import archives, changes, imagenet, samples, tfds, tfrecord
 from stages.data.census import Census, census
 from stages.data.image_file import ImageFile, Problem
 
@@ -214,7 +214,7 @@ def _place(source: str, checkout: Path, work: Path, is_class: Callable[[str], bo
     """A folder on this disk that holds the images of `source`, or one TFRecord file."""
     if source.startswith(("http://", "https://")):
         return archives.fetch(source, work, is_class)
-    place = files.resolve(source, checkout)
+    place = changes.watched(source, checkout)
     if not place.is_dir() and not (place.is_file() and tfrecord.shards(place)):
         raise PipelineError(
             f"there is no folder {place} (named in params.yaml as {source}): correct the path",

@@ -8,9 +8,9 @@ from stages.contracts import zoo
 from stages.contracts.labels import Labels
 from stages.contracts.model import CUSTOM_STEM
 from stages.contracts.pins import Pin
-from stages.core import errors, files
+from stages.core import errors
 from stages.core.errors import PipelineError
-from stages.data import sources, wheels
+from stages.data import changes, sources, wheels
 from stages.model import keras_zoo
 from stages.model.signatures import KINDS
 from stages.params.model import SMALL, ModelParams
@@ -35,7 +35,7 @@ def fetch_weights(name: str, source: str, checkout: Path, into: Path) -> Path:
     elif source == "imagenet":
         keras_zoo.download_weights(name, target)
     else:
-        _from_file(files.resolve(source, checkout), name, target)
+        _from_file(changes.watched(source, checkout), name, target)
     return target
 
 
@@ -78,7 +78,7 @@ def _from_wheel(wheel: Path, name: str, target: Path) -> None:
 
 def fetch_custom(source: str, checkout: Path, into: Path) -> Path:
     """The user's own model, put into `into` as a file or folder called `custom`."""
-    path = files.resolve(source, checkout)
+    path = changes.watched(source, checkout)
     if not path.exists():
         raise PipelineError(
             f"there is no {path} (model.path in params.yaml): it should be {KINDS}",
@@ -105,7 +105,7 @@ def fetch_labels(label_set: str) -> Labels:
 def custom_labels(names: str | None, images: str, checkout: Path) -> Labels:
     """Names of a user's classes: from the file that custom.labels names, or those of the labelled source `images`."""
     if names:
-        return _from_list(files.resolve(names, checkout))
+        return _from_list(changes.watched(names, checkout))
     with tempfile.TemporaryDirectory() as work:
         classes = sources.class_names(images, checkout, Path(work))
     if len(classes) < 2:

@@ -89,7 +89,7 @@ def _file(runtimes: tuple[str, ...]) -> type[Params]:
 
 def check(path: Path = PARAMS) -> Params:
     """Read and check the file; ParamsError names every wrong key and what is allowed there."""
-    params = load.check(_file(tuple(registry.RUNTIMES)), "", load.values(path), path)
+    params = load.check(_file(tuple(registry.RUNTIMES)), "", load.everything(path), path)
     mistakes = [mistake for rule in RULES for mistake in rule(params)]
     if mistakes:
         raise ParamsError(path, mistakes)

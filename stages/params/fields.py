@@ -3,6 +3,7 @@
 import difflib
 import os
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -32,7 +33,7 @@ def one_of(names: tuple[str, ...]) -> AfterValidator:
 
 def no_repeats(values: tuple[Value, ...]) -> tuple[Value, ...]:
     """Each value once."""
-    repeated = sorted({value for value in values if values.count(value) > 1})
+    repeated = sorted(value for value, count in Counter(values).items() if count > 1)
     if repeated:
         raise refused("repeated", f"{', '.join(map(str, repeated))} stands there more than once; list each value once")
     return values

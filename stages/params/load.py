@@ -3,13 +3,14 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import ClassVar, Protocol, TypeVar
 
-import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from stages.core import errors
 from stages.core.errors import PipelineError
 
+from . import strict_yaml
 from .mistakes import Mistake, ParamsError, collect
 
 PARAMS = Path("params.yaml")
@@ -36,7 +37,7 @@ def read(kind: type[Kind], path: Path = PARAMS) -> Kind:
 
 def read_key(key: str, kind: type[Checked], path: Path = PARAMS) -> Checked:
     """The value of one key as that type."""
-    found = values(path)
+    found = _used(key, path)
     if key not in found:
         raise ParamsError(path, [Mistake(key, "missing", f"the key `{key}` is missing")])
     return check(kind, key, found[key], path)
@@ -44,7 +45,7 @@ def read_key(key: str, kind: type[Checked], path: Path = PARAMS) -> Checked:
 
 def options(runtime: str, path: Path = PARAMS) -> dict[str, Scalar]:
     """A runtime's block as plain values, as it stands there; empty where it is left out."""
-    found = values(path)
+    found = _used(runtime, path)
     return check(dict[str, Scalar], runtime, found[runtime], path) if runtime in found else {}
 
 
@@ -53,8 +54,34 @@ def digest(path: Path = PARAMS) -> str:
 
     Of what the file says, as DVC compares it: a default that a new version changes re-runs no choice.
     """
-    stated = {name: value for name, value in values(path).items() if name != "tracking"}
-    return hashlib.sha256(json.dumps(stated, sort_keys=True).encode()).hexdigest()[:16]
+    return _digest(everything(path))
+
+
+def _digest(stated: Values) -> str:
+    text = _text({name: value for name, value in stated.items() if name != "tracking"})
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def everything(path: Path = PARAMS) -> Values:
+    """All values, each of which this command uses."""
+    place, found = path.absolute(), values(path)
+    errors.remember(str(path), lambda: _digest(values(place)), _digest(found))
+    return found
+
+
+def _used(key: str, path: Path) -> Values:
+    """All values, of which this command uses that key: the command fails at its end if the key has changed since.
+
+    DVC notes the parameters of a stage when it ends, and would take a figure of the old ones for one of the new.
+    """
+    place, found = path.absolute(), values(path)
+    name = f"`{key}` in {path}"
+    errors.remember(name, lambda: _text(values(place).get(key)), _text(found.get(key)))
+    return found
+
+
+def _text(value: object) -> str:
+    return json.dumps(value, sort_keys=True)
 
 
 def check(kind: type[Checked], key: str, value: object, path: Path) -> Checked:
@@ -69,31 +96,8 @@ def check(kind: type[Checked], key: str, value: object, path: Path) -> Checked:
 def values(path: Path = PARAMS) -> Values:
     """The whole file as plain values; PipelineError where it is missing, no YAML, or no block of keys."""
     try:
-        found = json.loads(json.dumps(yaml.load(path.read_text(encoding="utf-8"), _Loader), default=str))
+        return check(Values, "", strict_yaml.read(path), path)
     except FileNotFoundError:
         raise PipelineError(
             f"{path} is missing: restore it with `git checkout {path}`", code="params-missing", file=str(path)
         ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise PipelineError(
-            f"{path} is not valid YAML: {' '.join(str(error).split())}", code="params-no-yaml", file=str(path)
-        ) from None
-    except (TypeError, ValueError, RecursionError) as error:
-        raise PipelineError(
-            f"{path} holds something that is no plain value ({error}): use text, numbers and lists",
-            code="params-not-plain",
-            file=str(path),
-        ) from None
-    return check(Values, "", found, path)
-
-
-class _Loader(yaml.SafeLoader):
-    """Refuses a key that stands twice, of which YAML would silently take the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        names: list[object] = []
-        for key, _ in node.value:
-            if key.value in names:
-                raise yaml.constructor.ConstructorError(None, None, f"`{key.value}` stands there twice", key.start_mark)
-            names.append(key.value)
-        return super().construct_mapping(node, deep)

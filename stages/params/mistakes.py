@@ -13,6 +13,12 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from stages.core.errors import PipelineError
 
+# How many mistakes one sentence lists, how much of a wrong value, and of what is allowed, which may name values too: a
+# damaged file has thousands of them.
+LISTED = 20
+SHOWN = 200
+ALLOWED = 2000
+
 Place = tuple[int | str, ...]
 
 # Where pydantic's words would be another language's.
@@ -61,15 +67,17 @@ def contradiction(code: str, key: str, sentence: str) -> PydanticCustomError:
 
 def collect(kind: object, key: str, error: ValidationError) -> list[Mistake]:
     """The mistakes in the block `key` (empty: the whole file), which should be a `kind`."""
-    errors = error.errors()
-    return [_mistake(kind, key, item) for item in errors if not _echo(item, errors)]
+    errors = error.errors(include_url=False)
+    real = [item for item in errors if not _echo(item, errors)]
+    more = len(real) - LISTED
+    told = [_mistake(kind, key, item) for item in real[:LISTED]]
+    return told + [Mistake("more", "more-mistakes", f"and {more:,} more: correct these first")] * (more > 0)
 
 
 def _echo(error: ErrorDetails, errors: list[ErrorDetails]) -> bool:
     """A list of bad values counts as empty to pydantic, which the errors of its values say better."""
     place = error["loc"]
-    below = any(other["loc"][: len(place)] == place != other["loc"] for other in errors)
-    return error["type"] == "too_short" and below
+    return error["type"] == "too_short" and any(other["loc"][: len(place)] == place != other["loc"] for other in errors)
 
 
 def _mistake(kind: object, block: str, error: ErrorDetails) -> Mistake:
@@ -81,7 +89,7 @@ def _mistake(kind: object, block: str, error: ErrorDetails) -> Mistake:
     if code == "missing":
         return Mistake(key, code, f"the key `{key}` is missing")
     if code == "unexpected-keyword-argument":
-        return Mistake(key, "unknown-key", f"`{key}` is not a known key; {_siblings(kind, place)}")
+        return Mistake(key, "unknown-key", f"`{_start(key)}` is not a known key; {_siblings(kind, place)}")
     if code == "value-error":
         return _of_options(key, context["error"])
     return Mistake(key, code, _sentence(key, error["input"], _allowed(error)))
@@ -101,8 +109,12 @@ def _of_options(block: str, error: ValueError) -> Mistake:
 
 
 def _sentence(key: str, value: object, allowed: str) -> str:
-    shown = re.sub(r"//[^/@]+@", "//***@", json.dumps(value))  # a password is not to be repeated
-    return f"`{key or 'the file'}` is {shown}: {allowed}"
+    written = re.sub(r"//[^/@]+@", "//***@", json.dumps(value))  # a password is not to be repeated
+    return f"`{key or 'the file'}` is {_start(written)}: {_start(allowed, ALLOWED)}"
+
+
+def _start(text: str, most: int = SHOWN) -> str:
+    return text if len(text) <= most else f"{text[:most]}... ({len(text):,} characters)"
 
 
 def _allowed(error: ErrorDetails) -> str:

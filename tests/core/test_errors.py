@@ -1,5 +1,8 @@
 import errno
+import io
 import json
+import os
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -108,3 +111,76 @@ def test_our_own_mistakes_keep_their_traceback(error: Exception, capsys: pytest.
 )
 def test_errors_are_described_in_one_line(error: BaseException, line: str) -> None:
     assert errors.describe(error) == line
+
+
+NAMES = [b"caf\xe9.png", "x" * 300, "own/\0images", 7, "\udcff", "a" * 5000, ""]
+
+
+@pytest.mark.parametrize("name", NAMES, ids=lambda name: str(name)[:12])
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.ENAMETOOLONG, errno.ENOSPC])
+def test_an_error_of_any_name_is_told(name: object, number: int, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        leave_with(OSError(number, os.strerror(number), name))
+    assert end.value.code == 1
+    told = capsys.readouterr().err
+    assert os.strerror(number) in told or "no space left" in told
+    assert ("Traceback" in told) == (name == "" and number != errno.ENOSPC)
+
+
+def test_an_error_is_told_from_a_folder_that_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    errors.tell(OSError(errno.ENOENT, "No such file", "photos/a.png"))
+    assert capsys.readouterr().err.startswith("error: cannot read or write photos/a.png (No such file): check ")
+
+
+def test_without_a_place_for_temporary_files_a_full_disk_is_named(
+    tiny_disk: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def gettempdir() -> str:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
+
+    monkeypatch.setattr(errors.tempfile, "gettempdir", gettempdir)
+    monkeypatch.chdir(tiny_disk)
+    errors.tell(FileNotFoundError(errno.ENOENT, "No usable temporary directory found"))
+    told = capsys.readouterr().err
+    assert "Traceback" not in told and f"no space left on the disk of {tiny_disk} (0 MB free)" in told
+
+
+def test_an_error_that_cannot_say_what_it_is_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    class MuteError(Exception):
+        def __str__(self) -> str:
+            raise ValueError("no words")
+
+    errors.tell(MuteError(3))
+    assert "MuteError(3)" in capsys.readouterr().err
+
+
+def test_a_closed_stderr_is_no_second_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Closed(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr("sys.stderr", Closed())
+    with pytest.raises(SystemExit):
+        leave_with(PipelineError("a sentence"))
+
+
+def test_an_input_that_changes_while_it_is_in_use_fails_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    held = {"photos": 1, "labels": 1}
+
+    def main() -> None:
+        for name in held:
+            errors.remember(name, partial(held.__getitem__, name), held[name])
+            errors.remember(name, partial(held.__getitem__, name), 0)  # what it was at first counts
+        held["photos"] = 2
+
+    with pytest.raises(SystemExit):
+        errors.run(main)
+    assert capsys.readouterr().err == (
+        "error: photos changed while it was in use: run the same command again, which reads it anew\n"
+    )
+    errors.run(lambda: None)  # which has read none of them

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from stages import environment
 from stages.contracts import codec
 from stages.contracts.environment import SOURCES, Sources
-from stages.core import files
+from stages.core import errors, files
 from stages.data import changes
 from stages.params import document
 
@@ -163,3 +164,21 @@ def test_another_remote_source_is_another_digest(checkout: Path, edit: Edit) -> 
     before = digests(checkout)["labels"]
     edit(("evaluation.source", "https://host/b.zip#sha256=" + "1" * 64))
     assert digests(checkout)["labels"] != before
+
+
+@pytest.mark.parametrize("name", ["photos/a.png", "photos/new.png", "model.keras"])
+def test_what_changes_while_it_is_read_fails_the_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    for place in ("photos/a.png", "photos/b.png", "model.keras"):
+        files.write_text(tmp_path / place, "one")
+    source = name.partition("/")[0]
+
+    def main(content: str) -> None:
+        assert changes.watched(source, tmp_path) == tmp_path / source
+        files.write_text(tmp_path / name, content)
+
+    with pytest.raises(SystemExit):
+        errors.run(partial(main, "another"))
+    assert f"error: {source} changed while it was in use: run " in capsys.readouterr().err
+    errors.run(lambda: changes.watched("nowhere", tmp_path))

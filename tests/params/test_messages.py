@@ -116,6 +116,13 @@ def test_several_mistakes_are_one_line(edit: Edit) -> None:
     )
 
 
+def test_of_many_mistakes_the_first_are_told(edit: Edit) -> None:
+    edit(("variants", [f"a{number}" * 100 for number in range(500)]))
+    told = sentence()
+    assert told.count("unknown variant") == 20 and told.endswith("; params.yaml: and 480 more: correct these first")
+    assert 'a0"... ' not in told and "... (202 characters): unknown variant" in told
+
+
 def test_what_is_no_variant_to_a_stage(edit: Edit) -> None:
     edit(("variants", ["tflite"]))
     assert sentence(measurement.variants) == (
@@ -129,12 +136,16 @@ def test_what_is_no_variant_to_a_stage(edit: Edit) -> None:
     [
         ("", "params.yaml: `the file` is null: it should be a block of keys"),
         ("- model\n", 'params.yaml: `the file` is ["model"]: it should be a block of keys'),
-        ("a: *nowhere\n", "params.yaml is not valid YAML: found undefined alias 'nowhere' in "
-         '"<unicode string>", line 1, column 4: a: *nowhere ^'),
-        ("a: 1\na: 2\n", 'params.yaml is not valid YAML: `a` stands there twice in "<unicode string>", line 2, '
-         "column 1: a: 2 ^"),
-        ("&all [*all]\n", "params.yaml holds something that is no plain value (Circular reference detected): use text, "
-         "numbers and lists"),
+        ("a:\n  b: *nowhere\n", "params.yaml, line 2, has an anchor or alias (& or *): write it as text, numbers, lists "
+         "and blocks of keys"),
+        ("a: !!int many\n", "params.yaml, line 1, has a tag (!): write it as text, numbers, lists and blocks of keys"),
+        ("a: 2026-13-45\n", "params.yaml, line 1, has a date without quotation marks: write it as text, numbers, lists "
+         "and blocks of keys"),
+        ("a: 1\na: 2\n", "params.yaml, line 2: `a` stands there twice: keep one"),
+        ("a: 1\n b: 2\n", "params.yaml, line 2, is not valid YAML (mapping values are not allowed in "
+         "this context): correct it"),
+        ("#" + "x" * 1_000_000, "params.yaml has more than 1,000,000 bytes, which no settings need: remove what does "
+         "not belong there"),
         (None, "params.yaml is missing: restore it with `git checkout params.yaml`"),
     ],
 )  # fmt: skip
