@@ -136,8 +136,8 @@ def test_what_is_no_variant_to_a_stage(edit: Edit) -> None:
     [
         ("", "params.yaml: `the file` is null: it should be a block of keys"),
         ("- model\n", 'params.yaml: `the file` is ["model"]: it should be a block of keys'),
-        ("a:\n  b: *nowhere\n", "params.yaml, line 2, has an anchor or alias (& or *): write it as text, numbers, lists "
-         "and blocks of keys"),
+        ("a:\n  b: *nowhere\n", "params.yaml, line 2, has an anchor or alias (& or *): write it as text, numbers, lists"
+         " and blocks of keys"),
         ("a: !!int many\n", "params.yaml, line 1, has a tag (!): write it as text, numbers, lists and blocks of keys"),
         ("a: 2026-13-45\n", "params.yaml, line 1, has a date without quotation marks: write it as text, numbers, lists "
          "and blocks of keys"),
