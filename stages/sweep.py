@@ -16,6 +16,7 @@ from stages.runtimes import registry
 def main() -> None:
     """Read params, sweep, and write models/sweep, reports/other_gpus and the record of it."""
     execution, names = load.read(ExecutionParams), variants()
+    adopt.forget(names, registry.valid())
     if execution.engine == "local":
         with files.new_directory(adopt.SWEEP), files.new_directory(OTHER_GPUS):
             adopt.write(with_training(adopt.local(names), names))

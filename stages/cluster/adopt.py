@@ -1,12 +1,12 @@
 """What a cluster did, as the stages that would have done it adopt it."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from stages.contracts import codec
+from stages.contracts import codec, conversion
 from stages.core import files
 
 SWEEP_RECORD = Path("reports/sweep.json")
@@ -61,6 +61,16 @@ def read() -> Sweep:
 def write(sweep: Sweep) -> None:
     """The inverse of `read`."""
     codec.write(sweep, SWEEP_RECORD)
+
+
+def forget(listed: Collection[str], known: Collection[str]) -> None:
+    """Remove the folders of variants that are no longer listed, which DVC leaves where they are; its cache keeps them.
+
+    A checkout that pulls these results has none, and would time everything again for their sake.
+    """
+    for name in set(known) - set(listed):
+        for place in (conversion.folder(name), conversion.conversion_path(name).parent):
+            shutil.rmtree(place, ignore_errors=True)
 
 
 def pack(start: Path, *names: str) -> dict[str, bytes]:

@@ -209,9 +209,11 @@ def slower(summary: Summary) -> Summary:
 
 
 def test_a_removed_variant_loses_its_row(project: Project) -> None:
+    """And its files, for which a checkout that pulls these results would time everything again."""
     project.edit(lambda values: values["variants"].remove("tflite-fp16"))
     project.repro_ok()
     assert list(project.rows()) == VARIANTS
+    assert [path for path in project.folder.glob("*/**/tflite-fp16") if ".dvc" not in path.parts] == []
 
 
 def test_unchanged_results_of_changed_parameters_are_a_run_tagged_as_cached(project: Project) -> None:
