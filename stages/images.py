@@ -7,8 +7,7 @@ from pathlib import Path
 from stages.contracts import codec
 from stages.contracts.images import IMAGES, remarks
 from stages.core import errors
-from stages.data import sets
-from stages.data.sets import Division, Draw, Request
+from stages.data.sets import Division, Draw, Request, collect
 from stages.params import load, training
 from stages.params.data import CalibrationParams, EvaluationParams, SplitParams
 from stages.params.measurement import variants
@@ -21,10 +20,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--checkout", type=Path, default=Path(), help="where relative paths of params.yaml start")
     with tempfile.TemporaryDirectory() as work:
-        record = sets.collect(request(), parser.parse_args().checkout, Path(work))
+        record, failures = collect(request(), parser.parse_args().checkout, Path(work))
     codec.write(record, IMAGES)
     for remark in remarks(record.evaluation, record.calibration):
         print(remark)
+    errors.fail(failures)
 
 
 def request() -> Request:

@@ -3,6 +3,7 @@
 from stages.contracts import codec
 from stages.contracts.training import QAT, QAT_CURVE, QAT_RECORD
 from stages.core import errors, files
+from stages.core.errors import PipelineError
 from stages.model.chosen import ChosenModel
 from stages.params import load
 from stages.params.data import SplitParams
@@ -21,6 +22,9 @@ def main() -> None:
         record = result.record(folder)
     write_curves(result.curve, QAT_CURVE)
     codec.write(record, QAT_RECORD)
+    if record.status.state == "failed":
+        # DVC takes the stage for unfinished, and the next run trains again.
+        raise PipelineError(str(record.status.reason), code="not-trained")
 
 
 def job() -> Job:

@@ -12,6 +12,8 @@ from stages.params.execution import ExecutionParams
 from stages.params.measurement import BenchmarkParams, ConvertParams, engine_batch_sizes, variants
 from stages.runtimes import registry
 
+ENDED = "it ended before its end: run the same command again, and it goes on from there"
+
 
 def main() -> None:
     """Read params, sweep, and write models/sweep, reports/other_gpus and the record of it."""
@@ -24,7 +26,13 @@ def main() -> None:
     benchmark, batch_size = load.read(BenchmarkParams), load.read(EvaluationParams).batch_size
     options = {runtime: load.options(runtime) for runtime in registry.RUNTIMES}
     sizes, builds = engine_batch_sizes(benchmark, batch_size), load.read(ConvertParams).repeats
-    record, problems = sweep(Setting(names, sizes, builds, batch_size, benchmark, execution, options))
+    with files.new_directory(OTHER_GPUS):
+        adopt.write(adopt.lost(names, ENDED))  # what stays if this process is ended
+    try:
+        record, problems = sweep(Setting(names, sizes, builds, batch_size, benchmark, execution, options))
+    except PipelineError as error:
+        adopt.write(adopt.lost(names, str(error)))
+        raise
     adopt.write(with_training(record, names))
     if problems:
         # DVC takes the stage for unfinished, and the next run tries again what failed, and that alone.

@@ -53,6 +53,13 @@ def local(variants: tuple[str, ...]) -> Sweep:
     return Sweep("local", None, dict.fromkeys(variants), None, {}, dict.fromkeys(variants))
 
 
+def lost(variants: tuple[str, ...], reason: str) -> Sweep:
+    """What there is to adopt of a sweep without an end: why there is nothing."""
+    units = [*(f"convert@{name}" for name in variants), BENCHMARK]
+    failed = dict.fromkeys(units, f"sweep: {reason}")
+    return Sweep("ray", None, dict.fromkeys(variants, reason), reason, failed, dict.fromkeys(variants))
+
+
 def read() -> Sweep:
     """What the stage `sweep` wrote."""
     return codec.read(Sweep, SWEEP_RECORD)

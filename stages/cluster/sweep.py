@@ -13,7 +13,7 @@ from dataclasses import replace
 import psutil
 from tqdm import tqdm
 
-from stages.cluster import ray, worker
+from stages.cluster import adopt, ray, worker
 from stages.cluster.adopt import BENCHMARK, SWEEP, Sweep
 from stages.cluster.kept import Kept, clean
 from stages.cluster.keys import Keys
@@ -67,7 +67,7 @@ def _swept(setting: Setting, machines: Mapping[str, Environment]) -> dict[str, S
             name: Sweeping(setting, Kept(name), parts[name], machine, _keys(setting, machine), bar)
             for name, machine in machines.items()
         }
-        with _ended_at_once():
+        with _ended_at_once(setting.variants):
             _side_by_side([sweeping.convert_and_evaluate for sweeping in swept.values()])
             # Only now, since any node decodes images, one that times too.
             _side_by_side([sweeping.time for sweeping in swept.values()])
@@ -80,12 +80,14 @@ def _keys(setting: Setting, machine: Environment) -> Keys:
 
 
 @contextmanager
-def _ended_at_once() -> Iterator[None]:
+def _ended_at_once(variants: tuple[str, ...]) -> Iterator[None]:
     """Tell an error or Ctrl-C and end the process: threads are at work in Ray, which else ends it without a word."""
     try:
         yield
     except BaseException as error:
         errors.tell(error)
+        if isinstance(error, PipelineError):
+            adopt.write(adopt.lost(variants, str(error)))
         for process in psutil.Process().children(recursive=True):
             with suppress(psutil.NoSuchProcess):
                 process.kill()  # a cluster of this machine alone

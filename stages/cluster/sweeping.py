@@ -19,8 +19,8 @@ from stages.contracts import codec, labels, system, timing
 from stages.contracts.conversion import Conversion, Scalar, conversion_path
 from stages.contracts.environment import ENVIRONMENT, Environment
 from stages.contracts.evaluation import Evaluation, evaluation_path, predictions_path
-from stages.contracts.images import CALIBRATION, EVALUATION
-from stages.contracts.model import MODEL, ONNX, SAVED_MODEL, ModelRecord
+from stages.contracts.images import CALIBRATION, EVALUATION, IMAGES
+from stages.contracts.model import MODEL, ONNX, ONNX_RECORD, SAVED_MODEL, ModelRecord
 from stages.contracts.predictions import Prediction
 from stages.contracts.status import OK, Status
 from stages.contracts.system import system_path
@@ -35,7 +35,7 @@ from stages.params.measurement import BenchmarkParams
 from stages.runtimes import predict
 
 # What a worker needs of this checkout; the images are read where they lie.
-INPUTS = (SAVED_MODEL, ONNX, QAT, CALIBRATION, MODEL, QAT_RECORD)
+INPUTS = (SAVED_MODEL, ONNX, QAT, CALIBRATION, MODEL, QAT_RECORD, ONNX_RECORD, IMAGES)
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,7 @@
 import hashlib
 import json
 import os
-import sys
 import tempfile
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -27,7 +25,7 @@ from stages.contracts.images import EVALUATION
 from stages.contracts.preprocessing import Preprocessing
 from stages.contracts.timing import SAMPLES, TIMING
 from stages.core import gpu
-from stages.core.errors import PipelineError, describe
+from stages.core.errors import PipelineError, describe, reason
 from stages.data import decode, fit
 from stages.measurement import conversion, interleave
 from stages.params.measurement import BenchmarkParams
@@ -100,7 +98,7 @@ def decode_batch(folder: str, preprocessing: Preprocessing, batch: Batch) -> Dec
     try:
         pixels, error = _pixels(folder, preprocessing, batch), ""
     except Exception as failure:
-        pixels, error = b"", _reason(failure)
+        pixels, error = b"", reason(failure)
     return {"index": batch["index"], "labels": batch["labels"], "pixels": pixels, "error": error}
 
 
@@ -184,7 +182,7 @@ class Classifier:
         try:
             return {**answered, "answers": self._answers(row["pixels"], row["labels"])}
         except Exception as error:
-            return {**answered, "error": _reason(error)}
+            return {**answered, "error": reason(error)}
 
     def _answers(self, pixels: bytes, labels: Sequence[int]) -> str:
         batch: npt.NDArray[np.uint8] = np.frombuffer(pixels, np.uint8).reshape(-1, *self._preprocessing.shape)
@@ -199,10 +197,3 @@ class Classifier:
         # For as long as this process lives: a runtime may read on in its files.
         self._workplace.enter_context(workplace(self._environment, ray.fetch(self._model)))
         return loading.load(model_folder(self._name))
-
-
-def _reason(error: Exception) -> str:
-    """As the local engine would tell it; the traceback of an unexpected one goes to the node's log."""
-    if not isinstance(error, PipelineError):
-        traceback.print_exc(file=sys.stderr)
-    return describe(error)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from ..core.errors import PipelineError
 
@@ -87,6 +87,10 @@ class RuntimeEnvironment:
     python: str
     versions: dict[str, str]
     unavailable: dict[str, str | None]
+    # From which file of the model it converts.
+    starts_from: Literal["saved_model", "onnx"] = "saved_model"
+    # Why it could not be asked, where that is a failure; all else is then unknown.
+    failed: str | None = None
 
 
 @dataclass(frozen=True)
@@ -124,6 +128,8 @@ class Fingerprints:
     convert: dict[str, str]
     predict: dict[str, str]
     time: str
+    # Whether a variant starts from the ONNX file that `to_onnx` makes.
+    onnx: bool = True
 
 
 @dataclass(frozen=True)

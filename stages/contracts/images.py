@@ -65,6 +65,8 @@ class ImageSet:
     twins: tuple[Twins, ...] = ()
     # Names of classes without an image, where most have some.
     empty_classes: tuple[str, ...] = ()
+    # Why there are no images, where that is a failure.
+    failed: str | None = None
 
     @property
     def remarks(self) -> list[str]:

@@ -1,10 +1,11 @@
 """The model that all variants are made of: what was downloaded, saved and exported, and where it lies."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
 from .preprocessing import Preprocessing
+from .status import OK, Status
 from .training import Training
 
 DOWNLOAD = Path("reports/download.json")
@@ -55,13 +56,17 @@ class ModelRecord:
 
 @dataclass(frozen=True)
 class OnnxRecord:
-    """reports/onnx.json: its operators and how many there are of each, and how far exporting moved its answers."""
+    """reports/onnx.json: its operators and how many there are of each, and how far exporting moved its answers.
+
+    Where there is no ONNX file, `status` says why, and all else is left out.
+    """
 
     SCHEMA: ClassVar[int] = 1
 
-    opset: int
-    nodes: dict[str, int]
-    onnx_difference: float
-    size_bytes: int
+    opset: int | None = None
+    nodes: dict[str, int] = field(default_factory=dict)
+    onnx_difference: float | None = None
+    size_bytes: int | None = None
     # The images on which it was compared with the SavedModel, in words.
     compared_on: str = ""
+    status: Status = OK

@@ -8,7 +8,7 @@ import shutil
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -81,7 +81,7 @@ def tell(error: BaseException) -> None:
 def _tell(error: BaseException) -> None:
     if isinstance(error, KeyboardInterrupt):
         message = "interrupted: run the same command again, and it goes on where it stopped"
-    elif isinstance(error, PipelineError) or disk_hint(error) or (isinstance(error, OSError) and error.filename):
+    elif _is_expected(error):
         message = describe(error)
     else:
         traceback.print_exception(error)
@@ -90,6 +90,25 @@ def _tell(error: BaseException) -> None:
     label = "\033[31merror:\033[0m" if sys.stderr.isatty() else "error:"
     print(f"{label} {message}", file=sys.stderr)
     _collect(message)
+
+
+def fail(errors: Sequence[PipelineError]) -> None:
+    """Raise them as one, with the code and the values of the first; nothing where there is none."""
+    if errors:
+        raise PipelineError("; ".join(map(str, errors)), code=errors[0].code, **errors[0].values)
+
+
+def reason(error: Exception) -> str:
+    """The sentence of an error that costs a part of the work alone; an unexpected one leaves its traceback too."""
+    if not _is_expected(error):
+        traceback.print_exception(error)
+    return describe(error)
+
+
+def _is_expected(error: BaseException) -> bool:
+    """Whether its sentence says all that a person needs."""
+    named = isinstance(error, OSError) and bool(error.filename)
+    return isinstance(error, PipelineError) or named or bool(disk_hint(error))
 
 
 def _collect(message: str) -> None:

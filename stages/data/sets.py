@@ -2,8 +2,9 @@
 
 import hashlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from stages.contracts.images import (
     Split,
 )
 from stages.core import files
-from stages.core.errors import PipelineError
+from stages.core.errors import PipelineError, reason
 from stages.data import decode, sources, twins
 from stages.data.duplicates import near_duplicates
 from stages.data.image_file import ImageFile, examine
@@ -71,64 +72,85 @@ class Parts:
     left_out: tuple[LeftOut, ...] = ()
 
 
-@dataclass(frozen=True)
-class Sets:
-    """The three sets, each with its images in order."""
-
-    evaluation: list[ImageFile]
-    calibration: list[ImageFile]
-    train: list[ImageFile]
-    # Of near duplicates in `train`, a number for each image.
-    groups: list[int]
-    split: Split | None
-    # Of the sources of the sets, by their names.
-    left_out: dict[str, tuple[LeftOut, ...]]
+def collect(request: Request, checkout: Path, work: Path) -> tuple[ImagesRecord, list[PipelineError]]:
+    """All sets, gathered below `work`, checked and written: their record, and what failed of those that may fail."""
+    collecting = _Collecting(request, checkout, work)
+    return collecting.run(), collecting.failures
 
 
-def collect(request: Request, checkout: Path, work: Path) -> ImagesRecord:
-    """All sets, gathered below `work`, checked and written; their counts, seeds and digests."""
-    sets = gather(request, checkout, work)
-    evaluation, calibration, train = map(pixel_digests, (sets.evaluation, sets.calibration, sets.train))
-    classes = labels.read()
-    exam = twins.find(evaluation, sets.evaluation, classes)
-    by_pixels = dict(zip(evaluation, sets.evaluation, strict=True))
-    refuse_overlap(by_pixels, dict(zip(calibration, sets.calibration, strict=True)), "calibration")
-    refuse_overlap(by_pixels, dict(zip(train, sets.train, strict=True)), "train")
-    write(exam.images, EVALUATION, sha256=[files.sha256(image.path) for image in exam.images])
-    write(sets.train, TRAINING, group=sets.groups)
-    write_calibration(sets.calibration, request.calibration)
-    return ImagesRecord(
-        replace(
-            described(request.evaluation, exam.digests, exam.images),
-            left_out=sets.left_out["evaluation"],
+class _Collecting:
+    """Takes one set after the other; only evaluation images are what every variant needs."""
+
+    def __init__(self, request: Request, checkout: Path, work: Path) -> None:
+        """Nothing is fetched yet."""
+        self._request = request
+        self._checkout = checkout
+        self._work = work
+        # What the exam shows, by its pixels.
+        self._exam: dict[str, ImageFile] = {}
+        self.failures: list[PipelineError] = []
+
+    def run(self) -> ImagesRecord:
+        """Write all sets; their counts, seeds and digests. Without evaluation images nothing is written."""
+        request = self._request
+        parts = _take_apart(request, self._checkout, self._work)
+        evaluation = self._evaluation(parts)
+        calibration = self._or_why(request.calibration.source, partial(self._calibration, parts), CALIBRATION)
+        train = None
+        if request.train:
+            train = self._or_why(request.train, partial(self._train, request.train, parts), TRAINING)
+        if train is None or train.failed:
+            write([], TRAINING, group=[])
+        return ImagesRecord(evaluation, calibration, train, parts.record)
+
+    def _or_why(self, source: str, make: Callable[[], ImageSet], target: Path) -> ImageSet:
+        """The set; or an empty folder, and a record that says why."""
+        try:
+            return make()
+        except Exception as error:
+            told = f"the {target.name} set: {reason(error)}"
+            ours = error if isinstance(error, PipelineError) else PipelineError(told, code="unexpected")
+            self.failures.append(PipelineError(told, code=ours.code, **ours.values))
+        with files.new_directory(target):
+            return ImageSet(source, 0, "", failed=told)
+
+    def _evaluation(self, parts: Parts) -> ImageSet:
+        found, classes = Found(parts.evaluation, parts.left_out), labels.read()
+        if self._request.evaluation != SPLIT:
+            found = _labelled("evaluation", self._request.evaluation, self._checkout, self._work)
+        digests = pixel_digests(found.images)
+        exam = twins.find(digests, found.images, classes)
+        self._exam = dict(zip(digests, found.images, strict=True))
+        write(exam.images, EVALUATION, sha256=[files.sha256(image.path) for image in exam.images])
+        return replace(
+            described(self._request.evaluation, exam.digests, exam.images),
+            left_out=found.left_out,
             copies=exam.copies,
             first_copy=exam.first_copy,
             contradictions=len(exam.pairs),
             twins=tuple(exam.pairs[:SHOWN]),
             empty_classes=_empty(exam.images, classes.names),
-        ),
-        ImageSet(
-            request.calibration.source,
-            request.calibration.images,
-            files.tree_digest(CALIBRATION),
-            seed=request.calibration.seed,
-            left_out=sets.left_out["calibration"],
-        ),
-        described(request.train, train, sets.train) if request.train and sets.train else None,
-        sets.split,
-    )
+        )
 
+    def _calibration(self, parts: Parts) -> ImageSet:
+        draw = self._request.calibration
+        found = _drawn(draw, parts.rest, self._checkout, self._work)
+        self._digests_apart(found.images, "calibration")
+        write_calibration(found.images, draw)
+        digest = files.tree_digest(CALIBRATION)
+        return ImageSet(draw.source, draw.images, digest, seed=draw.seed, left_out=found.left_out)
 
-def gather(request: Request, checkout: Path, work: Path) -> Sets:
-    """Images of every set; whatever is fetched lies below `work`."""
-    parts = _take_apart(request, checkout, work)
-    evaluation = Found(parts.evaluation, parts.left_out)
-    if request.evaluation != SPLIT:
-        evaluation = _labelled("evaluation", request.evaluation, checkout, work)
-    train, groups = _training(request.train, parts, checkout, work)
-    calibration = _calibration(request.calibration, parts.rest, checkout, work)
-    left_out = {"evaluation": evaluation.left_out, "calibration": calibration.left_out}
-    return Sets(evaluation.images, calibration.images, train, groups, parts.record, left_out)
+    def _train(self, source: str, parts: Parts) -> ImageSet:
+        images, groups = _training(source, parts, self._checkout, self._work)
+        digests = self._digests_apart(images, "train")
+        write(images, TRAINING, group=groups)
+        return described(source, digests, images)
+
+    def _digests_apart(self, images: list[ImageFile], name: str) -> list[str]:
+        """Of the pixels of a set that shares none with the exam."""
+        digests = pixel_digests(images)
+        refuse_overlap(self._exam, dict(zip(digests, images, strict=True)), name)
+        return digests
 
 
 def _empty(images: list[ImageFile], names: tuple[str, ...]) -> tuple[str, ...]:
@@ -155,17 +177,15 @@ def _take_apart(request: Request, checkout: Path, work: Path) -> Parts:
     return Parts(evaluation, rest, dict(zip(whole, groups, strict=True)), record, left_out)
 
 
-def _training(source: str | None, parts: Parts, checkout: Path, work: Path) -> tuple[list[ImageFile], list[int]]:
+def _training(source: str, parts: Parts, checkout: Path, work: Path) -> tuple[list[ImageFile], list[int]]:
     """The training images, and the group of each."""
-    if source is None:
-        return [], []
     if source == SPLIT:
         return parts.rest, [parts.groups[image] for image in parts.rest]
     images = _labelled("train", source, checkout, work).images
     return images, near_duplicates(images)
 
 
-def _calibration(draw: Draw, rest: list[ImageFile], checkout: Path, work: Path) -> Found:
+def _drawn(draw: Draw, rest: list[ImageFile], checkout: Path, work: Path) -> Found:
     """What calibrates; of SAMPLE all images, of which crops are made."""
     found = Found(rest)
     if draw.source != SPLIT:
@@ -201,9 +221,10 @@ def refuse_overlap(evaluation: dict[str, ImageFile], other: dict[str, ImageFile]
     common = sorted(evaluation.keys() & other.keys(), key=lambda digest: evaluation[digest].name)
     if common:
         pairs = [f"{evaluation[digest].path} is {other[digest].path}" for digest in common]
+        shown = pairs if len(pairs) <= SHOWN else [*pairs[:SHOWN], f"and {len(pairs) - SHOWN:,} more"]
         raise PipelineError(
-            f"images that are in the evaluation set and in the {name} set ({len(common)}); "
-            f"point {name}.source at other images:\n  " + "\n  ".join(pairs),
+            f"images that are in the evaluation set and in the {name} set ({len(common):,}); "
+            f"point {name}.source at other images:\n  " + "\n  ".join(shown),
             code="sets-overlap",
             key=f"{name}.source",
             files=[str(evaluation[digest].path) for digest in common],

@@ -3,17 +3,17 @@
 import shutil
 import statistics
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stages.contracts import codec, system
 from stages.contracts.conversion import MANIFEST, Build, Conversion, ConvertJob, Manifest, Scalar, conversion_path
 from stages.contracts.conversion import folder as model_folder
-from stages.contracts.environment import ENVIRONMENT, Environment
-from stages.contracts.images import CALIBRATION
+from stages.contracts.environment import ENVIRONMENT, Environment, RuntimeEnvironment
+from stages.contracts.images import CALIBRATION, IMAGES, ImagesRecord
 from stages.contracts.messages import BatchOrder, Block, BlockOrder, Converted, Loaded, LoadOrder
-from stages.contracts.model import MODEL, ONNX, SAVED_MODEL, ModelRecord
+from stages.contracts.model import MODEL, ONNX, ONNX_RECORD, SAVED_MODEL, ModelRecord, OnnxRecord
 from stages.contracts.status import OK, Status
 from stages.contracts.system import system_path
 from stages.contracts.timing import TERMS, WarmUp
@@ -86,12 +86,28 @@ def _outcome(variant: Variant, impossible: Status | None, setting: Setting, targ
 
 
 def _impossible(variant: Variant) -> Status | None:
-    """Why nothing is tried: what this machine lacks, or a training that did not happen."""
-    reason = codec.read(Environment, ENVIRONMENT).unavailable(variant.runtime, variant.precision)
-    if reason:
-        return Status("skipped", reason)
-    trained = codec.read(QatRecord, QAT_RECORD).status if variant.qat else OK
-    return None if trained.ok else trained
+    """Why nothing is tried: what this machine lacks, or what a stage before could not make."""
+    environment = codec.read(Environment, ENVIRONMENT)
+    if missing := environment.unavailable(variant.runtime, variant.precision):
+        return Status("skipped", missing)
+    found = environment.runtime(variant.runtime)
+    return next((status for status in _needed(variant, found) if not status.ok), None)
+
+
+def _needed(variant: Variant, found: RuntimeEnvironment) -> Iterator[Status]:
+    """How the stages ended whose results this variant takes, and not all do."""
+    yield _unless("environment", found.failed)
+    if variant.qat:
+        yield codec.read(QatRecord, QAT_RECORD).status
+    elif found.starts_from == "onnx":
+        exported = codec.read(OnnxRecord, ONNX_RECORD).status
+        yield replace(exported, reason=f"to_onnx: {exported.reason}")
+    if variant.precision == "int8":
+        yield _unless("images", codec.read(ImagesRecord, IMAGES).calibration.failed)
+
+
+def _unless(stage: str, failed: str | None) -> Status:
+    return Status("failed", f"{stage}: {failed}") if failed else OK
 
 
 def _convert(variant: Variant, setting: Setting, target: Path) -> Conversion:

@@ -216,8 +216,9 @@ def measure(names: Sequence[str], setting: BenchmarkParams, preprocessing: Prepr
 
 
 def ready(names: Sequence[str]) -> list[str]:
-    """Those of the variants that have a model."""
-    return [name for name in names if codec.read(Manifest, model_folder(name) / MANIFEST).status.ok]
+    """Those of the variants that have a model; one whose conversion was ended has not even a manifest."""
+    manifests = {name: model_folder(name) / MANIFEST for name in names}
+    return [name for name, path in manifests.items() if path.exists() and codec.read(Manifest, path).status.ok]
 
 
 def run(names: Sequence[str], setting: BenchmarkParams) -> Timing:

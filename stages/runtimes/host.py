@@ -20,6 +20,7 @@ from ..contracts.environment import (
 from ..core import cgroup, cpu
 from ..core import gpu as nvml
 from ..core.cores import cores
+from ..core.errors import reason
 from ..core.variables import speed_variables
 from . import registry
 
@@ -57,9 +58,13 @@ def describe_machine(threads: int | None) -> Machine:
 
 
 def _runtime(name: str, machine: Machine) -> RuntimeEnvironment:
-    found: Discovery = registry.module(name, "discover").discover(machine)
+    described, failed = registry.description(name), None
+    try:
+        found: Discovery = registry.module(name, "discover").discover(machine)
+    except Exception as error:  # a broken installation of one costs its own variants
+        found, failed = Discovery({}, dict.fromkeys(described.precisions)), reason(error)
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
-    return RuntimeEnvironment(name, python, found.versions, found.unavailable)
+    return RuntimeEnvironment(name, python, found.versions, found.unavailable, described.starts_from, failed)
 
 
 def _nvidia() -> tuple[str | None, tuple[Gpu, ...], str | None]:

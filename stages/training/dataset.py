@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from stages.contracts import labels
-from stages.contracts.images import TABLE, TRAINING
+from stages.contracts import codec, labels
+from stages.contracts.images import IMAGES, TABLE, TRAINING, ImagesRecord
 from stages.contracts.preprocessing import Preprocessing
 from stages.core import files
 from stages.core.errors import PipelineError
@@ -38,6 +38,8 @@ def read(validation: float, seed: int) -> Sets:
     What is set apart is the same for each of train.seeds: their losses are compared. `seed` is split.seed.
     """
     rows = [row for _, row in files.read_csv(TRAINING / TABLE, "file", "label", "group")]
+    if not rows:
+        raise _nothing()
     images = [ImageFile(TRAINING / row["file"], row["file"], int(row["label"])) for row in rows]
     groups = [int(row["group"]) for row in rows]
     try:
@@ -47,6 +49,13 @@ def read(validation: float, seed: int) -> Sets:
             f"train.validation: {error}", code=error.code, **{"key": "train.validation"} | error.values
         ) from None
     return Sets(*sides, len(labels.read()))
+
+
+def _nothing() -> PipelineError:
+    """What `images` says of a set that it could not make."""
+    train = codec.read(ImagesRecord, IMAGES).train
+    reason = train and train.failed
+    return PipelineError(f"there is nothing to train on; {reason}", code="no-training-images", key="train.source")
 
 
 def batches(

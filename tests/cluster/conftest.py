@@ -23,7 +23,7 @@ from stages.cluster.batches import TABLE
 from stages.contracts import codec
 from stages.contracts.environment import ENVIRONMENT, GPU_MODELS, GpuModels
 from stages.contracts.images import CALIBRATION, EVALUATION, IMAGES, ImageSet, ImagesRecord
-from stages.contracts.model import MODEL, ONNX, ModelRecord
+from stages.contracts.model import MODEL, ONNX, ONNX_RECORD, ModelRecord, OnnxRecord
 from stages.core import files, isolate
 from stages.params.load import PARAMS
 from stages.runtimes import host
@@ -72,6 +72,7 @@ def write_records(folder: Path) -> None:
     codec.write(ImagesRecord(*[ImageSet("noise", COUNT, "e", classes=6)] * 2), folder / IMAGES)
     codec.write(here, folder / ENVIRONMENT)
     codec.write(GpuModels(ray.UNLABELLED), folder / GPU_MODELS)
+    codec.write(OnnxRecord(), folder / ONNX_RECORD)
 
 
 class Nodes:

@@ -176,8 +176,14 @@ def test_a_kind_of_address_that_nobody_reads_is_refused_before_anything_is_conve
 ) -> None:
     found = Checkout(tmp_path / "checkout", model, nodes, ["tflite-fp32"])
     found.write("ray", ["tflite-fp32"], images="ftp://host/photos")
-    assert "execution.images" in found.run("sweep", status=1)
+    told = found.run("sweep", status=1)
+    assert "execution.images" in told
     assert not (found.folder / adopt.SWEEP).exists()
+    # The rows say it, and nothing of an earlier sweep is adopted.
+    reason = found.record().failed["convert@tflite-fp32"]
+    assert told.strip().endswith(reason.removeprefix("sweep: ")) and found.record().failed["benchmark"] == reason
+    assert reason in found.run("convert", "tflite-fp32", status=1)
+    assert list((found.folder / OTHER_GPUS).iterdir()) == []
 
 
 def test_a_folder_that_nodes_do_not_have_is_told_once_and_before_anything_is_converted(
@@ -187,6 +193,7 @@ def test_a_folder_that_nodes_do_not_have_is_told_once_and_before_anything_is_con
     found.write("ray", ["tflite-fp32", "onnxruntime-int8"], images="/nowhere/photos")
     output = found.run("sweep", status=1)
     assert output.count("/nowhere/photos") == 1 and len(output.splitlines()) == 1
+    assert "/nowhere/photos" in found.record().failed["convert@onnxruntime-int8"]
     assert not (found.folder / adopt.SWEEP).exists()
 
 

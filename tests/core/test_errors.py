@@ -30,6 +30,29 @@ def test_a_pipeline_error_is_one_line_and_status_1(capsys: pytest.CaptureFixture
     assert capsys.readouterr() == ("", "error: there is no folder x: correct the path\n")
 
 
+def test_several_errors_are_raised_as_one_with_the_values_of_the_first() -> None:
+    errors.fail([])
+    with pytest.raises(PipelineError) as caught:
+        errors.fail([PipelineError("no folder x", code="a", file="x"), PipelineError("no file y", code="b")])
+    assert (str(caught.value), caught.value.code) == ("no folder x; no file y", "a")
+    assert caught.value.values == {"file": "x"}
+
+
+@pytest.mark.parametrize(
+    ("error", "told", "traces"),
+    [
+        (PipelineError("no folder x"), "no folder x", False),
+        (ValueError("a bug\nof ours"), "ValueError: a bug", True),
+        (PermissionError(errno.EACCES, "Permission denied", "x"), "cannot read or write x (Permission denied)", False),
+    ],
+)
+def test_the_reason_of_an_error_that_others_outlive(
+    error: Exception, told: str, traces: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert errors.reason(error).startswith(told)
+    assert bool(capsys.readouterr().err) == traces
+
+
 def test_the_label_is_red_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     errors.tell(PipelineError("x"))

@@ -67,7 +67,7 @@ def imagenet_folder(*lists: str) -> None:
 
 
 def few_calibration_images() -> None:
-    sets._calibration(Draw(sets.SPLIT, 2, 0), [IMAGE], Path(), Path("work"))
+    sets._drawn(Draw(sets.SPLIT, 2, 0), [IMAGE], Path(), Path("work"))
 
 
 def shards_of_two_sets() -> None:

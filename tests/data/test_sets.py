@@ -3,6 +3,7 @@ import io
 import shutil
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,18 @@ def refusal(run: Run) -> PipelineError:
     assert files.sizes(Path("data")) | files.sizes(Path("reports")) == before
     assert (EVALUATION / "old.png").read_text() == "old"
     assert IMAGES.read_text() == "old"
+    return error
+
+
+def spared(run: Run, name: str) -> PipelineError:
+    """The error of a run that lacks this set alone: its folder is empty, its record says why, and the others stand."""
+    old_sets()
+    error = refused(run)
+    lost = getattr(record(), name)
+    assert (lost.images, lost.digest, lost.failed) == (0, "", str(error))
+    left = {"calibration": [], "train": ["labels.csv"]}[name]
+    assert list(files.sizes({"calibration": CALIBRATION, "train": TRAINING}[name])) == left
+    assert record().evaluation.failed is None and record().evaluation.images == len(table_of(EVALUATION)) > 0
     return error
 
 
@@ -202,7 +215,7 @@ def test_every_bad_image_of_a_set_is_reported(sets: None, run: Run, photo: Photo
 def test_a_bad_calibration_image_is_reported(sets: None, run: Run, edit: Edit) -> None:
     Path("calib/2.png").write_text("<html>")
     edit(("calibration.images", 5))
-    assert named(refusal(run), "files", "images") == ("images-bad", ["calib/2.png"], 5)
+    assert named(spared(run, "calibration"), "files", "images") == ("images-bad", ["calib/2.png"], 5)
 
 
 def test_images_of_every_kind_are_taken(sets: None, run: Run, photo: Photos) -> None:
@@ -223,13 +236,25 @@ def test_an_image_in_both_sets_is_refused_also_in_another_lossless_format(
     Image.open("eval/0/b.png").save(again, **({"lossless": True} if again.endswith("webp") else {}))
     edit(("calibration.images", 6))
     expected = ("sets-overlap", "calibration.source", ["eval/0/b.png"], [again])
-    assert named(refusal(run), "key", "files", "others") == expected
+    assert named(spared(run, "calibration"), "key", "files", "others") == expected
 
 
 def test_every_image_in_both_sets_is_listed(sets: None, run: Run, edit: Edit) -> None:
     edit(("calibration.source", "eval"), ("calibration.images", 3))
     expected = [f"eval/{name}" for name in ("0/a.jpg", "0/b.png", "1/a.jpg")]
-    assert named(refusal(run), "files", "others") == ("sets-overlap", expected, expected)
+    assert named(spared(run, "calibration"), "files", "others") == ("sets-overlap", expected, expected)
+
+
+def test_of_many_images_in_both_sets_the_first_are_shown_with_their_number(
+    sets: None, run: Run, edit: Edit, photo: Photos
+) -> None:
+    for seed in range(20):
+        photo(Path(f"eval/1/{seed:02}.png"), 200 + seed)
+    edit(("calibration.source", "eval"), ("calibration.images", 23))
+    error = spared(run, "calibration")
+    first, *pairs, last = str(error).splitlines()
+    assert "(23)" in first and len(pairs) == 10 and pairs[0] == "  eval/0/a.jpg is eval/0/a.jpg"
+    assert last == "  and 13 more" and len(named(error, "files")[1]) == 23
 
 
 def test_an_image_that_differs_in_one_pixel_is_another_image(sets: None, run: Run, edit: Edit) -> None:
@@ -250,12 +275,47 @@ def test_images_of_the_same_bytes_and_another_shape_differ(tmp_path: Path) -> No
 
 def test_asking_for_more_calibration_images_than_there_are_is_refused(sets: None, run: Run, edit: Edit) -> None:
     edit(("calibration.images", 6))
-    assert named(refusal(run), "source", "images") == ("calibration-too-few", "calib", 5)
+    assert named(spared(run, "calibration"), "source", "images") == ("calibration-too-few", "calib", 5)
 
 
 def test_a_missing_folder_changes_nothing(sets: None, run: Run, edit: Edit) -> None:
-    edit(("calibration.source", "nowhere"))
+    edit(("evaluation.source", "nowhere"))
     assert named(refusal(run), "file") == ("source-missing", "nowhere")
+
+
+def test_without_calibration_images_the_other_sets_stand_as_they_would(sets: None, run: Run, edit: Edit) -> None:
+    run()
+    whole, before = record(), files.tree_digest(EVALUATION)
+    edit(("calibration.source", "nowhere"))
+    assert named(spared(run, "calibration"), "file") == ("source-missing", "nowhere")
+    assert replace(record(), calibration=whole.calibration) == whole
+    assert files.tree_digest(EVALUATION) == before
+    edit(("calibration.source", "calib"))
+    run()
+    assert record() == whole
+
+
+def test_an_unexpected_error_costs_its_set_alone_and_leaves_its_traceback(
+    sets: None, run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: Any) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(room, "write_calibration", broken)
+    assert named(spared(run, "calibration")) == ("unexpected",)
+    assert "RuntimeError: a bug" in capsys.readouterr().err
+
+
+def test_two_sets_that_fail_are_both_told(whole: None, run: Run, edit: Edit, photo: Photos) -> None:
+    photo(Path("eval/cat/x.png"), 300)
+    edit(
+        ("train.source", "nowhere"), ("calibration.source", "elsewhere"), ("evaluation.source", "eval"),
+        ("split.source", None),
+    )  # fmt: skip
+    error = refused(run)
+    told = [one.failed for one in (record().calibration, record().train) if one]
+    assert named(error, "file") == ("source-missing", "elsewhere") and str(error) == "; ".join(map(str, told))
+    assert len(told) == 2
 
 
 def test_a_calibration_file_name_may_repeat_in_another_folder(sets: None, run: Run, photo: Photos, edit: Edit) -> None:
@@ -400,7 +460,7 @@ def test_what_trains_also_calibrates_if_it_is_asked_to(whole: None, run: Run, ed
     assert len(calib) == 6
     assert calib <= {name for name, *_ in table_of(TRAINING)}
     edit(("calibration.images", 18))
-    assert named(refusal(run), "source", "images") == ("calibration-too-few", "split", 17)
+    assert named(spared(run, "calibration"), "source", "images") == ("calibration-too-few", "split", 17)
 
 
 def test_training_images_may_be_a_source_of_their_own(whole: None, run: Run, edit: Edit, photo: Photos) -> None:
@@ -414,7 +474,7 @@ def test_training_images_may_be_a_source_of_their_own(whole: None, run: Run, edi
     assert record().split is None and train and train.source == "whole"
     shutil.copy("eval/cat/x.png", "whole/cat/same.png")
     expected = ("sets-overlap", "train.source", ["eval/cat/x.png"], ["whole/cat/same.png"])
-    assert named(refusal(run), "key", "files", "others") == expected
+    assert named(spared(run, "train"), "key", "files", "others") == expected
 
 
 def test_a_model_that_is_not_trained_has_no_training_images(sets: None, run: Run) -> None:
@@ -448,7 +508,8 @@ def test_every_bad_image_of_what_is_searched_for_copies_is_reported(
     Path("whole/cat/page.png").write_text("<html>")
     Path("whole/rare/empty.png").touch()
     expected = ["whole/cat/page.png", "whole/rare/empty.png"]
-    assert named(refusal(run), "files", "images") == ("images-bad", expected, 23)
+    error = spared(run, "train") if block == "train" else refusal(run)
+    assert named(error, "files", "images") == ("images-bad", expected, 23)
 
 
 @pytest.mark.parametrize("count", [1, 2])

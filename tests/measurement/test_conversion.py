@@ -12,9 +12,9 @@ from stages.cluster import adopt, kept
 from stages.contracts import codec, system
 from stages.contracts.conversion import MANIFEST, Conversion, ConvertJob, Manifest, Proof, conversion_path, folder
 from stages.contracts.environment import ENVIRONMENT, Environment, RuntimeEnvironment
-from stages.contracts.images import CALIBRATION
+from stages.contracts.images import CALIBRATION, IMAGES, ImageSet
 from stages.contracts.messages import Block, Converted
-from stages.contracts.model import MODEL, ONNX, SAVED_MODEL
+from stages.contracts.model import MODEL, ONNX, ONNX_RECORD, SAVED_MODEL, OnnxRecord
 from stages.contracts.status import OK, Status
 from stages.contracts.system import Sample, system_path
 from stages.contracts.training import QAT_ONNX, QAT_RECORD, QAT_SAVED_MODEL, QatRecord
@@ -26,7 +26,7 @@ from stages.measurement.conversion import Setting
 from stages.params.measurement import variants
 from stages.runtimes import loading, registry
 from tests.fixtures.errors import refused
-from tests.fixtures.records import BASE, CPU_MACHINE, PREPARED, TINY
+from tests.fixtures.records import BASE, CPU_MACHINE, PREPARED, SETS, TINY
 
 Edit = Callable[..., None]
 Run = Callable[[str], None]
@@ -37,7 +37,8 @@ BASELINE = Variant("savedmodel", "fp32")
 
 def runtime(name: str) -> RuntimeEnvironment:
     reason = NO_GPU if name in ("tftrt", "tensorrt") else None
-    return RuntimeEnvironment(name, "3.10", {}, dict.fromkeys(registry.description(name).precisions, reason))
+    described = registry.description(name)
+    return RuntimeEnvironment(name, "3.10", {}, dict.fromkeys(described.precisions, reason), described.starts_from)
 
 
 @pytest.fixture
@@ -45,6 +46,8 @@ def prepared(checkout: Path) -> None:
     """What the stages before `convert` leave; a copy of the SavedModel does not need it to be a real one."""
     codec.write(Environment(CPU_MACHINE, BASE, tuple(map(runtime, registry.RUNTIMES))), ENVIRONMENT)
     codec.write(TINY, MODEL)
+    codec.write(SETS, IMAGES)
+    codec.write(OnnxRecord(), ONNX_RECORD)
     files.write_text(SAVED_MODEL / "saved_model.pb", "graph")
     files.write_text(SAVED_MODEL / "variables/variables.index", "weights")
 
@@ -222,6 +225,57 @@ def test_a_training_that_did_not_happen_is_the_reason_of_its_variants_alone(
     assert manifest("tflite-int8-qat") == Manifest(trained, status, {})
     run("savedmodel-fp32")
     assert record("savedmodel-fp32").status.ok
+
+
+EXPORT = Status("failed", "no kernel for Conv")
+
+
+def lose(stage: str) -> None:
+    """What that stage leaves where it fails."""
+    if stage == "to_onnx":
+        codec.write(OnnxRecord(status=EXPORT), ONNX_RECORD)
+    elif stage == "images":
+        codec.write(replace(SETS, calibration=ImageSet("calib", 0, "", failed="no folder calib")), IMAGES)
+    elif stage == "qat":
+        codec.write(QatRecord(Status("failed", "qat: no layers"), None), QAT_RECORD)
+    else:
+        broken = replace(runtime("tflite"), failed="ImportError: no libc")
+        codec.write(Environment(CPU_MACHINE, BASE, (broken, *map(runtime, ABLE[1:]))), ENVIRONMENT)
+
+
+ABLE = ("tflite", "savedmodel", "onnxruntime")
+ALL = (
+    "savedmodel-fp32",
+    *(f"{name}-{kind}" for name in ("tflite", "onnxruntime") for kind in ("fp32", "int8", "int8-qat")),
+)
+
+
+@pytest.mark.parametrize(
+    ("stage", "lost", "reason"),
+    [
+        ("to_onnx", {"onnxruntime-fp32", "onnxruntime-int8"}, "to_onnx: no kernel for Conv"),
+        ("images", {name for name in ALL if "int8" in name}, "images: no folder calib"),
+        ("qat", {"tflite-int8-qat", "onnxruntime-int8-qat"}, "qat: no layers"),
+        ("environment", {name for name in ALL if "tflite" in name}, "environment: ImportError: no libc"),
+    ],
+)
+def test_a_stage_that_all_share_costs_what_takes_its_result_and_nothing_else(
+    prepared: None, requests: list[tuple[str, Any]], stage: str, lost: set[str], reason: str
+) -> None:
+    codec.write(QatRecord(OK, "d"), QAT_RECORD)
+    found = {name: record_of(name) for name in ALL}
+    assert all(one.status.ok for one in found.values())
+    lose(stage)
+    for name in ALL:
+        again = record_of(name)
+        assert again == (Conversion(Variant.parse(name), Status("failed", reason)) if name in lost else found[name])
+        assert manifest(name).status == again.status
+
+
+def record_of(name: str) -> Conversion:
+    """As a conversion leaves it now."""
+    conversion.run(name, SETTING)
+    return record(name)
 
 
 def test_what_this_machine_lacks_is_told_before_what_a_training_did(prepared: None, run: Run) -> None:

@@ -375,6 +375,27 @@ def test_main_without_any_model_writes_empty_results(two: None) -> None:
     assert codec.read(Timing, TIMING) == Timing(BLOCKS, {}, max_foreign_cpu=0.05)
 
 
+def test_main_passes_over_a_variant_whose_conversion_was_ended(two: None) -> None:
+    (folder("tftrt-fp32") / MANIFEST).unlink()
+    refused(benchmark.main)
+    assert list(codec.read(Timing, TIMING).variants) == ["tflite-fp32"]
+
+
+def test_main_leaves_a_record_whatever_ends_it(two: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*_: Any) -> None:
+        assert of_tflite().reason == benchmark.ENDED
+        raise RuntimeError("the driver is gone")
+
+    def of_tflite() -> Status:
+        return codec.read(Timing, TIMING).variants["tflite-fp32"].status
+
+    monkeypatch.setattr(interleave, "measure", killed)
+    with pytest.raises(RuntimeError):
+        benchmark.main()
+    assert of_tflite() == Status("failed", "RuntimeError: the driver is gone")
+    assert SAMPLES.read_text() == NO_SAMPLES
+
+
 def test_main_writes_the_reason_of_a_real_worker_that_cannot_load(two: None) -> None:
     error = refused(benchmark.main)
     assert error.code == "not-timed"

@@ -19,6 +19,7 @@ from stages.model import (
     checkpoints,
     classifier,
     efficientnet_lite,
+    exported,
     formats,
     keras_zoo,
     other_inputs,
@@ -29,6 +30,7 @@ from stages.model import (
 from stages.params import load
 from stages.params.model import CustomParams
 from tests.fixtures.errors import assert_helps, refused
+from tests.fixtures.records import TINY
 
 CUSTOM = load.read(CustomParams, Path(__file__).parents[2] / "params.yaml")
 PREPARED = Preprocessing(4, 6, "crop", 1.0, (1.0,) * 3, (0.0,) * 3, "rgb")
@@ -171,3 +173,11 @@ def test_a_sentence_names_its_place_and_a_remedy(
 def test_weights_that_keras_cannot_fetch_name_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert_helps(refused(offline, monkeypatch), "model.weights")
+
+
+def test_a_failed_export_names_the_model_and_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> None:
+        raise ValueError("no kernel for Conv(1)")
+
+    monkeypatch.setattr(exported, "tensorflow", broken)
+    assert_helps(refused(exported.export, TINY, Path("model.onnx")), "no kernel for Conv(1)")

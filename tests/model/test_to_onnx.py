@@ -1,4 +1,7 @@
+import os
 import shutil
+import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,18 +11,27 @@ import pytest
 
 from stages import to_onnx
 from stages.contracts import codec
+from stages.contracts.environment import FINGERPRINTS, Fingerprints
 from stages.contracts.model import MODEL, ONNX, ONNX_RECORD, SAVED_MODEL, OnnxRecord
-from stages.core import isolate
+from stages.contracts.status import Status
+from stages.core import files, isolate
+from stages.core.errors import PipelineError
 from stages.core.tensorflow import tensorflow
-from stages.model import onnx_export
+from stages.model import exported, onnx_export
 from tests.fixtures.errors import named, refused
 from tests.fixtures.records import TINY
+
+
+def ask(onnx: bool) -> None:
+    """Whether a variant starts from ONNX."""
+    codec.write(Fingerprints({}, {}, "", onnx), FINGERPRINTS)
 
 
 @pytest.fixture
 def saved(checkout: Any, tiny_saved_model: tuple[Path, Any]) -> None:
     """What `save` leaves."""
     codec.write(TINY, MODEL)
+    ask(True)
     shutil.copytree(tiny_saved_model[0], SAVED_MODEL)
 
 
@@ -29,15 +41,15 @@ def test_its_record_counts_the_nodes_and_tells_the_difference(saved: None) -> No
     assert record.opset == onnx_export.OPSET
     assert record.nodes["Conv"] == record.nodes["MatMul"] == 1
     assert sum(record.nodes.values()) == len(onnx.load(ONNX).graph.node)
-    assert record.onnx_difference <= 1e-4
+    assert record.onnx_difference is not None and record.onnx_difference <= 1e-4
     assert record.compared_on == "12 images of noise"
     assert record.size_bytes == ONNX.stat().st_size
 
 
 def test_the_same_savedmodel_gives_the_same_bytes(saved: None) -> None:
-    isolate.call(to_onnx.main)  # in fresh processes: names in a graph count what a process has loaded
+    to_onnx.main()  # in fresh processes: names in a graph count what a process has loaded
     first = ONNX.read_bytes()
-    isolate.call(to_onnx.main)
+    to_onnx.main()
     assert ONNX.read_bytes() == first
 
 
@@ -56,5 +68,52 @@ def test_a_model_that_answers_otherwise_is_refused(saved: None, monkeypatch: pyt
         return model
 
     monkeypatch.setattr(onnx_export, "export", damaged)
-    assert named(refused(to_onnx.main), "model") == ("onnx-differs", "tiny")
-    assert not ONNX.exists() and not ONNX_RECORD.exists()
+    monkeypatch.setattr(isolate, "call", here)
+    assert named(failure(), "model") == ("onnx-differs", "tiny")
+
+
+def here(function: Callable[..., Any], *arguments: Any) -> Any:
+    """In this process, which has what a test changed."""
+    return function(*arguments)
+
+
+def failure() -> PipelineError:
+    """The error of the stage, which leaves an empty folder and a record that says why."""
+    files.write_text(ONNX, "of an earlier run")
+    error = refused(to_onnx.main)
+    assert list(ONNX.parent.iterdir()) == []
+    assert codec.read(OnnxRecord, ONNX_RECORD) == OnnxRecord(status=Status("failed", str(error)))
+    return error
+
+
+def test_an_exporter_that_dies_is_a_sentence(saved: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exported, "export", die)
+    error = failure()
+    assert error.code == "process-ended" and "SIGSEGV" in str(error)
+
+
+def die(*_: Any) -> None:
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+@pytest.mark.parametrize("step", ["export", "difference"])
+def test_an_error_of_a_library_is_a_sentence_without_a_traceback(
+    saved: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], step: str
+) -> None:
+    def broken(*_: Any) -> None:
+        raise ValueError("no kernel for Conv(1)")
+
+    monkeypatch.setattr(onnx_export, step, broken)
+    monkeypatch.setattr(isolate, "call", here)
+    error = failure()
+    assert named(error, "model") == ("onnx-impossible", "tiny") and "no kernel for Conv(1)" in str(error)
+    assert capsys.readouterr().err == ""
+
+
+def test_what_no_variant_takes_is_not_exported(saved: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    files.write_text(ONNX, "of an earlier run")
+    ask(False)
+    monkeypatch.setattr(exported, "export", None)
+    to_onnx.main()
+    assert list(ONNX.parent.iterdir()) == []
+    assert codec.read(OnnxRecord, ONNX_RECORD).status.state == "skipped"

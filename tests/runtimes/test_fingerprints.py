@@ -34,6 +34,21 @@ def test_the_same_has_the_same_digests(environment: Environment) -> None:
     assert of(environment) == of(environment)
 
 
+@pytest.mark.parametrize(
+    ("names", "asked"),
+    [
+        (["savedmodel-fp32", "tflite-int8"], False),
+        (["savedmodel-fp32", "onnxruntime-fp32"], True),
+        (["tensorrt-fp16"], True),
+        (["onnxruntime-int8-qat", "tensorrt-int8-qat"], False),
+    ],
+)
+def test_the_export_to_onnx_is_asked_for_by_what_starts_from_it(
+    environment: Environment, names: list[str], asked: bool
+) -> None:
+    assert Digests(environment, {}).of(names).onnx == asked
+
+
 def test_variants_of_one_runtime_share_their_digest_and_those_of_two_do_not(environment: Environment) -> None:
     found = of(environment)
     assert found.convert["tflite-fp32"] == found.convert["tflite-int8"]

@@ -11,6 +11,7 @@ from stages.contracts import codec
 from stages.contracts.environment import ENVIRONMENT, GPU_MODELS, SOURCES, CpuIdentity, Environment, GpuModels, Sources
 from stages.core import cgroup, cpu
 from stages.runtimes import host, registry
+from stages.runtimes.fingerprints import Digests
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -30,6 +31,23 @@ def test_every_precision_can_run_or_says_why_not(runtime: str) -> None:
     described = host.describe(None).runtime(runtime)
     assert described.unavailable.keys() == set(registry.description(runtime).precisions)
     assert all(reason is None or len(reason) > 10 for reason in described.unavailable.values())
+
+
+def test_a_runtime_that_cannot_be_asked_leaves_the_others_as_they_are(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object) -> None:
+        raise OSError("libtbb.so: cannot open shared object file")
+
+    before = host.describe(None)
+    monkeypatch.setattr(registry.module("tflite", "discover"), "discover", broken)
+    after = host.describe(None)
+    changed = [one for one, other in zip(after.runtimes, before.runtimes, strict=True) if one != other]
+    assert [(one.runtime, one.failed) for one in changed] == [
+        ("tflite", "OSError: libtbb.so: cannot open shared object file")
+    ]
+    assert "Traceback" in capsys.readouterr().err
+    Digests(after, {}).of(["tflite-int8"])
 
 
 def test_a_description_does_not_change_by_itself() -> None:

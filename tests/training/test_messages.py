@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stages.contracts.images import TABLE, TRAINING
+from stages.contracts import codec
+from stages.contracts.images import IMAGES, TABLE, TRAINING, ImageSet, ImagesRecord
 from stages.core import files
 from stages.core.errors import PipelineError
 from stages.model.examples import Examples
@@ -19,6 +20,13 @@ from tests.fixtures.errors import assert_helps, refused
 
 def one_image() -> None:
     files.write_csv(TRAINING / TABLE, ("file", "label", "group"), [("a.png", 0, 0)])
+    dataset.read(0.1, 0)
+
+
+def no_image() -> None:
+    files.write_csv(TRAINING / TABLE, ("file", "label", "group"), [])
+    lost = ImageSet("photos", 0, "", failed="the train set: there is no folder photos: correct the path")
+    codec.write(ImagesRecord(lost, lost, lost), IMAGES)
     dataset.read(0.1, 0)
 
 
@@ -50,6 +58,7 @@ def no_layers() -> None:
 
 SENTENCES: list[tuple[str, Callable[..., Any], bool]] = [
     ("train.validation", one_image, False),
+    ("there is no folder photos", no_image, False),
     ("qat.learning_rate", no_number, False),
     ("Unknown layer: Doubled", no_rule, True),
     ("its layers", other_answers, True),

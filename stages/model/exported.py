@@ -1,0 +1,39 @@
+"""The export to ONNX as the stage `to_onnx` has it: in a process of its own, and recorded however it ends."""
+
+import shutil
+from pathlib import Path
+
+from stages.contracts.model import ONNX, SAVED_MODEL, ModelRecord, OnnxRecord
+from stages.contracts.status import Status
+from stages.core import isolate
+from stages.core.errors import PipelineError, describe
+from stages.core.tensorflow import tensorflow
+from stages.model import examples, onnx_export
+
+SKIPPED = OnnxRecord(status=Status("skipped", "no variant starts from ONNX"))
+
+
+def outcome(model: ModelRecord, folder: Path) -> tuple[OnnxRecord, list[PipelineError]]:
+    """Export into `folder`: the record, and the error if there is one; the folder is then empty."""
+    try:
+        return isolate.call(export, model, folder / ONNX.name), []
+    except PipelineError as error:
+        shutil.rmtree(folder)
+        folder.mkdir()
+        return OnnxRecord(status=Status("failed", str(error))), [error]
+
+
+def export(model: ModelRecord, target: Path) -> OnnxRecord:
+    """Export in this process; an error of a library becomes a sentence too, since models bring them about."""
+    try:
+        shown = examples.read(model.preprocessing)
+        return onnx_export.write(tensorflow(), SAVED_MODEL, target, model.name, shown, model.largest_logit)
+    except PipelineError:
+        raise
+    except Exception as error:
+        raise PipelineError(
+            f"{model.name} has no ONNX model ({describe(error)}): leave out the variants that start from ONNX, or "
+            "replace the layer",
+            code="onnx-impossible",
+            model=model.name,
+        ) from None
