@@ -12,8 +12,6 @@ from stages.params.execution import ExecutionParams
 from stages.params.measurement import BenchmarkParams, ConvertParams, engine_batch_sizes, variants
 from stages.runtimes import registry
 
-ENDED = "it ended before its end: run the same command again, and it goes on from there"
-
 
 def main() -> None:
     """Read params, sweep, and write models/sweep, reports/other_gpus and the record of it."""
@@ -27,7 +25,7 @@ def main() -> None:
     options = {runtime: load.options(runtime) for runtime in registry.RUNTIMES}
     sizes, builds = engine_batch_sizes(benchmark, batch_size), load.read(ConvertParams).repeats
     with files.new_directory(OTHER_GPUS):
-        adopt.write(adopt.lost(names, ENDED))  # what stays if this process is ended
+        adopt.write(adopt.lost(names))  # what stays if this process is ended
     try:
         record, problems = sweep(Setting(names, sizes, builds, batch_size, benchmark, execution, options))
     except PipelineError as error:

@@ -14,6 +14,7 @@ SWEEP_RECORD = Path("reports/sweep.json")
 SWEEP = Path("models/sweep")
 # A unit is what DVC calls a stage: convert@VARIANT, evaluate@VARIANT or this one.
 BENCHMARK = "benchmark"
+ENDED = "it was ended before it was done: run the same command again, and it goes on from there"
 
 
 def folder(gpu_model: str, unit: str) -> Path:
@@ -53,7 +54,7 @@ def local(variants: tuple[str, ...]) -> Sweep:
     return Sweep("local", None, dict.fromkeys(variants), None, {}, dict.fromkeys(variants))
 
 
-def lost(variants: tuple[str, ...], reason: str) -> Sweep:
+def lost(variants: tuple[str, ...], reason: str = ENDED) -> Sweep:
     """What there is to adopt of a sweep without an end: why there is nothing."""
     units = [*(f"convert@{name}" for name in variants), BENCHMARK]
     failed = dict.fromkeys(units, f"sweep: {reason}")

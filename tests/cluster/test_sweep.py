@@ -17,7 +17,6 @@ from pathlib import Path
 
 import pytest
 
-from stages import sweep
 from stages.cluster import adopt, batches, ray
 from stages.cluster.adopt import pack
 from stages.cluster.batches import TABLE, Batch
@@ -261,7 +260,7 @@ def before(troubled: Checkout, large: Nodes) -> dict[str, bytes]:
     running.kill()
     running.communicate()
     large.wait_until_idle("ray::convert")
-    assert troubled.record() == adopt.lost(tuple(UNENDED), sweep.ENDED)  # and nothing that could be adopted
+    assert troubled.record() == adopt.lost(tuple(UNENDED))  # and nothing that could be adopted
     return conversions(troubled)
 
 
