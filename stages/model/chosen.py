@@ -47,13 +47,13 @@ class ChosenModel:
             return tf.keras.models.load_model(self.path, compile=False)
         if self.model.name != CUSTOM:
             return keras_zoo.build(tf, self.model.name, self.path)
-        return formats.load_keras(tf, self.path)
+        return formats.load_keras(tf, self.path, self.model.trusted)
 
     def classifier(self, tf: ModuleType) -> Classifier:
         """The model as a function from images to probabilities."""
         if self.has_layers:
             return self.classifier_of(tf, self.network(tf))
-        return classifier.classifier(tf, formats.open_model(tf, self.path), self.custom)
+        return classifier.classifier(tf, formats.open_model(tf, self.path, self.model.trusted), self.custom)
 
     def classifier_of(self, tf: ModuleType, network: "Network", training: bool = False) -> Classifier:
         """The classifier that the model is with these layers: its own, or what was made of them."""

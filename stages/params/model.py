@@ -43,6 +43,8 @@ class ModelParams:
     weights: Annotated[Source, AfterValidator(_not_by_url)]
     path: Source | None
     label: Annotated[Text, AfterValidator(_registrable)] | None = None
+    # Whether files that can run commands are opened too.
+    trusted: bool = False
 
     @property
     def registered_name(self) -> str:

@@ -18,6 +18,7 @@ from stages.core.errors import PipelineError
 from stages.model import (
     checkpoints,
     classifier,
+    door,
     efficientnet_lite,
     exported,
     formats,
@@ -30,7 +31,11 @@ from stages.model import (
 from stages.params import load
 from stages.params.model import CustomParams
 from tests.fixtures.errors import assert_helps, refused
+<<<<<<< HEAD
 from tests.fixtures.records import TINY
+=======
+from tests.fixtures.kept import keras_archive, layer, network
+>>>>>>> 0481df0 (Refuse a model file that is a program, by layer or operation, before it is copied or a framework opens it)
 
 CUSTOM = load.read(CustomParams, Path(__file__).parents[2] / "params.yaml")
 PREPARED = Preprocessing(4, 6, "crop", 1.0, (1.0,) * 3, (0.0,) * 3, "rgb")
@@ -143,6 +148,8 @@ TABLE: list[tuple[str, Callable[[], Any]]] = [
     ("custom.answers", lambda: scores([[0.5, 0.5]], "logits")),
     ("model.path", lambda: formats.open_model(None, Path("notes.txt"))),
     ("a.onnx (model.path)", library),
+    ("model.trusted", lambda: door.admit(keras_archive(Path("a.keras"), network(layer("Lambda"))))),
+    ("a.keras (model.path)", lambda: door.admit(keras_archive(Path("a.keras"), network(), "3.4.1"))),
     ("mine", lambda: signatures._signature(Path("mine"), {})),
     ("mine", lambda: signatures._signature(Path("mine"), {"a": 1, "b": 2})),
     ("a.h5 (model.path)", weights_alone),

@@ -18,6 +18,7 @@ from stages.params import load
 from stages.params.model import ModelParams
 from stages.params.training import TrainParams
 from tests.fixtures.errors import named, refused
+from tests.fixtures.kept import keras_archive, layer, network
 
 Edit = Callable[..., None]
 
@@ -152,24 +153,35 @@ TRAINED: tuple[tuple[str, Any], ...] = (
 
 
 @pytest.mark.parametrize(
-    ("source", "name"), [("sub/mine.keras", "custom.keras"), ("mine.onnx", "custom.onnx"), ("mine.v2", "custom.v2")]
+    ("source", "name"), [("sub/mine.keras", "custom.keras"), ("mine.onnx", "custom.onnx"), ("mine.h5", "custom.h5")]
 )
 def test_a_custom_model_is_copied_relative_to_the_main_checkout(
     checkout: Path, into: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, source: str, name: str
 ) -> None:
-    files.write_text(checkout / source, "a model")
+    (checkout / source).parent.mkdir(exist_ok=True)
+    if name.endswith(".onnx"):
+        (checkout / source).touch()  # to protobuf a model of nothing
+    else:
+        keras_archive(checkout / source, network(layer()))
     monkeypatch.chdir(tmp_path)
     assert weights.fetch_custom(source, checkout, into) == into / name
-    assert (into / name).read_text() == "a model"
+    assert files.sha256(into / name) == files.sha256(checkout / source)
 
 
 @pytest.mark.parametrize("source", ["mine", "mine.v2"])
 def test_a_savedmodel_is_copied_as_a_folder(checkout: Path, into: Path, source: str) -> None:
-    files.write_text(checkout / source / "saved_model.pb", "graph")
+    files.write_text(checkout / source / "saved_model.pb", "")
     files.write_text(checkout / source / "variables/variables.index", "index")
     found = weights.fetch_custom(source, checkout, into)
     assert found == into / "custom"
-    assert files.sizes(found) == {"saved_model.pb": 5, "variables/variables.index": 5}
+    assert files.sizes(found) == {"saved_model.pb": 0, "variables/variables.index": 5}
+
+
+def test_a_model_that_is_a_program_is_refused_before_it_is_copied(checkout: Path, into: Path) -> None:
+    keras_archive(checkout / "mine.keras", network(layer("Lambda")))
+    assert named(refused(weights.fetch_custom, "mine.keras", checkout, into), "file") == ("model-refused", "mine.keras")
+    assert not [*into.iterdir()]
+    assert weights.fetch_custom("mine.keras", checkout, into, True) == into / "custom.keras"
 
 
 def test_a_missing_model_is_named(checkout: Path, into: Path) -> None:
@@ -186,7 +198,7 @@ def test_main_fetches_a_custom_model_with_the_names_of_its_classes(
     checkout: Path, edit: Edit, command_line: Callable[..., None]
 ) -> None:
     edit(*CUSTOM)
-    Path("mine.keras").write_text("a model")
+    keras_archive(Path("mine.keras"), network(layer()))
     Path("names").write_text("cat\n hot dog \nöl\n", encoding="utf-8")
     run_main(command_line, checkout)
     assert labels.read() == Labels(("cat", "hot dog", "öl"), ("", "", ""))

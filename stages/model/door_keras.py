@@ -1,0 +1,161 @@
+"""What in a Keras file is more than data, read from its configuration without Keras.
+
+Keras imports what a configuration names: a class of any module, a function of TensorFlow, marshalled Python.
+"""
+
+import json
+import re
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import h5py
+from pydantic import JsonValue
+
+from stages.core.errors import PipelineError
+from stages.model.signatures import readable
+
+HINT = (
+    "export it as a SavedModel, which needs no Python classes, with a Keras of TensorFlow 2.14 or by "
+    "`model.export(FOLDER)`, and set model.path to that folder"
+)
+CLASSES = frozenset(Path(__file__).with_name("keras_classes.txt").read_text().split())
+FUNCTIONS = frozenset(Path(__file__).with_name("pure_functions.txt").read_text().split())
+OPERATIONS = frozenset(Path(__file__).with_name("pure_operations.txt").read_text().split())
+# How Keras writes values that JSON has not.
+VALUES = frozenset(("__tensor__", "__numpy__", "__bytes__", "__ellipsis__", "__tuple__", "__complex__", "slice"))
+SHAPES = frozenset(("TensorShape", "TypeSpec"))
+# Settings of a training, which is not opened: names of a user's own losses are no matter, other modules are.
+TRAINING = ("compile_config", "training_config")
+# Layers that call a function of TensorFlow by its name.
+CALLS = ("TFOpLambda", "SlicingOpLambda")
+# Where what is listed may come from: Keras names the initialisers of TensorFlow 1 by their own module.
+MODULES = re.compile(r"builtins|keras(\..*)?|tensorflow\.python\.ops\.init_ops(_v2)?")
+
+
+class Config(NamedTuple):
+    """Who wrote a file, and how it describes the model; None for weights alone."""
+
+    version: str
+    model: JsonValue
+
+
+def findings(path: Path) -> Iterator[str]:
+    """Each part that is more than data; PipelineError for a file that this Keras does not open at all."""
+    config = read(path)
+    refuse_newer(path, config.version)
+    yield from _within(config.model, Place())
+
+
+def read(path: Path) -> Config:
+    """What a file says of itself; PipelineError if it is no Keras file, or has no model in it."""
+    with readable(path, "it should be what `model.save(FILE)` writes"):
+        config = _of_archive(path) if zipfile.is_zipfile(path) else _of_hdf5(path)
+    if config.model is None:
+        raise PipelineError(
+            f"{path.name} (model.path) holds weights alone: save the whole model, by `model.save(FILE)`",
+            code="model-weights-alone",
+            file=path.name,
+            key="model.path",
+        )
+    return config
+
+
+def refuse_newer(path: Path, version: str) -> None:
+    """PipelineError for a file of Keras 3, which the Keras of TensorFlow 2.14 does not read."""
+    if not version.startswith(("1", "2")):
+        with readable(path, f"it is of Keras {version}; {HINT}"):
+            raise ValueError("this Keras is 2.14")
+
+
+def _of_archive(path: Path) -> Config:
+    with zipfile.ZipFile(path) as archive:
+        model = json.loads(archive.read("config.json"))
+        return Config(str(json.loads(archive.read("metadata.json"))["keras_version"]), model)
+
+
+def _of_hdf5(path: Path) -> Config:
+    with h5py.File(path) as file:
+        version = _text(file.attrs.get("keras_version", "1"))
+        described = {
+            key: json.loads(_text(file.attrs[key])) for key in ("model_config", *TRAINING) if key in file.attrs
+        }
+        return Config(version, described if "model_config" in described else None)
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+class Place(NamedTuple):
+    """Where a part of the description stands."""
+
+    layer: str = "the model"
+    # Whether Keras opens it: of a training it does not.
+    opened: bool = True
+    # Whether its calls may have texts: `einsum` is given one.
+    texts: bool = False
+
+
+def _within(value: JsonValue, place: Place) -> Iterator[str]:
+    """All below a value."""
+    if isinstance(value, list):
+        if not place.texts and value[:1] == ["_CONSTANT_VALUE"] and any(isinstance(part, str) for part in value[1:]):
+            yield f"{place.layer} is called with a text"
+        for part in value:
+            yield from _within(part, place)
+    if isinstance(value, dict):
+        place = _of(value, place)
+        yield from _object(value, place)
+        for key, part in value.items():
+            yield from _within(part, place._replace(opened=place.opened and key not in TRAINING))
+
+
+def _of(value: dict[str, JsonValue], place: Place) -> Place:
+    """The place that a serialised object is."""
+    inner = value.get("config")
+    name = value.get("name") or (inner.get("name") if isinstance(inner, dict) else None)
+    if "class_name" not in value:
+        return place
+    return place._replace(
+        layer=f"layer {name}" if isinstance(name, str) else place.layer, texts=value["class_name"] in CALLS
+    )
+
+
+def _object(value: dict[str, JsonValue], place: Place) -> Iterator[str]:
+    """What one serialised object asks for."""
+    layer = place.layer
+    module, kind, name = value.get("module"), value.get("class_name"), value.get("registered_name")
+    if isinstance(module, str) and not MODULES.fullmatch(module):
+        yield f"{layer} comes from the Python module {module}"
+    if not place.opened:
+        return
+    if isinstance(value.get("vocabulary"), str):
+        yield f"{layer} reads the file {value['vocabulary']}"
+    if kind is not None:
+        yield from _called(str(kind), value.get("config"), layer)
+        if name not in (None, "function", kind, value.get("config"), *CLASSES):
+            yield f"{layer} is of the user's own class {name}"
+
+
+def _called(kind: str, config: JsonValue, layer: str) -> Iterator[str]:
+    settings = config if isinstance(config, dict) else {}
+    if kind == "Lambda":
+        yield f"{layer} is a Lambda, which is Python code"
+    elif kind == "function":
+        if not _pure(f"keras.activations.{config}") and config not in CLASSES:
+            yield f"{layer} calls the function {config}"
+    elif kind in CALLS:
+        if not _pure(str(settings.get("function"))):
+            yield f"{layer} calls tf.{settings.get('function')}"
+    elif kind == "TensorFlowOpLayer":
+        node = settings.get("node_def")
+        if not isinstance(node, dict) or node.get("op") not in OPERATIONS:
+            yield f"{layer} is an operation of TensorFlow outside the list"
+    elif kind not in CLASSES | VALUES | SHAPES:
+        yield f"{layer} is of the class {kind}, which is none of Keras"
+
+
+def _pure(function: str) -> bool:
+    return function.removeprefix("compat.v1.") in FUNCTIONS
