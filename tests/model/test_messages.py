@@ -31,11 +31,8 @@ from stages.model import (
 from stages.params import load
 from stages.params.model import CustomParams
 from tests.fixtures.errors import assert_helps, refused
-<<<<<<< HEAD
-from tests.fixtures.records import TINY
-=======
 from tests.fixtures.kept import keras_archive, layer, network
->>>>>>> 0481df0 (Refuse a model file that is a program, by layer or operation, before it is copied or a framework opens it)
+from tests.fixtures.records import TINY
 
 CUSTOM = load.read(CustomParams, Path(__file__).parents[2] / "params.yaml")
 PREPARED = Preprocessing(4, 6, "crop", 1.0, (1.0,) * 3, (0.0,) * 3, "rgb")
