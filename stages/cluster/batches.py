@@ -23,7 +23,7 @@ class Batch(TypedDict):
 
 
 class Decoded(TypedDict):
-    """Pixels before they are scaled, a quarter of the bytes; or what is wrong with an image."""
+    """Pixels before they are scaled, mostly a quarter of the bytes; or what is wrong with an image."""
 
     index: int
     labels: list[int]

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pynvml
 
 from stages.cluster import adopt, ray
@@ -22,7 +21,7 @@ from stages.contracts.conversion import folder as model_folder
 from stages.contracts.conversion import record
 from stages.contracts.environment import ENVIRONMENT, Environment
 from stages.contracts.images import EVALUATION
-from stages.contracts.preprocessing import Preprocessing
+from stages.contracts.preprocessing import Pixels, Preprocessing
 from stages.contracts.timing import SAMPLES, TIMING
 from stages.core import gpu
 from stages.core.errors import PipelineError, describe, reason
@@ -105,7 +104,7 @@ def decode_batch(folder: str, preprocessing: Preprocessing, batch: Batch) -> Dec
 def _pixels(folder: str, preprocessing: Preprocessing, batch: Batch) -> bytes:
     contents = readers().map(partial(_read, folder), batch["files"], batch["digests"])
     images = [
-        fit.pixels(decode.decode(EVALUATION / name, content=content), preprocessing)
+        fit.pixels(decode.decode(EVALUATION / name, content=content, upright=preprocessing.orientation), preprocessing)
         for name, content in zip(batch["files"], contents, strict=True)
     ]
     return np.stack(images).tobytes()
@@ -185,8 +184,9 @@ class Classifier:
             return {**answered, "error": reason(error)}
 
     def _answers(self, pixels: bytes, labels: Sequence[int]) -> str:
-        batch: npt.NDArray[np.uint8] = np.frombuffer(pixels, np.uint8).reshape(-1, *self._preprocessing.shape)
-        images = self._preprocessing.normalize(batch)
+        prepared = self._preprocessing
+        batch: Pixels = np.frombuffer(pixels, prepared.pixel_type).reshape(-1, *prepared.shape)
+        images = prepared.normalize(batch)
         if not self._asked_again:
             repeated.refuse(self._session, images, self._name)
             self._asked_again = True

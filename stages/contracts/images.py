@@ -67,6 +67,8 @@ class ImageSet:
     empty_classes: tuple[str, ...] = ()
     # Why there are no images, where that is a failure.
     failed: str | None = None
+    # Images with an EXIF tag that turns them.
+    turned: int = 0
 
     @property
     def remarks(self) -> list[str]:

@@ -21,7 +21,7 @@ def files(folder: Path) -> list[Path]:
 
 def load(path: Path, preprocessing: Preprocessing) -> Floats:
     """One image file as model input."""
-    return fit.model_input(decode(path), preprocessing)
+    return fit.model_input(decode(path, upright=preprocessing.orientation), preprocessing)
 
 
 def batches(paths: Sequence[Path], preprocessing: Preprocessing, size: int) -> Iterator[Floats]:

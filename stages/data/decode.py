@@ -1,9 +1,10 @@
-"""Image files to upright RGB, by Pillow."""
+"""Image files to RGB, upright or as it is stored, by Pillow."""
 
 import io
 import re
 import warnings
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import ExifTags, Image, ImageChops, UnidentifiedImageError
@@ -20,6 +21,8 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+# What undoes them; the others undo themselves.
+BACK = {Image.Transpose.ROTATE_270: Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_90: Image.Transpose.ROTATE_270}
 # Of the formats that Pillow reads by itself those whose files hold pictures; EPS is a program for Ghostscript. The
 # first five are those that it knows without an import of all its plug-ins.
 FORMATS = (
@@ -54,24 +57,37 @@ def is_image(path: Path) -> bool:
         return False
 
 
-def decode(path: Path, formats: tuple[str, ...] = FORMATS, content: bytes | None = None) -> Image.Image:
-    """Upright RGB image, of any of these formats; PipelineError names a file that is none.
+class Decoded(NamedTuple):
+    """An RGB image, and whether its file has a tag that turns it."""
+
+    image: Image.Image
+    turned: bool
+
+
+def decode(
+    path: Path, formats: tuple[str, ...] = FORMATS, content: bytes | None = None, upright: bool = True
+) -> Image.Image:
+    """RGB image of a file of any of these formats, as its orientation tag says or, unless `upright`, as it is stored.
 
     Of an animation or of several pages it is the first. `content` is that of a file that lies elsewhere.
+    PipelineError names a file that is none.
     """
+    return read(path, formats, content, upright).image
+
+
+def read(path: Path, formats: tuple[str, ...] = FORMATS, content: bytes | None = None, upright: bool = True) -> Decoded:
+    """The same, with what its tag says."""
     try:
         if content is None and path.exists() and not path.is_file():
             raise ValueError("it is no regular file")  # a pipe would be waited for
         with Image.open(path if content is None else io.BytesIO(content), formats=formats) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise ValueError(_too_large(image.width * image.height))
-            image.load()  # before its orientation is read: a TIFF is turned by this, and then has none
-            turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-            upright = image.copy() if turn is None else image.transpose(turn)
+            found = _oriented(image, upright)
             # Adobe's JPEGs store CMYK inverted. Pillow takes every JPEG for one, but each of Adobe's says that it is.
             if image.mode == "CMYK" and image.format == "JPEG" and "adobe" not in image.info:
-                upright = ImageChops.invert(upright)
-        return _rgb(upright)
+                found = found._replace(image=ImageChops.invert(found.image))
+        return found._replace(image=_rgb(found.image))
     except FileNotFoundError:
         raise PipelineError(
             f"there is no file {path}: correct the path", code="image-missing", file=str(path)
@@ -82,6 +98,19 @@ def decode(path: Path, formats: tuple[str, ...] = FORMATS, content: bytes | None
             code="image-unreadable",
             file=str(path),
         ) from None
+
+
+def _oriented(image: Image.Image, upright: bool) -> Decoded:
+    # Loading turns a TIFF, which has no tag afterwards; a PNG's may lie behind its pixels.
+    before = _turn(image) if image.format == "TIFF" else None
+    image.load()
+    turn = _turn(image)
+    needed = turn if upright else BACK.get(before, before) if before is not None else None
+    return Decoded(image.copy() if needed is None else image.transpose(needed), turn is not None or before is not None)
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    return TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
 
 
 def _rgb(image: Image.Image) -> Image.Image:

@@ -1,10 +1,13 @@
-"""The part of an image that the model sees, in the model's size, by Pillow."""
+"""The part of an image that the model sees, in the model's size."""
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
-from ..contracts.preprocessing import Floats, Preprocessing
+from ..contracts.preprocessing import Floats, Pixels, Preprocessing
+from .resample import Size, resize
+
+# What is a whole number may lack so little of it as a float.
+SLACK = 1e-6
 
 
 def model_input(image: Image.Image, prepared: Preprocessing) -> Floats:
@@ -12,29 +15,54 @@ def model_input(image: Image.Image, prepared: Preprocessing) -> Floats:
     return prepared.normalize(pixels(image, prepared))
 
 
-def pixels(image: Image.Image, prepared: Preprocessing) -> npt.NDArray[np.uint8]:
-    """What the model sees of an RGB image before it is scaled: uint8 RGB or gray [height, width, channels]."""
-    fitted = _fitted(image.convert("L") if prepared.channels == "gray" else image, prepared)
-    return np.asarray(fitted).reshape(prepared.shape)
-
-
-def _fitted(image: Image.Image, prepared: Preprocessing) -> Image.Image:
-    size = (prepared.width, prepared.height)
+def pixels(image: Image.Image, prepared: Preprocessing) -> Pixels:
+    """What the model sees of an RGB image before it is scaled: RGB or gray [height, width, channels]."""
+    seen = image.convert("L") if prepared.channels == "gray" else image
     if prepared.resize == "pad":
-        return _padded(image, prepared)
-    box = _crop(image, prepared) if prepared.resize == "crop" else image
-    return box if box.size == size else box.resize(size, Image.Resampling.BICUBIC)
+        return _padded(seen, prepared)
+    if prepared.resize == "resize-crop":
+        return _middle(resize(seen, _outer(seen, prepared), prepared), prepared)
+    shown = _crop(seen, prepared) if prepared.resize == "crop" else seen
+    return resize(shown, (prepared.width, prepared.height), prepared)
 
 
-def _padded(image: Image.Image, prepared: Preprocessing) -> Image.Image:
-    width, height = prepared.width, prepared.height
-    ratio = min(width / image.width, height / image.height)
-    # ImageOps.pad fails on an image so long that it would have no width.
-    inner = max(1, round(image.width * ratio)), max(1, round(image.height * ratio))
-    page = Image.new(image.mode, (width, height))
-    fitted = image if image.size == inner else image.resize(inner, Image.Resampling.BICUBIC)
-    page.paste(fitted, ((width - inner[0]) // 2, (height - inner[1]) // 2))
+def _padded(image: Image.Image, prepared: Preprocessing) -> Pixels:
+    """As ImageOps.pad rounds it, which fails on an image so long that it has no width; or tf.image.resize_with_pad."""
+    page = np.zeros(prepared.shape, prepared.pixel_type)
+    ratio = min(prepared.width / image.width, prepared.height / image.height)
+    across, down = image.width * ratio, image.height * ratio
+    if prepared.library == "tensorflow":
+        width, height = max(1, int(across + SLACK)), max(1, int(down + SLACK))
+        left, top = (max(0, int((prepared.width - across) / 2)), max(0, int((prepared.height - down) / 2)))
+    else:
+        width, height = max(1, round(across)), max(1, round(down))
+        left, top = (prepared.width - width) // 2, (prepared.height - height) // 2
+    page[top : top + height, left : left + width] = resize(image, (width, height), prepared)
     return page
+
+
+def _outer(image: Image.Image, prepared: Preprocessing) -> Size:
+    """A shorter side of so many pixels, and the other as torchvision's Resize rounds it."""
+    side = prepared.shorter_side
+    shorter = min(image.size)
+    return max(1, int(side * image.width / shorter)), max(1, int(side * image.height / shorter))
+
+
+def _middle(found: Pixels, prepared: Preprocessing) -> Pixels:
+    """As torchvision's CenterCrop rounds it, with black where there is less than that."""
+    page = np.zeros(prepared.shape, found.dtype)
+    (to_rows, rows), (to_columns, columns) = (
+        _overlap(*axis) for axis in zip(found.shape[:2], page.shape, strict=False)
+    )
+    page[to_rows, to_columns] = found[rows, columns]
+    return page
+
+
+def _overlap(old: int, new: int) -> tuple[slice, slice]:
+    """Of one axis the places that are filled, and those that fill them."""
+    before, cut = max(0, (new - old) // 2), round(max(0, old - new) / 2)
+    length = min(old, new)
+    return slice(before, before + length), slice(cut, cut + length)
 
 
 def _crop(image: Image.Image, prepared: Preprocessing) -> Image.Image:
@@ -44,6 +72,10 @@ def _crop(image: Image.Image, prepared: Preprocessing) -> Image.Image:
     else:
         down = image.height * prepared.crop_fraction
         across = down * (prepared.width / prepared.height)
-    width, height = max(1, round(across)), max(1, round(down))
-    left, top = (image.width - width + 1) // 2, (image.height - height + 1) // 2
+    if prepared.library == "tensorflow":  # as smart_resize of Keras rounds it
+        width, height = max(1, int(across + SLACK)), max(1, int(down + SLACK))
+        left, top = (image.width - width) // 2, (image.height - height) // 2
+    else:
+        width, height = max(1, round(across)), max(1, round(down))
+        left, top = (image.width - width + 1) // 2, (image.height - height + 1) // 2
     return image.crop((left, top, left + width, top + height))

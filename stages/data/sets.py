@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -72,6 +73,13 @@ class Parts:
     left_out: tuple[LeftOut, ...] = ()
 
 
+class Look(NamedTuple):
+    """A digest of an image's pixels, upright, and whether its file has a tag that turns it."""
+
+    digest: str
+    turned: bool
+
+
 def collect(request: Request, checkout: Path, work: Path) -> tuple[ImagesRecord, list[PipelineError]]:
     """All sets, gathered below `work`, checked and written: their record, and what failed of those that may fail."""
     collecting = _Collecting(request, checkout, work)
@@ -118,7 +126,8 @@ class _Collecting:
         found, classes = Found(parts.evaluation, parts.left_out), labels.read()
         if self._request.evaluation != SPLIT:
             found = _labelled("evaluation", self._request.evaluation, self._checkout, self._work)
-        digests = pixel_digests(found.images)
+        seen = looks(found.images)
+        digests = [look.digest for look in seen]
         exam = twins.find(digests, found.images, classes)
         self._exam = dict(zip(digests, found.images, strict=True))
         write(exam.images, EVALUATION, sha256=[files.sha256(image.path) for image in exam.images])
@@ -130,6 +139,7 @@ class _Collecting:
             contradictions=len(exam.pairs),
             twins=tuple(exam.pairs[:SHOWN]),
             empty_classes=_empty(exam.images, classes.names),
+            turned=len({image for look, image in zip(seen, found.images, strict=True) if look.turned} & {*exam.images}),
         )
 
     def _calibration(self, parts: Parts) -> ImageSet:
@@ -148,7 +158,7 @@ class _Collecting:
 
     def _digests_apart(self, images: list[ImageFile], name: str) -> list[str]:
         """Of the pixels of a set that shares none with the exam."""
-        digests = pixel_digests(images)
+        digests = [look.digest for look in looks(images)]
         refuse_overlap(self._exam, dict(zip(digests, images, strict=True)), name)
         return digests
 
@@ -206,14 +216,14 @@ def _drawn(draw: Draw, rest: list[ImageFile], checkout: Path, work: Path) -> Fou
     return found._replace(images=choose(images, draw.images, draw.seed))
 
 
-def pixel_digests(images: Sequence[ImageFile]) -> list[str]:
-    """Digest of each image's pixels; one PipelineError lists all that cannot be read."""
+def looks(images: Sequence[ImageFile]) -> list[Look]:
+    """What each image looks like; one PipelineError lists all that cannot be read."""
 
-    def digest(image: ImageFile) -> str:
-        decoded = decode.decode(image.path)
-        return hashlib.sha256(str(decoded.size).encode() + decoded.tobytes()).hexdigest()
+    def look(image: ImageFile) -> Look:
+        decoded, turned = decode.read(image.path)
+        return Look(hashlib.sha256(str(decoded.size).encode() + decoded.tobytes()).hexdigest(), turned)
 
-    return examine(images, digest, "checking images")
+    return examine(images, look, "checking images")
 
 
 def refuse_overlap(evaluation: dict[str, ImageFile], other: dict[str, ImageFile], name: str) -> None:

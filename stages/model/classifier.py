@@ -153,7 +153,8 @@ def _misfit(message: str, key: str) -> PipelineError:
 def preprocessing(height: int, width: int, channels: Channels, setting: CustomParams, pixel: float) -> Preprocessing:
     """How images are prepared, with scale = scale / std and offset = -mean / std; `pixel` is the scale of null."""
     count = 1 if channels == "gray" else 3
-    blocks = {"scale": setting.scale or (pixel,), "mean": setting.mean or (0.0,), "std": setting.std or (1.0,)}
+    given = setting.scaling
+    blocks = {"scale": given.scale or (pixel,), "mean": given.mean or (0.0,), "std": given.std or (1.0,)}
     for key, values in blocks.items():
         if len(values) not in (1, count):
             allowed = "1" if count == 1 else f"1 or {count}"
@@ -166,8 +167,10 @@ def preprocessing(height: int, width: int, channels: Channels, setting: CustomPa
             )
     scale, mean, std = (np.broadcast_to(values, count) for values in blocks.values())
     factors, offsets = ([float(value) for value in values] for values in (scale / std, 0.0 - mean / std))
-    resize = setting.resize, setting.crop_fraction
-    return Preprocessing(height, width, *resize, tuple(factors), tuple(offsets), channels)
+    numbers = {"scale": tuple(factors), "offset": tuple(offsets)}
+    return Preprocessing(
+        **{"height": height, "width": width, "channels": channels, **numbers, **setting.seen._asdict()}
+    )
 
 
 def _refuse_changed_pixels(prepared: Preprocessing) -> None:

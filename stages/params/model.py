@@ -8,9 +8,11 @@ from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, model_va
 from pydantic.dataclasses import dataclass
 
 from stages.contracts import zoo
+from stages.contracts.preprocessing import Library, Method, Resize
 
 from .fields import STRICT, Positive, Source, Text, one_of
 from .mistakes import contradiction, refused
+from .pixels import PRESETS, SCALINGS, Given, Preset, Scaling, Seen, contradicted, impossible
 
 # As `model.name` and `model.path`: a model of the user's, and what the stage `train` makes.
 CUSTOM, TRAINED = "custom", "trained"
@@ -98,7 +100,7 @@ Number = Annotated[float, BeforeValidator(_fraction), Field(allow_inf_nan=False)
 Channels = Annotated[tuple[Number, ...], BeforeValidator(_several), Field(min_length=1, max_length=3)]
 
 
-@dataclass(frozen=True, config=STRICT)
+@dataclass(frozen=True, config=STRICT, kw_only=True)
 class CustomParams:
     """How a model of the user's takes its input and what it answers; None: as the model itself says."""
 
@@ -110,9 +112,63 @@ class CustomParams:
     other_inputs: dict[str, JsonValue]
     answers: Literal["probabilities", "logits"]
     size: Annotated[tuple[Positive, ...], Field(min_length=2, max_length=2)] | None
-    resize: Literal["crop", "stretch", "pad"]
-    crop_fraction: Annotated[float, Field(gt=0, le=1)]
+    preset: Preset | None = None
+    resize: Resize | None = None
+    crop_fraction: Annotated[float, Field(gt=0, le=1)] | None = None
+    resize_side: Positive | None = None
+    method: Method | None = None
+    antialias: bool | None = None
+    library: Library | None = None
+    orientation: bool | None = None
     channels: Literal["rgb", "bgr", "gray"] | None
     scale: Annotated[Channels, AfterValidator(_no_zero)] | None
     mean: Channels | None
     std: Annotated[Channels, AfterValidator(_no_zero)] | None
+
+    @property
+    def _given(self) -> Given:
+        return Given(*(getattr(self, key) for key in Given._fields))
+
+    @property
+    def _with_preset(self) -> Given:
+        return self._given.over(PRESETS[self.preset]) if self.preset else self._given
+
+    @property
+    def seen(self) -> Seen:
+        """What the model sees of an image, by these keys, the preset and what is usual."""
+        return self._with_preset.seen
+
+    @property
+    def scaling(self) -> Scaling:
+        """The keys, and where they are None the preset."""
+        usual = SCALINGS.get(self.preset) if self.preset else None
+        return Scaling(
+            *(
+                here or there
+                for here, there in zip((self.scale, self.mean, self.std), usual or (None,) * 3, strict=True)
+            )
+        )
+
+    @model_validator(mode="after")
+    def _a_resize_that_exists(self) -> "CustomParams":
+        for key, fixed in contradicted(self._given, self.preset) if self.preset else ():
+            raise contradiction(
+                "preset-contradicted",
+                f"custom.{key}",
+                f"`custom.{key}` is {_words(getattr(self, key))}, but the preset {self.preset} takes {_words(fixed)}; "
+                "set it to null, or leave `custom.preset` out",
+            )
+        if found := impossible(self._with_preset):
+            key, reason = found
+            raise contradiction(
+                "resize-impossible",
+                f"custom.{key}",
+                f"`custom.{key}` is {_words(getattr(self._with_preset, key))}, but {reason}; set it to null, or choose "
+                "another custom.method, resize or library",
+            )
+        return self
+
+
+def _words(value: object) -> str:
+    """As YAML has it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -86,10 +86,10 @@ def _changed(before: Prediction, after: Prediction, labels: Labels, picture: Pic
 
 
 @cache
-def thumbnail(path: Path) -> str | None:
-    """A small JPEG in base64; None for a file that cannot be read."""
+def thumbnail(path: Path, upright: bool) -> str | None:
+    """A small JPEG in base64, turned as the model saw it; None for a file that cannot be read."""
     try:
-        image = decode.decode(path)
+        image = decode.decode(path, upright=upright)
     except PipelineError:
         return None
     image.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))

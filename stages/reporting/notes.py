@@ -28,6 +28,18 @@ def notes(rows: Sequence[Row], classes: int, place: str = "") -> list[str]:
     return [*map(permuted, found), *told]
 
 
+def turned(summary: Summary) -> list[str]:
+    """How many images have a tag that turns them, and what was done; empty where none has."""
+    images, followed = summary.evaluation, summary.model.preprocessing.orientation
+    done = "were turned" if followed else "were taken as they are stored"
+    if not images.turned:
+        return []
+    return [
+        f"{images.turned:,} of {images.images:,} evaluation images have an EXIF tag that turns them, and {done}: "
+        "custom.orientation says whether the model was trained so"
+    ]
+
+
 def other_notes(summary: Summary) -> list[str]:
     """The sentences on the rows of other devices."""
     return [
@@ -91,7 +103,8 @@ def at_chance(guess: AtChance) -> str:
     return (
         f"is no better than chance: its top-1 is {100 * guess.correct / guess.images:.1f} % of {guess.images:,} "
         f"images, and always answering the most frequent label gets {100 * guess.chance:.1f} %; the usual causes are "
-        "preprocessing (scale, mean, channel order), labels in another order and random weights"
+        "preprocessing (scale, mean, channel order), another resize than in training (custom.preset, method, "
+        "orientation), labels in another order and random weights"
     )
 
 

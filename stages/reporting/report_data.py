@@ -108,7 +108,12 @@ class Report:
 def gather(summary: Summary, selection: Selection, code: Code) -> Report:
     """All of it; the files of variants, samples and curves are read here."""
     measured, rows, size = Measured.read(summary), summary.here, selection.batch_size
-    shown = gallery.galleries(rows, measured.labels, lambda file: gallery.thumbnail(EVALUATION / file))
+    upright = summary.model.preprocessing.orientation
+
+    def thumbnail(file: str) -> str | None:
+        return gallery.thumbnail(EVALUATION / file, upright)
+
+    shown = gallery.galleries(rows, measured.labels, thumbnail)
     return Report(
         title=decision.headline(selection),
         machine=summary.environments[HERE].machine.name,

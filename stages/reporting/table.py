@@ -9,7 +9,7 @@ from stages.contracts.variant import BASELINE
 from stages.reporting import figures
 from stages.reporting.format import interval, number, times
 from stages.reporting.grid import Cell, Section, grid, lines
-from stages.reporting.notes import notes, other_notes, status
+from stages.reporting.notes import notes, other_notes, status, turned
 from stages.reporting.proofs import proofs
 
 SUMMARY_TABLE = Path("reports/summary.md")
@@ -30,7 +30,13 @@ def markdown(summary: Summary) -> str:
     rows = summary.here
     table = grid(lines(rows, _results(summary)), texts=2)
     proven = [line for proof in proofs(rows) for line in ("", *grid(proof.cells, proof.texts))]
-    told = _listed([*notes(rows, summary.model.classes), *remarks(summary.evaluation, summary.calibration)])
+    told = _listed(
+        [
+            *notes(rows, summary.model.classes),
+            *turned(summary),
+            *remarks(summary.evaluation, summary.calibration),
+        ]
+    )
     return "\n".join([title(summary), "", *table, *_averages(summary), *proven, *told, *_others(summary), ""])
 
 

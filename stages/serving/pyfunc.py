@@ -72,7 +72,7 @@ class ServedModel:
 
     def _load(self, position: int, image: Any) -> Floats:
         try:
-            return fit.model_input(open_image(image), self._preprocessing)
+            return fit.model_input(open_image(image, self._preprocessing.orientation), self._preprocessing)
         except (PipelineError, ValueError) as error:
             raise ValueError(f"image {position} of this request: {error}") from None
 
@@ -96,13 +96,16 @@ class ServedModel:
         return loading.load(self._folder)
 
 
-def open_image(image: Any) -> Image.Image:
-    """An RGB image from its pixels, from the bytes of a JPEG, PNG, BMP or WebP file, or from those in base64."""
+def open_image(image: Any, upright: bool) -> Image.Image:
+    """An RGB image from its pixels, from the bytes of a JPEG, PNG, BMP or WebP file, or from those in base64.
+
+    `upright`: whether a file's orientation tag is followed.
+    """
     if isinstance(image, np.ndarray) and image.dtype == object:
         image = image.tolist()  # what JSON held
     if isinstance(image, str):
         image = _from_base64(image)
-    return _decoded(image) if isinstance(image, bytes) else Image.fromarray(_pixels(np.asarray(image)))
+    return _decoded(image, upright) if isinstance(image, bytes) else Image.fromarray(_pixels(np.asarray(image)))
 
 
 def _from_base64(text: str) -> bytes:
@@ -112,12 +115,12 @@ def _from_base64(text: str) -> bytes:
         raise ValueError("its text is not base64: send that of a JPEG or PNG") from None
 
 
-def _decoded(content: bytes) -> Image.Image:
+def _decoded(content: bytes, upright: bool) -> Image.Image:
     with tempfile.NamedTemporaryFile() as file:
         file.write(content)
         file.flush()
         try:
-            return decode.decode(Path(file.name), FORMATS)
+            return decode.decode(Path(file.name), FORMATS, upright=upright)
         except PipelineError:
             raise ValueError("its bytes are no image file that Pillow can read: send a JPEG or PNG") from None
 

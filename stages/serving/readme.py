@@ -10,11 +10,12 @@ from stages.serving.served import Served
 from stages.serving.winner import Winner
 
 WIDTH = 120
-# What comes before the resize, by the name that preprocessing.json has for it.
+# How an image gets its size, by the name that preprocessing.json has for it.
 FITTED = {
-    "crop": "the centre in the proportions of `height` x `width`, `crop_fraction` of the largest that fits",
-    "stretch": "the whole image",
-    "pad": "the whole image in its own proportions, in the middle of black",
+    "crop": "the centre in the proportions of `height` x `width`, `crop_fraction` of the largest that fits, is resized",
+    "stretch": "the whole image is resized",
+    "pad": "the whole image is resized in its own proportions, in the middle of black,",
+    "resize-crop": "the whole image is resized so that its shorter side has {side} pixels, and its centre cut out",
 }
 
 
@@ -57,14 +58,19 @@ def measured(winner: Winner) -> str:
 
 def _input(served: Served) -> str:
     source, result = served.interface.input, served.interface.output
+    prepared = served.winner.model.preprocessing
+    fitted = FITTED[prepared.resize].format(side=prepared.shorter_side)
+    turned = "turned as" if prepared.orientation else "as it is stored, whatever"
     quantized = "" if source.scale is None else f"\n{_quantization(source, result)}"
     return f"""\
 What goes in
 
 Images of shape {list(source.shape or ())} in float32, prepared as preprocessing.json says:
-{FITTED[served.winner.model.preprocessing.resize]},
-a bicubic resize to `height` x `width`, `channels` in that order (gray: the luma of ITU-R 601), then
-x * `scale` + `offset` for each channel. The servers do none of this, and answer uint8 pixels with nonsense.{quantized}
+an image is taken {turned} its EXIF tag says;
+{fitted}
+to `height` x `width` ({prepared.arithmetic});
+then `channels` in that order (gray: the luma of ITU-R 601, before the resize), and x * `scale` + `offset` for each
+channel. The servers do none of this, and answer uint8 pixels with nonsense.{quantized}
 Out comes a probability for each line of labels.txt."""
 
 

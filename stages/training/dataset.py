@@ -5,11 +5,10 @@ from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from stages.contracts import codec, labels
 from stages.contracts.images import IMAGES, TABLE, TRAINING, ImagesRecord
-from stages.contracts.preprocessing import Preprocessing
+from stages.contracts.preprocessing import Pixels, Preprocessing
 from stages.core import files
 from stages.core.errors import PipelineError
 from stages.data import decode, split
@@ -61,18 +60,18 @@ def _nothing() -> PipelineError:
 def batches(
     tf: ModuleType, images: Sequence[ImageFile], prepared: Preprocessing, batch_size: int, shuffled: bool
 ) -> "Dataset":
-    """tf.data of uint8 pixels [n, height, width, channels] and classes [n], decoded ahead, and once if they fit."""
+    """tf.data of pixels [n, height, width, channels] and classes [n], decoded ahead, and once if they fit."""
 
     def example(index: "Tensor", label: "Tensor") -> tuple["Tensor", "Tensor"]:
-        seen = tf.numpy_function(decoded, [index], tf.uint8, stateful=False)
+        seen = tf.numpy_function(decoded, [index], prepared.pixel_type, stateful=False)
         return tf.ensure_shape(seen, prepared.shape), label
 
-    def decoded(index: int) -> npt.NDArray[np.uint8]:
-        return pixels(decode.decode(images[index].path), prepared)
+    def decoded(index: int) -> Pixels:
+        return pixels(decode.decode(images[index].path, upright=prepared.orientation), prepared)
 
     classes = np.array([image.label for image in images], np.int64)
     data = tf.data.Dataset.from_tensor_slices((np.arange(len(images)), classes))
-    fits = len(images) * int(np.prod(prepared.shape)) <= MOST_CACHED_BYTES
+    fits = len(images) * prepared.bytes_per_image <= MOST_CACHED_BYTES
     data = data.shuffle(len(images)) if shuffled and not fits else data  # of indices, which are small
     data = data.map(example, num_parallel_calls=tf.data.AUTOTUNE)
     if fits:

@@ -35,7 +35,7 @@ def trainee(
     prepared: Preprocessing,
     augment: AugmentParams,
 ) -> "Network":
-    """Keras model from uint8 pixels to probabilities: the network learns from images that vary, and is kept without.
+    """Keras model from pixels to probabilities: the network learns from images that vary, and is kept without.
 
     `answer` turns prepared images into probabilities.
     """

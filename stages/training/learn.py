@@ -96,7 +96,7 @@ def network_for(tf: ModuleType, job: Job, classes: int) -> tuple["Network", Prep
         return networks.small(tf, prepared.shape, classes), prepared
     backbone = keras_zoo.build(tf, name, WEIGHTS / f"weights{zoo.weights_suffix(name)}")
     published = keras_zoo.preprocessing(tf, name, backbone)
-    prepared = replace(published, resize=custom.resize, crop_fraction=custom.crop_fraction)
+    prepared = replace(published, **custom.seen._asdict())
     return networks.on_backbone(tf, backbone, classes), prepared
 
 

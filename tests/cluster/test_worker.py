@@ -1,13 +1,18 @@
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from stages.cluster import ray
+from stages.cluster import ray, worker
 from stages.cluster.batches import Batch
 from stages.cluster.worker import decode_batch, place_of, same_gpu
 from stages.contracts.images import EVALUATION
+from stages.contracts.preprocessing import Floats, Library
 from stages.core import files
+from stages.data import batches
+from stages.runtimes import predict
 from tests.cluster.tiny_model import PREPARED
 from tests.fixtures.errors import named, refused
 from tests.fixtures.records import GPU_MACHINE, environment
@@ -50,6 +55,23 @@ def test_another_image_of_the_same_name_does_not_count(checkout: Path, photo: Ca
     photo(Path("store/a.png"), 2)
     error = decode_batch(store, PREPARED, asked)["error"]
     assert store in error and str(EVALUATION) in error
+
+
+@pytest.mark.parametrize("library", ["pillow", "tensorflow"])
+def test_a_node_answers_on_the_pixels_that_another_decoded(
+    checkout: Path, photo: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, library: Library
+) -> None:
+    photo(Path("store/a.png"), 1)
+    prepared = replace(PREPARED, library=library)
+    asked = batch("a.png", files.sha256(Path("store/a.png"))[:16])
+    decoded = decode_batch(str(Path("store").absolute()), prepared, asked)
+    images: list[Floats] = []
+    monkeypatch.setattr(worker.Classifier, "_session", None)
+    monkeypatch.setattr(worker.repeated, "refuse", lambda *_: None)
+    monkeypatch.setattr(predict, "classify", lambda _, images_, labels: images.append(images_) or [])
+    answered = worker.Classifier("tflite-fp32", None, prepared, environment(GPU_MACHINE))(decoded)
+    assert (answered["answers"], answered["error"]) == ("[]", "")
+    np.testing.assert_array_equal(images[0], batches.load(Path("store/a.png"), prepared)[np.newaxis])
 
 
 def test_a_kind_of_address_that_nobody_reads_is_refused() -> None:

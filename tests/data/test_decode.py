@@ -56,6 +56,17 @@ def test_exif_rotation_is_undone(tmp_path: Path, orientation: int, name: str) ->
     np.testing.assert_allclose(np.asarray(found, int), np.asarray(gradient(), int), atol=12)
 
 
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp", "a.tif"])
+@pytest.mark.parametrize("orientation", STORED_AS)
+def test_an_image_may_be_taken_as_it_is_stored(tmp_path: Path, orientation: int, name: str) -> None:
+    gradient().save(tmp_path / name, exif=exif(orientation), quality=98)
+    found = decode.read(tmp_path / name, upright=False)
+    assert found.turned == (orientation != 1)
+    np.testing.assert_allclose(np.asarray(found.image, int), np.asarray(gradient(), int), atol=12)
+    prepared = Preprocessing(32, 48, "stretch", 1.0, (1.0,) * 3, (0.0,) * 3, "rgb", orientation=False)
+    np.testing.assert_allclose(batches.load(tmp_path / name, prepared), np.asarray(gradient(), int), atol=12)
+
+
 @pytest.mark.parametrize(
     "tag",
     [(0x010F, 12, 1, 0), (0x0154, 12, 0, 0), (0x013E, 2, 1, 66), (0x011A, 5, 1, 9999), (0x8769, 4, 1, 9999)],

@@ -226,7 +226,7 @@ def test_images_of_every_kind_are_taken(sets: None, run: Run, photo: Photos) -> 
     photo(Path("eval/0/grey.png"), 22, "L")
     Image.fromarray(np.arange(400, dtype=np.uint16).reshape(20, 20) * 100).save("eval/0/deep.png")
     run()
-    assert record().evaluation.images == 7
+    assert (record().evaluation.images, record().evaluation.turned) == (7, 1)
 
 
 @pytest.mark.parametrize("again", ["calib/same.png", "calib/same.bmp", "calib/same.webp"])
@@ -270,7 +270,7 @@ def test_images_of_the_same_bytes_and_another_shape_differ(tmp_path: Path) -> No
     pixels = np.arange(48, dtype=np.uint8)
     for name, shape in (("a", (2, 8, 3)), ("b", (8, 2, 3))):
         Image.fromarray(pixels.reshape(shape)).save(tmp_path / f"{name}.png")
-    assert len(set(room.pixel_digests([ImageFile(tmp_path / f"{name}.png", name) for name in "ab"]))) == 2
+    assert len(set(room.looks([ImageFile(tmp_path / f"{name}.png", name) for name in "ab"]))) == 2
 
 
 def test_asking_for_more_calibration_images_than_there_are_is_refused(sets: None, run: Run, edit: Edit) -> None:

@@ -90,6 +90,12 @@ def test_a_wrong_value(edit: Edit, key: str, value: Any, rest: str) -> None:
          "`model.path` is trained, but `custom.size` is null; set [height, width] to train for"),
         ((*TRAINED, ("train.backbone", "mobilenet_v2")),
          "`custom.size` is set, but the backbone mobilenet_v2 takes images as it was pretrained; set null"),
+        ((("custom.preset", "load_img"), ("custom.orientation", True)),
+         "`custom.orientation` is true, but the preset load_img takes false; set it to null, or leave `custom.preset` "
+         "out"),
+        ((("custom.library", "opencv"), ("custom.antialias", True)),
+         "`custom.antialias` is true, but OpenCV averages with the method area alone; set it to null, or choose "
+         "another custom.method, resize or library"),
         ((("select.batch_size", 3),),
          "`select.batch_size` is 3, which is not measured; add it to benchmark.batch_sizes (1, 8), or set null for the "
          "smallest"),

@@ -37,4 +37,4 @@ def test_at_most_24_are_shown_and_all_are_counted(checkout: Path) -> None:
 
 def test_a_file_that_is_no_image_has_no_thumbnail(tmp_path: Path) -> None:
     (tmp_path / "3.jpg").write_text("no image")
-    assert gallery.thumbnail(tmp_path / "3.jpg") is None
+    assert gallery.thumbnail(tmp_path / "3.jpg", upright=True) is None

@@ -43,6 +43,16 @@ def test_what_the_proof_tells_follows_the_name_of_a_variant_that_ran() -> None:
     assert notes.notes([replace(proven, status=NO_MEMORY)], 10) == ["tensorrt-int8 failed: convert: no memory"]
 
 
+def test_images_that_a_tag_turns_are_told_with_what_was_done() -> None:
+    assert notes.turned(summary(MIXED)) == []
+    found = summary(MIXED)
+    found = replace(found, evaluation=replace(found.evaluation, images=72, turned=36))
+    assert notes.turned(found)[0].startswith("36 of 72 evaluation images have an EXIF tag that turns them, and were t")
+    stored = replace(found.model.preprocessing, orientation=False)
+    (told,) = notes.turned(replace(found, model=replace(found.model, preprocessing=stored)))
+    assert "were taken as they are stored: custom.orientation" in told
+
+
 def answers(name: str, answered: Answered) -> list[str]:
     """What is told of a variant whose model of 500 classes so answers 100 images."""
     told = replace(row(name), accuracy=replace(accuracy(70, 100), answered=answered))

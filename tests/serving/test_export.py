@@ -1,6 +1,7 @@
 import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from stages.contracts import codec
 from stages.contracts.conversion import MANIFEST
 from stages.contracts.model import MODEL, ModelRecord
+from stages.contracts.row import SUMMARY, Summary
 from stages.contracts.selection import SELECTION, Selection
 from stages.core import files
 from stages.core.errors import PipelineError
@@ -88,6 +90,28 @@ def test_preprocessing_json_says_how_an_image_becomes_input(choose: Choose, name
     assert source["shape"] == [-1, *SHAPE]
     assert source["type"] == ("int8" if "int8" in name else "float32")
     assert ("scale" in source, "zero_point" in source) == ("int8" in name, "int8" in name)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, "is taken turned as its EXIF tag says; the centre in the proportions of"),
+        ({}, "(bicubic with antialiasing, by Pillow)"),
+        ({"orientation": False, "resize": "stretch", "method": "nearest"}, "as it is stored, whatever its EXIF tag"),
+        ({"library": "opencv", "method": "nearest"}, "(nearest, by OpenCV)"),
+        ({"library": "tensorflow", "antialias": False}, "(bicubic without antialiasing, by tf.image, which does not"),
+        ({"resize": "resize-crop", "resize_side": 9}, "its shorter side has 9 pixels, and its centre cut out"),
+    ],
+)
+def test_the_readme_says_how_an_image_is_resized(choose: Choose, changes: dict[str, Any], words: str) -> None:
+    choose("savedmodel-fp32")
+    found = codec.read(Summary, SUMMARY)
+    model = replace(found.model, preprocessing=replace(found.model.preprocessing, **changes))
+    codec.write(replace(found, model=model), SUMMARY)
+    export.write(EXPORT)
+    assert words in readme_words()
+    written = files.read_json(EXPORT / "preprocessing.json")
+    assert changes.items() <= written.items()
 
 
 @pytest.mark.parametrize("runtime", ["savedmodel", "tflite"])

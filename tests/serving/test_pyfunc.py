@@ -127,15 +127,15 @@ def test_a_file_is_decoded_as_for_the_evaluation(tmp_path: Path, turn: int) -> N
     (tmp_path / "a.jpg").write_bytes(file.getvalue())
     expected = np.asarray(decode.decode(tmp_path / "a.jpg"))
     assert expected.shape == ((20, 30, 3) if turn == 1 else (30, 20, 3))
-    np.testing.assert_array_equal(np.asarray(pyfunc.open_image(file.getvalue())), expected)
-    np.testing.assert_array_equal(np.asarray(pyfunc.open_image(expected)), expected)
+    np.testing.assert_array_equal(np.asarray(pyfunc.open_image(file.getvalue(), upright=True)), expected)
+    np.testing.assert_array_equal(np.asarray(pyfunc.open_image(expected, upright=True)), expected)
 
 
 def test_pixels_are_preprocessed_as_for_the_evaluation(tmp_path: Path) -> None:
     preprocessing = replace(PREPARED, crop_fraction=0.875)
     Image.effect_noise((31, 20), 90).convert("RGB").save(tmp_path / "a.jpg")
     pixels = np.asarray(Image.open(tmp_path / "a.jpg"))
-    served = fit.model_input(pyfunc.open_image(pixels), preprocessing)
+    served = fit.model_input(pyfunc.open_image(pixels, upright=True), preprocessing)
     np.testing.assert_array_equal(served, batches.load(tmp_path / "a.jpg", preprocessing))
 
 

@@ -60,6 +60,17 @@ def test_classes_count_alike_with_the_weights_of_scikit_learn() -> None:
     assert [found[0], found[1], found[3]] == expected.tolist()
 
 
+def test_pixels_that_a_library_does_not_round_stay_fractions(job: Jobs, tf: Any) -> None:
+    plain = (1.0,) * 3, (0.0,) * 3, "rgb"
+    prepared = Preprocessing(5, 7, "stretch", 1.0, *plain, "bilinear", antialias=False, library="tensorflow")
+    images = read(job()).train[:3]
+    ((found, _),) = dataset.batches(tf, images, prepared, 3, shuffled=False).as_numpy_iterator()
+    assert (found.dtype, found.shape) == (np.float32, (3, 5, 7, 3))
+    assert (found != found.round()).any()
+    photos = [tf.cast(np.asarray(decode.decode(image.path)), tf.float32) for image in images]
+    np.testing.assert_array_equal(found, [tf.image.resize(photo, (5, 7)) for photo in photos])
+
+
 @pytest.mark.parametrize("cached", [True, False])
 def test_a_data_set_has_every_image_once_and_in_order_unless_it_is_shuffled(
     job: Jobs, tf: Any, monkeypatch: pytest.MonkeyPatch, cached: bool
