@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,8 @@ from stages.contracts.timing import TERMS, Memory, WarmUp
 from stages.contracts.variant import Variant
 from stages.core import isolate
 from stages.data import batches, decode
+from stages.measurement import quiet
+from stages.measurement.quiet import Watch
 from stages.runtimes import host, loading
 from stages.runtimes.client import Client
 from stages.runtimes.contract import infer
@@ -166,19 +169,25 @@ def resident_mb(folder: Path, count: int) -> float:
 
 
 def harness(folder: Path) -> None:
-    """p50 of a worker, asked as `benchmark` asks it, against a bare interpreter loop here, in alternate blocks."""
+    """p50 of a worker, asked as `benchmark` asks it with its meter, against a bare interpreter loop here, in alternate
+    blocks.
+    """
     model = tiny_model(folder)
     bare = bare_loop(model)
     image = images_of(1, PREPROCESSING)
     ours: list[float] = []
     theirs: list[float] = []
+    watch = Watch(quiet.meter(), 0.05)
     with Client("tflite") as client:
         client.ask("load", LoadOrder(str(model), THREADS, PREPROCESSING), Loaded)
         client.ask("warm_up", BatchOrder(1), WarmUp)
         bare(image, 20)
+        watch.settle()
+        order = BlockOrder(1, dict.fromkeys(TERMS, 19))
         for _ in range(60):
             theirs += bare(image, 20)[1:]
-            ours += client.ask("block", BlockOrder(1, dict.fromkeys(TERMS, 19)), Block).ms["latency"]
+            block, _use = watch.around(partial(client.ask, "block", order, Block))
+            ours += block.ms["latency"]
     ratio = np.median(ours) / np.median(theirs)
     medians = f"{np.median(ours):.3f} ms by the worker, {np.median(theirs):.3f} ms in a bare loop"
     print(f"TFLite p50 with {THREADS} thread(s): {medians}: {ratio - 1:+.1%} (bar: 3 %)")

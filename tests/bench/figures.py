@@ -5,6 +5,7 @@ from typing import Any
 
 from stages.contracts.environment import Environment
 from stages.contracts.row import Row, Summary
+from stages.statistics.doubts import words
 from stages.tracking import store
 
 
@@ -35,6 +36,7 @@ def row(measured: Row) -> dict[str, Any]:
         "precision": measured.variant.precision,
         "status": measured.status.state,
         "reason": measured.status.explanation,
+        "doubts": words(measured.doubts),
         "top1": accuracy and accuracy.top1.value,
         "agreement": accuracy and accuracy.agreement,
         "latency": {str(speed.batch_size): asdict(speed.latency) for speed in measured.speeds},

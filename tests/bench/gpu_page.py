@@ -193,7 +193,9 @@ def layers(details: dict[str, Any]) -> str:
 
 
 def doubts(row: dict[str, Any]) -> list[str]:
-    """What makes a measurement doubtful, in a word each."""
+    """What makes a measurement doubtful, in a word each; older results leave that to be told from their figures."""
+    if "doubts" in row:
+        return list(row["doubts"])
     gpu = row["details"]["gpu"] or {}
     spreads = [latency["repeat_cv"] or 0 for latency in row["latency"].values()]
     causes = {

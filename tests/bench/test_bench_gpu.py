@@ -41,6 +41,11 @@ def test_a_doubt_of_any_repeat_is_told(h100: Runs) -> None:
     assert gpu_page.variant_cells("tftrt-fp32", repeats)["status"] == "ok"
 
 
+def test_a_busy_cpu_is_told_with_its_share(h100: Runs) -> None:
+    row(h100[1], "tftrt-fp16")["doubts"] = ["busy CPU (48 % taken by others)"]
+    assert gpu_page.variant_cells("tftrt-fp16", h100[:3])["status"] == "ok, busy CPU (48 % taken by others)"
+
+
 def test_gpu_memory_that_nvml_does_not_tell_is_an_empty_cell(h100: Runs) -> None:
     row(h100[0], "tftrt-fp16")["details"]["gpu"]["process_memory_bytes"] = None
     assert gpu_page.variant_cells("tftrt-fp16", h100[:3])["GPU memory MB"] == ""

@@ -39,6 +39,11 @@ def run(command: str, folder: Path) -> str:
     return done.stdout
 
 
+def rows_that_ran(table: str) -> int:
+    """On a busy machine the status says so."""
+    return len(re.findall(r"\| ok\b", table))
+
+
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
     """A clone of this checkout as it is, changes included, with this environment as its own."""
@@ -76,10 +81,10 @@ def test_the_tutorial_works_as_it_is_written(clone: Path) -> None:
             set_keys(values, yaml.safe_load(text))
             (clone / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
     demo, _, brought, trained, simulated = tables
-    assert demo.count("| ok ") == 8
-    assert brought.count("| ok ") == 3
-    assert trained.count("| ok ") == 2
-    assert simulated.count("| ok ") == 3
+    assert rows_that_ran(demo) == 8
+    assert rows_that_ran(brought) == 3
+    assert rows_that_ran(trained) == 2
+    assert rows_that_ran(simulated) == 3
     first = codec.read(Summary, clone / "demo" / SUMMARY)
     assert first.evaluation.images == 1000
     assert first.calibration.images == 100

@@ -11,11 +11,12 @@ from stages.contracts.conversion import Proof
 from stages.contracts.environment import OTHER_GPUS
 from stages.contracts.labels import Labels
 from stages.contracts.model import MODEL
-from stages.contracts.row import SUMMARY, Summary
+from stages.contracts.row import SUMMARY, Doubt, Row, Summary
 from stages.contracts.selection import SELECTION, Selection
-from stages.contracts.status import Status
+from stages.contracts.status import OK, Status
 from stages.contracts.system import Sample
 from stages.contracts.training import CURVES, QAT_CURVE, QAT_RECORD, TRAIN, QatRecord, Run, Training, TrainRecord
+from stages.contracts.variant import Variant
 from stages.core.errors import PipelineError
 from stages.params import document
 from stages.reporting.table import SUMMARY_TABLE
@@ -249,6 +250,12 @@ def test_every_variant_is_a_child_with_its_status(track: Track, logged: Look) ->
     assert (skipped.data.tags["status"], skipped.data.tags["reason"]) == ("skipped", "no NVIDIA GPU")
     assert skipped.data.metrics == {}
     assert "reason" not in children["tflite-int8"].data.tags
+
+
+def test_what_makes_a_measurement_doubtful_is_a_tag() -> None:
+    row = Row(Variant.parse("tflite-int8"), OK, doubts=(Doubt("busy CPU", 0.48, batch_size=1),))
+    assert runs.status_tags(row) == {"status": "ok", "doubts": "busy CPU (48 % taken by others)"}
+    assert runs.status_tags(dataclasses.replace(row, doubts=())) == {"status": "ok"}
 
 
 def test_what_a_variant_does_to_the_classes_is_logged(
