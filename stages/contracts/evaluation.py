@@ -31,11 +31,14 @@ class Answered:
     first_without: tuple[str, ...] = ()
     tied: int = 0
     alike: bool = False
+    # Of the first of those without an answer: the layer that gives NaN or infinity first, where the runtime tells.
+    first_layer: str = ""
 
     def missing(self, images: int) -> str:
         """How many have no answer, and the first of them."""
         names = ", ".join(self.first_without)
-        return f"{self.without:,} of {images:,} images have no answer (NaN or infinity), such as {names}"
+        layer = f", which first comes from {self.first_layer}" if self.first_layer else ""
+        return f"{self.without:,} of {images:,} images have no answer (NaN or infinity{layer}), such as {names}"
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,16 @@ def load(path: Path, preprocessing: Preprocessing) -> Floats:
     return fit.model_input(decode(path, upright=preprocessing.orientation), preprocessing)
 
 
+def some(folder: Path, preprocessing: Preprocessing, count: int) -> Floats:
+    """At most so many images below `folder`, from all over it, as model input: there may be none."""
+    paths = files(folder) if folder.is_dir() else []
+    places = np.unique(np.linspace(0, len(paths) - 1, count).astype(int)) if paths else []
+    return next(
+        batches([paths[place] for place in places], preprocessing, count),
+        np.empty((0, *preprocessing.shape), np.float32),
+    )
+
+
 def batches(paths: Sequence[Path], preprocessing: Preprocessing, size: int) -> Iterator[Floats]:
     """Model input [<= size, height, width, channels] in order; decoding runs ahead by at most two batches."""
     with ThreadPoolExecutor(cores()) as pool:

@@ -25,9 +25,7 @@ def read(prepared: Preprocessing, folders: Sequence[Path] = (CALIBRATION, EVALUA
     noise = [prepared.noise(NOISE), varied(prepared)]
     words = f"{NOISE + VARIED} images of noise"
     for folder in folders:
-        if folder.is_dir() and (paths := batches.files(folder)):
-            chosen = [paths[place] for place in np.unique(np.linspace(0, len(paths) - 1, REAL).astype(int))]
-            real = next(batches.batches(chosen, prepared, REAL))
+        if len(real := batches.some(folder, prepared, REAL)):
             return Examples(np.concatenate([real, *noise]), f"{len(real)} images of {folder} and {words}")
     return Examples(np.concatenate(noise), words)
 

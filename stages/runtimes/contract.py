@@ -45,6 +45,10 @@ class Session(Protocol):
         """
         return
 
+    def first_not_finite(self, image: Floats) -> str:
+        """The first layer that gives NaN or infinity for an image [1, height, width, channels]; empty if not known."""
+        return ""
+
     def gpu_peak_bytes(self) -> int | None:
         """Most GPU memory the runtime's allocator held; None on a CPU, and where the allocator does not tell."""
         return None

@@ -28,13 +28,15 @@ def predict(session: Session, preprocessing: Preprocessing, order: PredictOrder,
     decoded = batches.batches([folder / file for file, _ in table], preprocessing, order.batch_size)
     first = next(decoded)
     repeated.refuse(session, first, name)
-    return write(_predictions(session, table, chain([first], decoded), name), Path(order.target))
+    layers: list[str] = []
+    rows = _predictions(session, table, chain([first], decoded), name, layers)
+    return write(rows, Path(order.target), layers)
 
 
 def _predictions(
-    session: Session, table: list[tuple[str, int]], decoded: Iterable[Floats], name: str
+    session: Session, table: list[tuple[str, int]], decoded: Iterable[Floats], name: str, layers: list[str]
 ) -> Iterator[Prediction]:
-    """Decoding runs beside inference, and memory stays flat."""
+    """Decoding runs beside inference, and memory stays flat; `layers` takes that which spoils the first answer."""
     from tqdm import tqdm
 
     images = iter(table)
@@ -42,6 +44,8 @@ def _predictions(
         for batch in decoded:
             shown = list(islice(images, len(batch)))
             found = classify(session, batch, [label for _, label in shown])
+            if not layers and (spoilt := [place for place, answer in enumerate(found) if not answer.classes]):
+                layers.append(session.first_not_finite(batch[spoilt[0] : spoilt[0] + 1]))
             yield from (Prediction(file, label, *answer) for (file, label), answer in zip(shown, found, strict=True))
             bar.update(len(batch))
 
@@ -51,9 +55,12 @@ def classify(session: Session, batch: Floats, labels: Sequence[int]) -> list[Ans
     return answers(infer(session, batch), labels)
 
 
-def write(rows: Iterable[Prediction], path: Path) -> Counts:
-    """Write predictions.csv as the images come, and count them; PipelineError if these are no answers."""
-    tally = _Tally()
+def write(rows: Iterable[Prediction], path: Path, layers: Sequence[str] = ()) -> Counts:
+    """Write predictions.csv as the images come, and count them; PipelineError if these are no answers.
+
+    `layers` is filled meanwhile: with that which spoils the first answer.
+    """
+    tally = _Tally(layers)
     predictions.write(map(tally.counted, rows), path)
     if fault := tally.counts.no_answers:
         raise PipelineError(fault, code="no-answers", **dataclasses.asdict(tally.counts.answered))
@@ -63,7 +70,8 @@ def write(rows: Iterable[Prediction], path: Path) -> Counts:
 class _Tally:
     """Counts predictions that pass."""
 
-    def __init__(self) -> None:
+    def __init__(self, layers: Sequence[str]) -> None:
+        self._layers = layers
         self._images = self._without = self._tied = 0
         self._top1 = self._top5 = 0.0
         self._first_without: list[str] = []
@@ -89,5 +97,6 @@ class _Tally:
     def counts(self) -> Counts:
         """Of all so far."""
         alike = len(self._kinds) == 1 < len(self._labels) and self._images >= ENOUGH and not self._without
-        answered = Answered(self._without, tuple(self._first_without), self._tied, alike)
+        layer = next(iter(self._layers), "")
+        answered = Answered(self._without, tuple(self._first_without), self._tied, alike, layer)
         return Counts(self._images, self._top1, self._top5, answered)

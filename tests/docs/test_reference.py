@@ -82,10 +82,16 @@ def test_every_make_target_and_every_verb_is_in_the_reference_of_commands() -> N
 # By kind the modules whose facts they are; what stands between the parts of a name, code puts together.
 WRITERS = {
     "saved_model": ("savedmodel/convert.py", "shared/saved_model.py"),
-    "trt_ops": ("tftrt/convert.py", "tftrt/proof.py", "shared/saved_model.py"),
-    "tensor_types": ("tflite/convert.py",),
+    "trt_ops": ("tftrt/convert.py", "tftrt/proof.py", "shared/saved_model.py", "shared/fp16.py"),
+    "tensor_types": ("tflite/convert.py", "shared/fp16.py"),
     "graph_layers": ("onnxruntime/convert.py", "onnxruntime/options.py"),
-    "engine_layers": ("tensorrt/convert.py", "tensorrt/proof.py", "tensorrt/forms.py", "tensorrt/timing_cache.py"),
+    "engine_layers": (
+        "tensorrt/convert.py",
+        "tensorrt/proof.py",
+        "tensorrt/forms.py",
+        "tensorrt/timing_cache.py",
+        "shared/fp16.py",
+    ),
 }
 
 

@@ -103,6 +103,22 @@ def test_an_answer_that_is_not_finite_is_none_and_counts_as_wrong(seven: Path, v
     assert rows[4] == Prediction("sub/4.png", 4, [], [], 0, 0.0, 0.0)
 
 
+def test_the_layer_that_spoils_the_first_answer_is_told(seven: Path) -> None:
+    class Telling(NotFinite):
+        asked: Any = ()
+
+        def first_not_finite(self, image: Floats) -> str:
+            self.asked = (*self.asked, image)
+            return "truediv"
+
+    session = Telling(np.nan, 4)
+    assert ask(session, seven, 3).answered == Answered(1, ("sub/4.png",), first_layer="truediv")
+    (image,) = session.asked
+    assert image.shape == (1, 4, 4, 3) and image[0, 0, 0, 0] == pytest.approx(4 / 255)
+    error = refused(ask, Telling(np.nan, 1, 2), seven, 3)
+    assert_helps(error, "which first comes from truediv")
+
+
 def test_more_than_a_few_images_without_an_answer_are_a_failure_that_names_the_first(seven: Path) -> None:
     error = refused(ask, NotFinite(np.nan, 1, 2, 4, 6), seven, 3)
     assert named(error, "without", "first_without") == ("no-answers", 4, ("sub/1.png", "sub/2.png", "sub/4.png"))

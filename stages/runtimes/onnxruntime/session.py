@@ -10,6 +10,7 @@ from ...contracts.preprocessing import Floats
 from ...core.cores import cores
 from ...core.errors import PipelineError
 from ..contract import Array, Session
+from ..shared import tensors
 from .options import Options
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class ONNXRuntimeSession(Session):
         """Load the file, with so many threads on a CPU."""
         import onnxruntime
 
+        self._path = path
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         self._tensor = onnxruntime.OrtValue.ortvalue_from_numpy
@@ -86,6 +88,10 @@ class ONNXRuntimeSession(Session):
     def probabilities(self, output: Array) -> npt.NDArray[np.float32]:
         """Nothing to do."""
         return output
+
+    def first_not_finite(self, image: Floats) -> str:
+        """As the file says it, without what the optimiser makes of it."""
+        return tensors.first_not_finite(tensors.of_onnx(self._path), image)
 
 
 def open_session(folder: Path, precision: str, options: Options, threads: int | None) -> ONNXRuntimeSession:

@@ -1,30 +1,23 @@
-"""Weights that FP16 cannot hold: a loss of range that the format decides, and that one look at them tells."""
+"""Weights and values between layers that FP16 cannot hold: a loss of range that one look at them tells."""
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from ...contracts.conversion import Scalar
+from ...contracts.conversion import ConvertJob, Scalar
 from ...core.errors import PipelineError
+from ...data import batches
+from . import tensors
+from .tensors import Flow, Weights
 
 LARGEST = float(np.finfo(np.float16).max)
 # Of the weights of a layer: fewer that become 0 change nothing that could be measured.
 FEW = 1e-3
-
-
-class Weights(NamedTuple):
-    """Those of one tensor [any shape]."""
-
-    tensor: str
-    values: npt.NDArray[Any]
-
-    @property
-    def layer(self) -> str:
-        """Its name is that of the layer, and in the layer."""
-        name = self.tensor.partition(":")[0]
-        return name.rpartition("/")[0] or name
+# Of the calibration set, whose values between layers are looked at.
+IMAGES = 16
 
 
 class Loss(NamedTuple):
@@ -37,6 +30,29 @@ class Loss(NamedTuple):
 def of(precision: str, read: Callable[[], Iterable[Weights]]) -> Loss:
     """Of a variant's weights, which are read only where the precision is FP16."""
     return check(read()) if precision == "fp16" else Loss({})
+
+
+def between_layers(precision: str, job: ConvertJob, flow: Callable[[], Flow]) -> dict[str, Scalar]:
+    """The largest value between layers on calibration images, where they compute in FP16; PipelineError if beyond it.
+
+    One that FP32 has no number for either is no question of FP16.
+    """
+    if precision != "fp16":
+        return {}
+    images = batches.some(Path(job.calibration), job.preprocessing, IMAGES)
+    found = tensors.largest(flow(), images)
+    if beyond := [name for name, most in found.items() if most > LARGEST]:
+        first = beyond[0]
+        raise PipelineError(
+            f"{tensors.layer(first)} gives values up to {found[first]:,.0f} on {len(images)} calibration images "
+            f"(tensor {first}), beyond {LARGEST:,.0f}, the largest number of FP16: leave FP16 out of `variants`, or "
+            "scale these values down",
+            code="fp16-activations",
+            layer=tensors.layer(first),
+            tensors=beyond,
+            largest=found[first],
+        )
+    return {"fp16_largest_value": max(found.values(), default=0.0), "fp16_images": len(images)}
 
 
 def check(weights: Iterable[Weights]) -> Loss:

@@ -16,7 +16,7 @@ import numpy as np
 from ...contracts.conversion import ConvertJob
 from ...contracts.preprocessing import Floats
 from . import calibration
-from .fp16 import Weights
+from .tensors import Weights
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto

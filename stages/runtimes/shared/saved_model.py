@@ -10,7 +10,8 @@ from ...contracts.preprocessing import Floats
 from ...core import files
 from ...core.tensorflow import nodes, tensorflow
 from ..contract import Array, Interface, Session, Tensor
-from .fp16 import Weights
+from . import tensors
+from .tensors import Flow, Weights
 
 # In the folder `assets` of one that TF-TRT converted, before the name of an op: its engines.
 ENGINES = "trt-serialized-engine."
@@ -41,6 +42,12 @@ def weights(folder: Path) -> list[Weights]:
     found = [Weights(variable.name, variable.numpy()) for variable in variables]
     found += [Weights(node.name, tf.make_ndarray(node.attr["value"].tensor)) for node in constants]
     return [one for one in found if one.values.size > 1]
+
+
+def flow(folder: Path) -> Flow:
+    """The values between the layers of a SavedModel."""
+    model = tensorflow().saved_model.load(str(folder))
+    return tensors.of_signature(model.signatures["serving_default"])
 
 
 def interface(folder: Path) -> Interface:
@@ -81,6 +88,10 @@ class SavedModelSession(Session):
     def probabilities(self, output: Array) -> npt.NDArray[np.float32]:
         """Nothing to do."""
         return output
+
+    def first_not_finite(self, image: Floats) -> str:
+        """As the frozen graph computes it."""
+        return tensors.first_not_finite(tensors.of_signature(self._signature), image)
 
     def gpu_peak_bytes(self) -> int | None:
         """TensorFlow's allocator knows, and TF-TRT's engines use it too."""

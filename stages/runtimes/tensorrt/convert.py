@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ...contracts import codec
 from ...contracts.conversion import ConvertJob, Proof
-from ..shared import fp16, onnx_precision
+from ..shared import fp16, onnx_precision, tensors
 from . import api, forms, proof
 from .api import Sizes
 from .options import Options
@@ -19,7 +19,9 @@ from .timing_cache import TimingCache
 def convert(job: ConvertJob, options: Options) -> Proof:
     """Type the precision into the graph, build the engines, keep the faster form, and prove what it computes in."""
     origin = built_by()  # asks CUDA first: calibration takes long
-    lost = fp16.of(job.precision, lambda: onnx_precision.weights(Path(job.onnx)))
+    kind = "fp16" if _is_cast(job) else job.precision
+    lost = fp16.of(kind, lambda: onnx_precision.weights(Path(job.onnx)))
+    seen = fp16.between_layers(kind, job, lambda: tensors.of_onnx(Path(job.onnx)))
     cache = TimingCache(options.timing_cache and not api.is_rtx(), origin)
     with tempfile.TemporaryDirectory(dir=job.target) as work:
         folders = {form: Path(work) / form for form in forms.candidates(options)}
@@ -32,7 +34,7 @@ def convert(job: ConvertJob, options: Options) -> Proof:
         for path in sorted(folders[choice.form].iterdir()):
             path.rename(Path(job.target) / path.name)
     proven = _proof(job, options, choice, built[choice.form], cache)
-    return replace(proven, facts=proven.facts | lost.facts, notes=proven.notes + lost.notes)
+    return replace(proven, facts=proven.facts | lost.facts | seen, notes=proven.notes + lost.notes)
 
 
 def typed(job: ConvertJob, options: Options, folder: Path) -> Path:
@@ -43,11 +45,18 @@ def typed(job: ConvertJob, options: Options, folder: Path) -> Path:
             onnx_precision.with_fp16_scales(graph, path)
         onnx_precision.quantize_for_tensorrt(job, path if strong else graph, path, options.calibrator)
         graph = path
-    # TensorRT 8.5 reads no FP16 scales of Q/DQ pairs; what they leave in float it computes in FP16 on its own.
-    if job.precision == "fp16" or (job.precision == "int8" and strong):
+    if _is_cast(job):
         onnx_precision.cast_to_fp16(graph, path)
         graph = path
     return graph
+
+
+def _is_cast(job: ConvertJob) -> bool:
+    """Whether the graph is cast to FP16, also around its INT8 layers.
+
+    TensorRT 8.5 reads no FP16 scales of Q/DQ pairs; what they leave in float it computes in FP16 on its own.
+    """
+    return job.precision == "fp16" or (job.precision == "int8" and api.strongly_typed())
 
 
 def _build(

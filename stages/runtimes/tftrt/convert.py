@@ -12,7 +12,7 @@ from ...contracts.conversion import ConvertJob, Proof, Scalar
 from ...core import files
 from ...core.tensorflow import tensorflow
 from ..shared import calibration, fp16
-from ..shared.saved_model import part_sizes, weights
+from ..shared.saved_model import flow, part_sizes, weights
 from . import proof
 from .options import Options
 from .session import BATCH_SIZES
@@ -28,12 +28,13 @@ def convert(job: ConvertJob, options: Options) -> Proof:
     tf, target = tensorflow(tf32=options.tf32), Path(job.target)
     versions = proof.tensorrt_versions()
     lost = fp16.of(job.precision, lambda: weights(Path(job.saved_model)))
+    seen = fp16.between_layers(job.precision, job, lambda: flow(Path(job.saved_model)))
     converter = _converter(job, options)
     seconds = _build(tf, converter, job, options)
     converter.save(job.target, save_gpu_specific_engines=True)
     files.write_json(target / BATCH_SIZES, job.batch_sizes)
     built = proof.of(converter, job, options)
-    facts = {"tf32": options.tf32, **versions, **seconds, **built, **lost.facts, **part_sizes(target)}
+    facts = {"tf32": options.tf32, **versions, **seconds, **built, **lost.facts, **seen, **part_sizes(target)}
     return Proof("trt_ops", {}, facts, lost.notes)
 
 

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from stages.contracts.conversion import ConvertJob
 from stages.runtimes.shared import fp16, onnx_precision, saved_model
-from stages.runtimes.shared.fp16 import Weights
+from stages.runtimes.shared.tensors import Flow, Weights
 from tests.fixtures import tiny
 from tests.fixtures.errors import assert_helps, refused
 
@@ -49,3 +50,41 @@ def test_the_weights_of_a_savedmodel_and_of_its_onnx_file_are_read(tmp_path: Pat
     saved: list[Any] = saved_model.weights(tmp_path / "saved")
     assert {3 * 3 * 3 * 8, 8 * 5} <= set(exported)
     assert {3 * 3 * 3 * 8, 8 * 5} <= {one.values.size for one in saved}
+
+
+def flow(*peaks: float) -> Flow:
+    """Layers that multiply the brightest pixel by so much."""
+    return lambda images: (
+        (f"model/layer{i}/Conv2D:0", images.max() * np.float32([-peak, 1])) for i, peak in enumerate(peaks)
+    )
+
+
+def job(folder: Path) -> ConvertJob:
+    calibration = tiny.write_images(folder / "images", *(np.full((4, 4, 3), value) for value in (0, 100, 50)))
+    return tiny.convert_job(folder, folder / "out", "fp16", calibration, (4, 4, 3))
+
+
+def test_values_between_layers_beyond_its_range_name_the_first_tensor(tmp_path: Path) -> None:
+    """A pixel of 100 is 100 / 127.5 - 1 to the model, and one of 0 is -1."""
+    error = refused(fp16.between_layers, "fp16", job(tmp_path), lambda: flow(1, 70_000, 80_000, 2))
+    assert (error.code, error.values["layer"]) == ("fp16-activations", "model/layer1")
+    assert error.values["tensors"] == ["model/layer1/Conv2D:0", "model/layer2/Conv2D:0"]
+    assert error.values["largest"] == pytest.approx(70_000)
+    assert_helps(error, "model/layer1 gives values up to 70,000 on 3 calibration images")
+
+
+def test_the_largest_value_that_fits_is_a_fact(tmp_path: Path) -> None:
+    assert fp16.between_layers("fp16", job(tmp_path), lambda: flow(1, 65_504)) == {
+        "fp16_largest_value": 65_504,
+        "fp16_images": 3,
+    }
+
+
+def test_a_number_that_fp32_does_not_have_either_is_no_question_of_fp16(tmp_path: Path) -> None:
+    found = fp16.between_layers("fp16", job(tmp_path), lambda: flow(np.inf, np.nan, 2))
+    assert found["fp16_largest_value"] == 2
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_other_precisions_look_at_nothing(tmp_path: Path, precision: str) -> None:
+    assert fp16.between_layers(precision, job(tmp_path), lambda: flow(1e9)) == {}

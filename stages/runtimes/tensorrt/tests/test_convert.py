@@ -74,6 +74,22 @@ def test_what_tensorrt_8_needs_besides_the_graph(
     assert halved == ({"Conv", "MatMul"} if precision == "fp16" else set())
 
 
+def test_a_convolution_that_leaves_the_range_of_fp16_fails_before_an_engine_is_built(
+    model: Model, converted: Convert, gpu: FakeGpu, tmp_path: Path
+) -> None:
+    """Its weights fit, and the ReLU6 behind it hides what it gives."""
+    large = onnx.load(model[0])
+    kernel = next(one for one in large.graph.initializer if len(one.dims) == 4)
+    values = onnx.numpy_helper.to_array(kernel)
+    kernel.CopyFrom(onnx.numpy_helper.from_array(60_000 * values / np.abs(values).max(), kernel.name))
+    onnx.save(large, tmp_path / "large.onnx")
+    with pytest.raises(PipelineError) as caught:
+        converted(tmp_path / "out", "fp16", tmp_path / "large.onnx", engines="each")
+    assert caught.value.code == "fp16-activations"
+    assert "Conv2D" in str(caught.value.values["tensors"]) and gpu.trt.builds == []
+    assert "fp16_images" not in converted(tmp_path / "fp32", "fp32", tmp_path / "large.onnx", engines="each").facts
+
+
 def test_a_build_that_fails_says_why_and_leaves_nothing(converted: Convert, gpu: FakeGpu, tmp_path: Path) -> None:
     gpu.trt.refuses = True
     with pytest.raises(PipelineError) as caught:
