@@ -67,7 +67,7 @@ DEMO := model.name=custom model.path=trained split.source=digits evaluation.sour
 OVERRIDE = import sys; from dvc.utils.hydra import apply_overrides; apply_overrides("params.yaml", sys.argv[1:])
 
 demo-custom: $(VENV)/runs  ## train on 5,000 digits in the folder demo, and sweep all variants of the model
-	@rm -rf demo && git clone -q . demo
+	@$(BIN)/python -m stages clean --demo demo && git clone -q . demo
 	@cd demo && $(CURDIR)/$(BIN)/python -c '$(OVERRIDE)' $(DEMO) && \
 	MLFLOW_TRACKING_URI="$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}" $(CURDIR)/$(BIN)/python -m stages run dvc repro --ignore-errors
 	@echo "All of it is in the folder demo: open demo/reports/report.html, read demo/params.yaml."
@@ -93,9 +93,8 @@ bench-gpu: $(VENV)/runs  ## measure both zoo models on this GPU (an hour) into d
 	printf '%s' "$$SETTINGS" | xargs $(BIN)/python -m tests.bench.bench_gpu measure $$model "docs/results/.$$NAME.$$model.part" || exit 1; done
 	@$(BIN)/python -m tests.bench.bench_gpu render "$$NAME" docs/results/."$$NAME".*.part && rm docs/results/."$$NAME".*.part
 
-clean:  ## remove results and fetched data; the environment, DVC's cache and MLflow's runs stay
-	@git clean -fdXq data/model data/evaluation data/calibration data/train models reports
-	@echo "removed data, models and results; the tracked summaries, .venv, .dvc/cache, mlflow.db and mlartifacts stay"
+clean: $(VENV)/runs  ## remove results and fetched data; the environment, DVC's cache and MLflow's runs stay
+	@$(BIN)/python -m stages clean
 
 deps: $(VENV)/runs  ## write the code dependencies of every stage into dvc.yaml, from the imports
 	@$(BIN)/python -m stages deps

@@ -21,6 +21,8 @@ def parser() -> argparse.ArgumentParser:
     predict.add_argument("images", nargs="+")
     export = verbs.add_parser("export", help="write the chosen variant for TensorFlow Serving and Triton")
     export.add_argument("--to", type=Path, required=True)
+    clean = verbs.add_parser("clean", help="remove results and fetched data")
+    clean.add_argument("--demo", type=Path, metavar="FOLDER", help="remove that whole checkout instead")
     deps = verbs.add_parser("deps", help="write the code dependencies of dvc.yaml from the imports")
     deps.add_argument("--check", action="store_true", help="only compare; the exit status is 1 if they differ")
     return top
@@ -42,6 +44,10 @@ def answer(arguments: argparse.Namespace) -> int:
         from stages.commands import predict
 
         predict.predict(arguments.images, arguments.variant or None)
+    elif arguments.verb == "clean":
+        from stages.commands import clean
+
+        clean.clean(arguments.demo)
     elif arguments.verb == "deps":
         from stages.commands import dependencies
 

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+from stages.commands import results
 from stages.commands.outcome import current_choice
 from stages.commands.revision import predictions_at, record_at
 from stages.contracts import codec, predictions
@@ -9,7 +10,6 @@ from stages.contracts.evaluation import predictions_path
 from stages.contracts.predictions import Predictions
 from stages.contracts.row import SUMMARY, Summary
 from stages.contracts.selection import SELECTION, Selection
-from stages.params import document
 from stages.reporting import table
 from stages.selection import regression
 
@@ -20,8 +20,11 @@ REGRESSION = 5
 
 def check(against: str | None) -> int:
     """Print the choice, and what got worse since the revision `against` if one is named; returns the exit status."""
-    document.check()
-    chosen = current_choice()
+    with results.last() as told:
+        return _check(against, current_choice(excused=bool(told)))
+
+
+def _check(against: str | None, chosen: Selection) -> int:
     summary = codec.read(Summary, SUMMARY)
     print(table.title(summary))
     best = "chosen" if chosen.outcome == "selected" else "within budget"

@@ -4,6 +4,7 @@ import difflib
 import io
 from pathlib import Path
 
+from stages.commands.lock import exclusive
 from stages.core import files
 from stages.core.closure import PACKAGE, Imports
 from stages.core.errors import PipelineError
@@ -63,5 +64,6 @@ def main(check: bool) -> None:
             file=str(PIPELINE),
         )
     if after != before:
-        files.write_text(PIPELINE, after)
+        with exclusive():  # a run reads the file from time to time
+            files.write_text(PIPELINE, after)
         print(f"{PIPELINE} has new code dependencies")

@@ -1,8 +1,10 @@
 """How the last run ended, as its records tell: the table, the choice, and what failed."""
 
+import sys
 from pathlib import Path
 
 from stages.cluster.adopt import SWEEP_RECORD
+from stages.commands.results import made
 from stages.contracts import codec
 from stages.contracts.environment import ENVIRONMENT
 from stages.contracts.images import IMAGES
@@ -13,7 +15,7 @@ from stages.contracts.timing import TIMING
 from stages.contracts.training import QAT_RECORD, TRAIN
 from stages.core import files
 from stages.core.errors import PipelineError
-from stages.params import load
+from stages.params import document, load
 from stages.params.document import Params
 from stages.reporting.report_data import PAGE
 from stages.reporting.table import SUMMARY_TABLE
@@ -36,16 +38,20 @@ SHARED = {
 }
 
 
-def problems(setting: Params) -> list[str]:
-    """Print the table and say what failed; without a summary, which shared stage failed."""
+def unfinished() -> str | None:
+    """Which stage that all variants share failed, so that there is no whole table; None if none did."""
     missing = [stage for stage, record in SHARED.items() if not record.exists()]
     if missing:
-        return [f"the stage `{missing[0]}` failed, so there is no table"]
-    print("\n" + SUMMARY_TABLE.read_text(encoding="utf-8"))
+        return f"the stage `{missing[0]}` failed, so there is no table"
     chosen = codec.read(Selection, SELECTION)
-    if chosen.params != load.digest() or not _of_these_figures(chosen):
-        return ["the stage `select` failed, so the choice is an earlier one"]
-    print(chosen.sentence + "\n")
+    current = chosen.params == load.digest() and _of_these_figures(chosen)
+    return None if current else "the stage `select` failed, so the choice is an earlier one"
+
+
+def problems(setting: Params) -> list[str]:
+    """Print the table and the choice, and say what failed of a run that has them."""
+    print("\n" + SUMMARY_TABLE.read_text(encoding="utf-8"))
+    print(codec.read(Selection, SELECTION).sentence + "\n")
     return _of_rows(codec.read(Summary, SUMMARY)) + _of_mlflow(setting)
 
 
@@ -62,12 +68,15 @@ def _of_mlflow(setting: Params) -> list[str]:
     ] * unregistered
 
 
-def current_choice() -> Selection:
-    """selection.json; PipelineError if there is none, or none for today's params.yaml."""
+def current_choice(excused: bool = False) -> Selection:
+    """selection.json; PipelineError if there is none, or none for today's params.yaml.
+
+    With `excused` it may be for others: `make repro` was tried with today's, and failed.
+    """
     if not (SELECTION.exists() and SUMMARY.exists()):
         raise PipelineError("there are no results to check yet: run `make repro` first", code="no-results")
     chosen = codec.read(Selection, SELECTION)
-    if chosen.params != load.digest():
+    if not excused and _readable() and chosen.params != load.digest():
         raise PipelineError(
             f"params.yaml has changed since {SELECTION} was made: run `make repro` first",
             code="params-changed",
@@ -80,6 +89,16 @@ def current_choice() -> Selection:
             file=str(SELECTION),
         )
     return chosen
+
+
+def _readable() -> bool:
+    """Whether params.yaml asks for results at all; one that is wrong is told, and hides none."""
+    try:
+        document.check()
+    except PipelineError as error:
+        print(f"{error}\nThese are the results of the run before it, of {made()}.", file=sys.stderr)
+        return False
+    return True
 
 
 def _of_these_figures(chosen: Selection) -> bool:

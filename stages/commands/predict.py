@@ -4,6 +4,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from stages.commands import results
 from stages.contracts import codec, labels, predictions
 from stages.contracts.conversion import MANIFEST, Manifest, folder
 from stages.contracts.evaluation import Counts
@@ -19,9 +20,13 @@ from stages.runtimes.client import Client
 
 def predict(names: Sequence[str], variant: str | None) -> None:
     """Print the best classes of each image with their probabilities."""
-    manifest = converted(variant)
-    classes = labels.read()
-    for name, answer in zip(names, _answers(manifest, [Path(name) for name in names]), strict=True):
+    for name in names:
+        decode(Path(name))  # says by the user's own name what is no image
+    paths = [Path(name).absolute() for name in names]
+    with results.last():
+        manifest, classes = converted(variant), labels.read()
+        answers = _answers(manifest, paths)
+    for name, answer in zip(names, answers, strict=True):
         print(f"{name} ({manifest.variant.name})")
         if not answer.classes:
             print("  no answer: the model gives NaN or infinity")
@@ -31,14 +36,12 @@ def predict(names: Sequence[str], variant: str | None) -> None:
 
 def _answers(manifest: Manifest, paths: Sequence[Path]) -> Predictions:
     """By the variant's own worker, which reads a folder of labelled images; their labels do not matter."""
-    for path in paths:
-        decode(path)  # says by the user's own name what is no image
     model = codec.read(ModelRecord, MODEL)
     with tempfile.TemporaryDirectory() as place:
         images, target = Path(place), Path(place) / "predictions.csv"
         linked = [f"{number}{path.suffix}" for number, path in enumerate(paths)]
         for name, path in zip(linked, paths, strict=True):
-            (images / name).symlink_to(path.absolute())
+            (images / name).symlink_to(path)
         files.write_csv(images / "labels.csv", ("file", "label"), ((name, 0) for name in linked))
         with Client(manifest.variant.runtime) as client:
             where = folder(manifest.variant.name)

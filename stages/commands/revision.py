@@ -5,6 +5,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from stages.commands import kept
 from stages.contracts import codec, predictions
 from stages.contracts.codec import Kind
 from stages.contracts.evaluation import predictions_path
@@ -15,8 +16,9 @@ from stages.core.git import git
 
 def record_at(kind: type[Kind], revision: str, path: Path) -> Kind:
     """A record of that commit, tag or branch; PipelineError where it has none, or one of another schema."""
-    commit = git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}").strip()
-    text = commit and git("show", f"{commit}:./{path}")
+    place = str(kept.checkout())
+    commit = git("-C", place, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}").strip()
+    text = commit and git("-C", place, "show", f"{commit}:./{path}")
     if not text:
         what = f"no {path} at {revision}" if commit else f"no revision {revision!r}"
         raise PipelineError(
@@ -42,7 +44,8 @@ def predictions_at(revision: str, variant: str) -> Predictions:
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "predictions.csv"
         named = [".", str(predictions_path(variant)), "--rev", revision, "--out", str(copy)]
-        subprocess.run([sys.executable, "-m", "dvc", "get", "--quiet", *named], capture_output=True, check=False)
+        command = [sys.executable, "-m", "dvc", "get", "--quiet", *named]
+        subprocess.run(command, cwd=kept.checkout(), capture_output=True, check=False)
         try:
             return predictions.read(copy)
         except PipelineError:

@@ -3,19 +3,18 @@
 import json
 import os
 import re
-import subprocess
+import sys
 import tempfile
 from collections.abc import Sequence
-from contextlib import suppress
 
-import psutil
-
+from stages.commands import cache, kept, results, supervise
 from stages.commands.lock import exclusive
+from stages.contracts.row import SUMMARY
 from stages.core import errors, files
 from stages.core.errors import PipelineError
 from stages.core.git import git
-from stages.core.process import end_with_parent
 from stages.params import document
+from stages.params.document import Params
 from stages.params.load import PARAMS
 
 # The value of the key in its block, whatever comments stand between.
@@ -40,27 +39,64 @@ def set_engine(name: str) -> None:
 
 def run(command: Sequence[str], engine: str | None = None) -> None:
     """Check params.yaml, run the command, print the table, and fail if any stage or variant did."""
-    with exclusive(), tempfile.NamedTemporaryFile("r", encoding="utf-8") as collected:
+    with exclusive():
         if engine:
             set_engine(engine)
         setting = document.check()
-        environment = os.environ | {errors.COLLECT: collected.name}
-        # Whoever kills this process kills what it started: DVC would run on beside the next `make repro`.
-        process = subprocess.Popen(command, env=environment, preexec_fn=end_with_parent)
-        # What tells the outcome takes a third of a second to import, while the pipeline starts.
-        from stages.commands import outcome
-        from stages.contracts.row import SUMMARY
-        from stages.reporting.report_data import PAGE
+        kept.begin()
+        try:
+            _work(command, setting)
+        except BaseException as error:
+            # complete() has let go of the results before it, if this run has a whole table.
+            kept.settle(_reason(error))
+            _say_what_is_left()
+            raise
+    from stages.reporting.report_data import PAGE
 
-        status = wait(process)
-        messages = [json.loads(line) for line in collected]
-    # A command that ended early may have left the table of an earlier run.
-    failures = outcome.problems(setting) if status == 0 else [_unfinished(status)]
-    if failures or messages:
-        # Without a table a shared stage failed first, and what failed after it lacked its results.
-        reasons = messages if SUMMARY.exists() else messages[:1]
-        raise PipelineError("\n  ".join(filter(None, [*failures, *reasons, errors.disk_hint()])), code="run-failed")
     print(f"Next: open {PAGE}; `make ui` compares the runs in MLflow; edit {PARAMS} and run again to sweep.")
+
+
+def _reason(error: BaseException) -> str:
+    """In one line, without what follows from it."""
+    if isinstance(error, KeyboardInterrupt):
+        return "it was interrupted"
+    return ": ".join(line.strip() for line in errors.describe(error).splitlines()[:2])
+
+
+def _say_what_is_left() -> None:
+    if kept.FAILED.exists():
+        before = f"the results of the run before, of {results.made()}, are as they were"
+        print(f"{before}; what this one left is in {kept.FAILED}", file=sys.stderr)
+
+
+def _work(command: Sequence[str], setting: Params) -> None:
+    status, messages = _pipeline(command)
+    from stages.commands import outcome
+
+    # A command that ended early may have left the table of an earlier run.
+    if broken := _unfinished(status) if status else outcome.unfinished():
+        # Without a table a shared stage failed first, and what failed after it lacked its results.
+        raise _failed(broken, *(messages if SUMMARY.exists() else messages[:1]))
+    lost = None if messages else cache.unkept()
+    kept.complete()
+    failures = [*outcome.problems(setting), *filter(None, [lost]), *messages]
+    if failures:
+        raise _failed(*failures)
+
+
+def _pipeline(command: Sequence[str]) -> tuple[int, list[str]]:
+    """Exit status of the command, and what its stages had to say."""
+    with tempfile.NamedTemporaryFile("r", encoding="utf-8") as collected:
+        with supervise.started(command, os.environ | {errors.COLLECT: collected.name}) as process:
+            # What tells the outcome takes a third of a second to import, while the pipeline starts.
+            from stages.commands import outcome  # noqa: F401
+
+            status = process.wait()
+        return status, [json.loads(line) for line in collected]
+
+
+def _failed(*reasons: str) -> PipelineError:
+    return PipelineError("\n  ".join(filter(None, [*reasons, errors.disk_hint()])), code="run-failed")
 
 
 def _unfinished(status: int) -> str:
@@ -71,22 +107,3 @@ def _unfinished(status: int) -> str:
             "&& git commit -m start` and the same command again"
         )
     return f"the pipeline did not run to its end (exit status {status})"
-
-
-def wait(process: "subprocess.Popen[bytes]") -> int:
-    """Exit status; after Ctrl-C only once all its processes are gone, so that none outlives the lock."""
-    try:
-        return process.wait()
-    except KeyboardInterrupt:
-        with suppress(psutil.NoSuchProcess):
-            _end(process, psutil.Process(process.pid).children(recursive=True))
-        raise
-
-
-def _end(dvc: "subprocess.Popen[bytes]", stage: list[psutil.Process]) -> None:
-    """Wait until the stage, which has had the same Ctrl-C, is gone, and DVC with it."""
-    if stage:
-        dvc.kill()  # it ignores Ctrl-C while it waits for a stage, and would go on with the next one
-    dvc.wait()
-    for process in psutil.wait_procs(stage, timeout=20)[1]:
-        process.kill()

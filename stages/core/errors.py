@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from .process import end_with_parent
+from .process import end_with_run
 
 # A file named by this variable collects the sentences of all stages, so that `make repro` can repeat them at its end.
 COLLECT = "STAGES_COLLECT_ERRORS"
@@ -40,10 +40,9 @@ _READ: dict[str, tuple[object, Callable[[], object]]] = {}
 def run(main: Callable[[], None]) -> None:
     """Run a stage's main; a PipelineError or a full disk becomes one line on stderr and exit status 1.
 
-    A stage of `make repro` ends with whoever started it, and fails if what it read has changed since.
+    A stage of `make repro` ends with it, and fails if what it read has changed since.
     """
-    if COLLECT in os.environ:
-        end_with_parent()
+    end_with_run()
     _READ.clear()
     try:
         main()

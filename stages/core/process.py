@@ -1,8 +1,11 @@
 """How a process of ours starts and ends, whoever starts it: a crash or a kill becomes a sentence."""
 
 import ctypes
+import os
+import select
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -10,6 +13,10 @@ from contextlib import contextmanager
 GRACE_S = 10
 # Of Linux: which signal a process gets when the thread that started it is gone.
 PR_SET_PDEATHSIG = 1
+# Whose orphans a process gets, which init would get otherwise.
+PR_SET_CHILD_SUBREAPER = 36
+# A variable that holds the number of the process which runs the pipeline: no stage outlives it.
+SUPERVISOR = "STAGES_SUPERVISOR"
 
 
 @contextmanager
@@ -30,8 +37,47 @@ def end_with_parent() -> None:
 
     A cluster kills without notice: what the killed process started must not hold a GPU that others are given.
     """
+    _control(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def stop_with_parent() -> None:
+    """This process is asked to end when its parent is gone, and ends what it started."""
+    _control(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+@contextmanager
+def orphans_adopted() -> Iterator[None]:
+    """For so long, what a child of ours started becomes ours when that child dies: nothing is lost sight of."""
+    _control(PR_SET_CHILD_SUBREAPER, 1)
+    try:
+        yield
+    finally:
+        _control(PR_SET_CHILD_SUBREAPER, 0)
+
+
+def _control(option: int, value: int) -> None:
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        ctypes.CDLL(None).prctl(option, value)
+
+
+def end_with_run() -> None:
+    """Called first in a stage: it is killed when the process that runs the pipeline is gone.
+
+    DVC stands between them, and a shell, which may outlive DVC: being killed with the parent would not do.
+    """
+    if sys.platform != "linux" or SUPERVISOR not in os.environ:
+        return
+    try:
+        supervisor = os.pidfd_open(int(os.environ[SUPERVISOR]))
+    except ProcessLookupError:
+        os.kill(os.getpid(), signal.SIGKILL)
+    else:
+        threading.Thread(target=_end_after, args=(supervisor,), daemon=True).start()
+
+
+def _end_after(process: int) -> None:
+    select.select([process], [], [])
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def end(wait: Callable[[float], int | None], kill: Callable[[], None], grace_s: float = 0) -> int | None:

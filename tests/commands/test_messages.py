@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from stages.commands import dependencies, outcome, predict, revision, run
-from stages.commands.lock import exclusive
+from stages.commands.lock import LOCK, exclusive
 from stages.contracts import codec
 from stages.contracts.conversion import MANIFEST, Manifest, folder
 from stages.contracts.row import SUMMARY, Summary
@@ -26,6 +26,11 @@ def no_engine_line() -> PipelineError:
 def busy() -> PipelineError:
     with exclusive():
         return refused(exclusive().__enter__)
+
+
+def linked() -> PipelineError:
+    LOCK.symlink_to("params.yaml")
+    return refused(exclusive().__enter__)
 
 
 def no_results() -> PipelineError:
@@ -72,6 +77,7 @@ def other_dependencies(monkeypatch: pytest.MonkeyPatch) -> PipelineError:
     [
         (no_engine_line, "no-engine-line", "params.yaml"),
         (busy, "checkout-busy", "this checkout"),
+        (linked, "lock-link", str(LOCK)),
         (no_results, "no-results", "results"),
         (params_changed, "params-changed", "reports/selection.json"),
         (no_revision, "no-such-revision", "v9"),

@@ -1,6 +1,7 @@
 """What goes wrong in a run costs what needs it, and the next run mends it; one copy, in order."""
 
 import os
+import random
 import signal
 import subprocess
 import threading
@@ -12,6 +13,10 @@ import filelock
 import psutil
 import pytest
 
+from stages.contracts.conversion import MANIFEST, folder
+from stages.contracts.row import SUMMARY
+from stages.contracts.selection import SELECTION
+from stages.reporting.report_data import PAGE
 from tests.pipeline.project import AFTER, WORKER, Project, stages_run, start
 from tests.pipeline.project import no_leftovers as no_leftovers
 
@@ -77,9 +82,11 @@ def test_the_next_run_retries_only_what_failed_and_a_killed_benchmark_worker_cos
     assert all(row.status.ok for row in project.rows().values())
 
 
-def test_who_kills_a_run_kills_what_it_started_and_the_next_run_goes_on(project: Project) -> None:
+def test_a_run_killed_at_any_second_leaves_nothing_running_and_the_results_before_it(project: Project) -> None:
     project.edit(lambda values: values["calibration"].update(seed=1))
-    with started(project, "-m stages.convert tflite-int8") as process:
+    second = random.uniform(0, 20)
+    print(f"killed {second:.2f} s after the first stage began")
+    with started(project, "-m stages.", wait_s=second) as process:
         family = psutil.Process(process.pid).children(recursive=True)
         process.kill()
         process.communicate()
@@ -88,8 +95,10 @@ def test_who_kills_a_run_kills_what_it_started_and_the_next_run_goes_on(project:
     while any(psutil.pid_exists(one.pid) for one in family) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert command_lines(project) == []
-    # What it left half-written goes with the next run of the same stage.
-    project.ok("dvc", "repro", "-q", "convert@tflite-int8")
+    checked = project.run("python", "-m", "stages", "check")
+    assert checked.returncode == 0, checked.stderr
+    assert "it was killed" in checked.stderr and "Ship " in checked.stdout
+    assert all(row.status.ok for row in project.rows().values())
 
 
 def test_ctrl_c_ends_every_process_with_one_sentence_and_the_next_run_goes_on(project: Project, heeded: None) -> None:
@@ -102,12 +111,13 @@ def test_ctrl_c_ends_every_process_with_one_sentence_and_the_next_run_goes_on(pr
     )
     assert "Traceback" not in errors
     assert command_lines(project) == []
-    assert sorted(project.repro_ok()) == sorted(["environment", "benchmark", *AFTER])
+    # What was finished comes from DVC's cache, which does not hold what a sweep keeps for itself.
+    assert sorted(project.repro_ok()) == sorted(["environment", "sweep", "benchmark", *AFTER])
     assert project.rows()["tflite-int8"].status.ok
 
 
 @contextmanager
-def started(project: Project, stage: str) -> Iterator["subprocess.Popen[str]"]:
+def started(project: Project, stage: str, wait_s: float = 1) -> Iterator["subprocess.Popen[str]"]:
     """A run in which the stage works."""
     command = ("python", "-m", "stages", "run", "dvc", "repro", "--ignore-errors")
     # A group of its own, as a terminal gives it: Ctrl-C goes to all of the group at once.
@@ -118,7 +128,7 @@ def started(project: Project, stage: str) -> Iterator["subprocess.Popen[str]"]:
         deadline = time.monotonic() + 120
         while not any(stage in line for line in command_lines(project)) and time.monotonic() < deadline:
             time.sleep(0.05)
-        time.sleep(1)  # into its work
+        time.sleep(wait_s)  # into its work
         yield process
 
 
@@ -131,19 +141,30 @@ def command_lines(project: Project) -> list[str]:
     return found
 
 
-def test_a_failed_shared_stage_leaves_no_table_of_an_earlier_run(project: Project) -> None:
-    project.edit(lambda values: values["calibration"].update(source="nowhere"))
+def test_a_failed_shared_stage_leaves_the_results_before_it(project: Project) -> None:
+    results = [
+        project.folder / name for name in (SUMMARY, SELECTION, PAGE, folder("tflite-int8") / MANIFEST, "dvc.lock")
+    ]
+    before = [path.read_bytes() for path in results]
+    project.edit(lambda values: values["evaluation"].update(source="nowhere"))
     done = project.repro()
     assert done.returncode == 1
     *_, verdict, reason = done.stderr.splitlines()
-    assert verdict == "error: the stage `images` failed, so there is no table"
+    assert verdict == "error: the stage `download` failed, so there is no table"
     assert reason.startswith(f"  there is no folder {project.folder}/nowhere (named in params.yaml as nowhere)")
     assert "| variant" not in done.stdout
-    assert not (project.folder / "reports/summary.json").exists()
+    assert [path.read_bytes() for path in results] == before
+    photo = next((project.folder / "photos").glob("*.[jp]*g"))
+    for verb in (["check"], ["predict", str(photo)], ["export", "--to", "served"], ["store"]):
+        read = project.run("python", "-m", "stages", *verb)
+        assert read.returncode == 0, read.stderr
+        assert "did not complete (the stage `download` failed" in read.stderr
+    project.edit(lambda values: values["evaluation"].update(source="photos"))
+    assert project.repro_ok() == ["environment"]
 
 
 def test_an_unreachable_server_loses_nothing(project: Project) -> None:
-    project.edit(lambda values: values["calibration"].update(source="sample"))
+    project.edit(lambda values: values["budget"].update(max_size_bytes=10**9))
     project.edit(lambda values: values["select"].update(objective="size"))
     before = len(project.runs("pipeline"))
     done = project.repro(MLFLOW_TRACKING_URI="http://127.0.0.1:9")
