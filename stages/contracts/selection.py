@@ -65,5 +65,7 @@ class Selection:
     # Variants that no other beats in one of top-1, p50 and size without losing in another.
     pareto: tuple[str, ...]
     variants: dict[str, Judged]
+    # The decision in a few words.
+    headline: str = ""
     # SHA-256 of the summary.json that was judged; empty in records of before.
     figures: str = ""

@@ -11,10 +11,6 @@ from stages.reporting.format import NBSP, Figure, number, times
 from stages.reporting.results import drop, p50
 from stages.reporting.training import top1
 
-HEADLINES = {
-    "cannot tell": "These measurements cannot tell which variant to ship",
-    "nothing within budget": "No variant is within the budget",
-}
 OBJECTIVES = {
     "latency": "the lowest p50 latency at batch {batch_size}",
     "throughput": "the most images per second",
@@ -39,11 +35,6 @@ class Best:
 
     heading: str
     cards: list[Card]
-
-
-def headline(selection: Selection) -> str:
-    """The decision in a few words."""
-    return HEADLINES.get(selection.outcome, f"Ship {selection.winner}")
 
 
 def guess(summary: Summary) -> str | None:

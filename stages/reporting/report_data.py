@@ -115,7 +115,7 @@ def gather(summary: Summary, selection: Selection, code: Code) -> Report:
 
     shown = gallery.galleries(rows, measured.labels, thumbnail)
     return Report(
-        title=decision.headline(selection),
+        title=selection.headline,
         machine=summary.environments[HERE].machine.name,
         summary=summary,
         selection=selection,

@@ -66,9 +66,10 @@ def measured(row: Row, batch_size: int, p99_batch_size: int) -> Measured:
     """The figures of a row that is ok; PipelineError where it lacks one."""
     speed, p99_speed = row.speed(batch_size), row.speed(p99_batch_size)
     if not (row.accuracy and speed and p99_speed and row.size_bytes is not None and row.footprint):
+        sizes = " or ".join(map(str, dict.fromkeys((batch_size, p99_batch_size))))
         raise PipelineError(
-            f"reports/summary.json lacks a figure of {row.name} at batch {batch_size} or {p99_batch_size}: run "
-            "`make repro`, which makes it anew",
+            f"reports/summary.json lacks a figure of {row.name} at batch {sizes}: run `make repro`, which makes it "
+            "anew",
             code="figure-missing",
             variant=row.name,
             batch_size=batch_size,

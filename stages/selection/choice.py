@@ -29,16 +29,40 @@ class Question:
 
 
 @dataclass(frozen=True)
+class Pick:
+    """The best of some variants; where measurements cannot tell it from others, the smallest that is not doubtful."""
+
+    winner: Measured
+    # Those that cannot be told from the one with the best figure, in the order of their figures.
+    rivals: tuple[str, ...] = ()
+    # A smaller one that may be as accurate, and about how many images would tell.
+    unsure: Measured | None = None
+    images_needed: int | None = None
+
+
+@dataclass(frozen=True)
 class Choice:
     """The answer; `standings` of all measured variants, the best first, whether within budget or not."""
 
     question: Question
     standings: tuple[Standing, ...]
-    winner: Measured | None
-    # Variants within budget that the measurements cannot tell from the winner.
-    rivals: tuple[str, ...]
+    pick: Pick | None
+    # The best of those that may be within budget, and would be chosen if they were.
+    doubtful: Standing | None
     # Variants that no other beats in one of top-1, p50 and size without losing in another.
     pareto: tuple[str, ...]
+    # Why the accuracies, and what follows from them, mean nothing.
+    void: str | None = None
+
+    @property
+    def winner(self) -> Measured | None:
+        """The best that is known to be within budget."""
+        return self.pick.winner if self.pick else None
+
+    @property
+    def rivals(self) -> tuple[str, ...]:
+        """Variants within budget that the measurements cannot tell from the winner."""
+        return self.pick.rivals if self.pick else ()
 
     @property
     def nearest(self) -> Standing | None:
@@ -46,25 +70,15 @@ class Choice:
         return min(self.standings, key=lambda standing: standing.excess, default=None)
 
     @property
-    def doubtful(self) -> Standing | None:
-        """The best of those that may be within budget and would be better than the winner."""
-        better = [standing for standing in self._before_winner() if standing.undecided]
-        return better[0] if better else None
-
-    @property
     def outcome(self) -> Outcome:
         """How it ended."""
-        if self.doubtful:
+        if self.doubtful or (self.pick and self.pick.unsure):
             return "cannot tell"
-        return "selected" if self.winner else "nothing within budget"
+        return "selected" if self.pick else "nothing within budget"
 
     def standing(self, name: str) -> Standing | None:
         """Of one variant; None if it was not measured."""
         return next((standing for standing in self.standings if standing.measured.name == name), None)
-
-    def _before_winner(self) -> Sequence[Standing]:
-        first = next((i for i, standing in enumerate(self.standings) if standing.eligible), len(self.standings))
-        return self.standings[:first]
 
 
 def ask(select: SelectParams, budget: Budget, batch_sizes: Sequence[int]) -> Question:
@@ -80,11 +94,43 @@ def choose(summary: Summary, question: Question, answers: Answers | None = None)
     # Speed and size break ties, which 20 images make often.
     variants.sort(key=lambda variant: (cost(variant, objective), variant.latency.p50_ms, variant.size_bytes))
     standings = tuple(judge(variant, question.limits) for variant in variants)
-    eligible = [standing.measured for standing in standings if standing.eligible]
-    winner = eligible[0] if eligible else None
     read = cache(answers or _read)
-    rivals = tuple(other.name for other in eligible[1:] if alike(other, eligible[0], objective, read))
-    return Choice(question, standings, winner, rivals, pareto(variants))
+
+    def best(*more: Standing) -> Pick | None:
+        within = [standing.measured for standing in standings if standing.eligible or standing in more]
+        return pick(within, objective, read) if within else None
+
+    unknown = [standing for standing in standings if standing.undecided and not standing.eligible]
+    doubtful = next((one for one in unknown if (found := best(one)) and found.winner is one.measured), None)
+    return Choice(question, standings, best(), doubtful, pareto(variants), void(summary))
+
+
+def void(summary: Summary) -> str | None:
+    """What makes every accuracy worthless: the baseline, of which all variants are made, guesses or is misread."""
+    baseline = summary.baseline()
+    if baseline is None or baseline.accuracy is None or not baseline.accuracy.means_nothing:
+        return None
+    misread = baseline.accuracy.permuted
+    return f"{baseline.name} {'answers classes as other ones' if misread else 'is no better than chance'}"
+
+
+def pick(variants: Sequence[Measured], objective: Objective, answers: Answers) -> Pick:
+    """Of variants with the best figure first.
+
+    Accuracies that only few images leave alike are no tie: the smaller variant may well be the worse one.
+    """
+    first = variants[0]
+    group = [one for one in variants if one is first or alike(one, first, objective, answers)]
+    ties = [one for one in group if all(one is other or alike(one, other, objective, answers) for other in group)]
+    # A doubtful measurement is wide, and ties with all.
+    smallest = min(ties, key=lambda one: (bool(one.doubts), one.size_bytes, one.peak_memory_bytes))
+    equal = objective != "top1" or cost(smallest, objective) == cost(first, objective)
+    winner = smallest if equal else first
+    rivals = tuple(one.name for one in group if one is not winner)
+    if equal:
+        return Pick(winner, rivals)
+    change = paired.compare(answers(first.name), answers(smallest.name))
+    return Pick(winner, rivals, smallest, paired.images_needed(change.lost, change.gained, change.images, 0.0))
 
 
 def cost(variant: Measured, objective: Objective) -> float:
@@ -110,6 +156,8 @@ def pareto(variants: Sequence[Measured]) -> tuple[str, ...]:
 
 def alike(variant: Measured, other: Measured, objective: Objective, answers: Answers) -> bool:
     """Whether the measurements cannot tell which of two is better; images/s and sizes have no intervals."""
+    if cost(variant, objective) == cost(other, objective):
+        return True
     if objective == "top1":
         low, high = paired_drop(variant.name, other.name, answers)
         return low <= 0 <= high

@@ -15,6 +15,7 @@ def select(summary: Summary, question: Question, params: str, answers: Answers |
         batch_size=question.batch_size,
         budget=question.limits,
         outcome=choice.outcome,
+        headline=words.headline(choice),
         sentence=words.sentence(choice),
         winner=choice.winner.name if choice.winner else None,
         rivals=choice.rivals,

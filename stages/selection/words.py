@@ -9,10 +9,54 @@ from stages.statistics.doubts import words
 from stages.statistics.latency import calls_needed
 from stages.statistics.paired import MOST_IMAGES
 
+# Names that a headline has no room for.
+MANY = 3
+
+
+def headline(choice: Choice) -> str:
+    """The decision in a few words."""
+    if choice.void:
+        return "No comparison means much yet"
+    if choice.outcome == "cannot tell":
+        return _too_close(choice)
+    if choice.winner:
+        doubt = _if_doubtful(choice.winner, "; its measurement is doubtful: {}")
+        return f"Ship {choice.winner.name}{_tied(choice.rivals)}{doubt}"
+    nearest = choice.nearest
+    return f"None meets the budget; nearest is {nearest.measured.name}" if nearest else "No variant could be measured"
+
 
 def sentence(choice: Choice) -> str:
     """What was chosen and why, with what a reader must know about it."""
-    return _outcome(choice) + _rivals(choice) + _doubts(choice.winner)
+    void = f"No comparison means much yet, since {choice.void}. " if choice.void else ""
+    return void + _outcome(choice) + _rivals(choice) + _doubts(choice.winner)
+
+
+def _tied(rivals: tuple[str, ...]) -> str:
+    return f", a tie with {' and '.join(rivals) if len(rivals) < MANY else f'{len(rivals)} others'}" if rivals else ""
+
+
+def _too_close(choice: Choice) -> str:
+    """Between which variants, and what would tell."""
+    unsure = choice.pick.unsure if choice.pick else None
+    other = choice.doubtful.measured if choice.doubtful else unsure
+    names = " or ".join(one.name for one in (other, choice.winner) if one)
+    whether = names if choice.winner else f"{names} may be within the budget"
+    return "; ".join([f"Too close to call: {whether}", *_tells(choice)])
+
+
+def _tells(choice: Choice) -> list[str]:
+    """How many images or calls would."""
+    standing = choice.doubtful
+    if standing is None:
+        return [_images(choice.pick.images_needed if choice.pick else None)]
+    limits = [miss.limit for miss in standing.misses]
+    drop = "drop" in limits and standing.measured.accuracy.change
+    return [_images(standing.images_needed)] * bool(drop) + ["more calls would tell"] * ("p99" in limits)
+
+
+def _images(needed: int | None) -> str:
+    return f"about {needed:,} images would tell" if needed else f"more than {MOST_IMAGES:,} images would tell"
 
 
 def figure(variant: Measured, objective: Objective, batch_size: int) -> str:
@@ -36,8 +80,23 @@ def reason(row: Row, choice: Choice) -> str | None:
         return misses(standing, choice.question.limits)
     if winner is None or row.name == winner.name:
         return None
-    unclear = ", though the measurements cannot tell them apart" if row.name in choice.rivals else ""
-    return f"{_figure(standing.measured, choice)} against the {_figure(winner, choice)} of {winner.name}{unclear}"
+    figures = f"{_figure(standing.measured, choice)} against the {_figure(winner, choice)} of {winner.name}"
+    if row.name not in choice.rivals:
+        return figures
+    return f"{figures}, though the measurements cannot tell them apart{_leaner(winner, [standing.measured])}"
+
+
+def _leaner(winner: Measured, others: list[Measured]) -> str:
+    """What a tie was decided by; nothing where that was the figure itself."""
+    sure = [other for other in others if winner.doubts or not other.doubts]
+    if not sure:
+        return f", and only the measurement of {winner.name} is beyond doubt"
+    if all(winner.size_bytes < other.size_bytes for other in sure):
+        least = min(other.size_bytes for other in sure)
+        return f", and {winner.name} is smaller ({winner.size_bytes / 1e6:.3g} against {least / 1e6:.3g} MB)"
+    memories = [other.peak_memory_bytes for other in sure if other.size_bytes == winner.size_bytes]
+    own, least = winner.peak_memory_bytes, min(memories, default=0)
+    return f", and {winner.name} needs less memory ({own / 1e6:,.0f} against {least / 1e6:,.0f} MB)" * (own < least)
 
 
 def misses(standing: Standing, limits: Limits) -> str:
@@ -93,14 +152,16 @@ def _outcome(choice: Choice) -> str:
     best = f"{winner.name} ({_figure(winner, choice)})" if winner else "no variant"
     if doubtful:
         return (
-            f"{doubtful.measured.name} ({_figure(doubtful.measured, choice)}) may be the better choice, but: "
+            f"Too close to call: {doubtful.measured.name} ({_figure(doubtful.measured, choice)}) would be chosen, but: "
             f"{misses(doubtful, choice.question.limits)}. Known to be within budget: {best}."
         )
+    if winner and choice.outcome == "cannot tell":
+        return f"{_too_close(choice)}. The best figure has {best}."
     if winner:
         count = sum(standing.eligible for standing in choice.standings)
         scope = "within budget" if choice.question.limits.any else "measured, as no budget is set"
-        return f"Ship {best}, the best of {count} {scope}."
-    return f"No variant is within budget{_nearest(choice)}."
+        return f"{'The first is' if choice.void else 'Ship'} {best}, the best of {count} {scope}."
+    return f"None meets the budget{_nearest(choice)}."
 
 
 def _nearest(choice: Choice) -> str:
@@ -110,13 +171,18 @@ def _nearest(choice: Choice) -> str:
 
 
 def _rivals(choice: Choice) -> str:
-    if not choice.winner or not choice.rivals:
+    winner = choice.winner
+    if winner is None or not choice.rivals:
         return ""
-    figures = "p50" if choice.question.objective == "latency" else "top-1"
-    return f" The measurements cannot tell {choice.winner.name} from {', '.join(choice.rivals)} in {figures}."
+    figures = {"latency": "p50", "top1": "top-1"}.get(choice.question.objective, choice.question.objective)
+    others = [standing.measured for name in choice.rivals if (standing := choice.standing(name))]
+    names = ", ".join(choice.rivals)
+    return f" The measurements cannot tell {winner.name} from {names} in {figures}{_leaner(winner, others)}."
 
 
 def _doubts(winner: Measured | None) -> str:
-    if not winner or not winner.doubts:
-        return ""
-    return f" The measurement of {winner.name} is doubtful: {', '.join(words(winner.doubts))}."
+    return _if_doubtful(winner, f" The measurement of {winner.name} is doubtful: {{}}.") if winner else ""
+
+
+def _if_doubtful(winner: Measured, sentence: str) -> str:
+    return sentence.format(", ".join(words(winner.doubts))) if winner.doubts else ""

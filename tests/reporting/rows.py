@@ -86,6 +86,7 @@ SELECTION = Selection(
     batch_size=1,
     budget=LIMITS,
     outcome="selected",
+    headline="Ship tflite-int8",
     sentence="Ship tflite-int8 (2 ms), the best of 2 within budget.",
     winner="tflite-int8",
     rivals=(),

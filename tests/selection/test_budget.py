@@ -93,6 +93,33 @@ def test_bytes_are_known_exactly() -> None:
     assert (found.eligible, found.undecided, found.excess) == (False, False, pytest.approx(0.5))
 
 
+def test_a_limit_that_is_just_reached_is_kept() -> None:
+    limits = replace(NONE, max_size_bytes=2_000_000, max_peak_memory_bytes=300_000_000, max_p99_ms=20.0)
+    one = replace(variant(), p99=with_p99(2.0, 18.0, (15.0, 20.0)))
+    assert judge(one, limits).misses == ()
+    less = replace(limits, max_size_bytes=1_999_999, max_peak_memory_bytes=299_999_999)
+    assert [miss.limit for miss in judge(one, less).misses] == ["size", "memory"]
+
+
+@pytest.mark.parametrize(
+    ("ci95", "verdict"),
+    [
+        ((0.0, 0.01), "within"),
+        ((0.0, 0.0101), "cannot tell"),
+        ((0.01, 0.02), "cannot tell"),
+        ((0.0101, 0.02), "exceeds"),
+    ],
+)
+def test_a_drop_whose_interval_ends_at_the_limit(ci95: tuple[float, float], verdict: str) -> None:
+    drop = replace(change(3, 2, 10_000), drop_ci95=ci95)
+    assert judge(variant(drop), replace(NONE, max_top1_drop=0.01)).verdict == verdict
+
+
+def test_a_p99_whose_interval_begins_at_the_limit_may_keep_it() -> None:
+    one = replace(variant(), p99=with_p99(2.0, 30.0, (20.0, 40.0)))
+    assert judge(one, replace(NONE, max_p99_ms=20)).misses == (Miss("p99"),)
+
+
 def test_every_limit_that_is_missed_is_there() -> None:
     found = judge(variant(change(400, 100, 10_000)), Limits(0.01, 50, 8, 1_000_000, 100_000_000))
     assert [miss.limit for miss in found.misses] == ["drop", "p99", "size", "memory"]

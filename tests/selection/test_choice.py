@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from stages.contracts.predictions import Prediction, Predictions
-from stages.contracts.row import Latency, Row
+from stages.contracts.row import AtChance, Doubt, Footprint, Latency, Permuted, Row
 from stages.contracts.selection import Limits, Objective
 from stages.contracts.status import Status
 from stages.core.errors import PipelineError
@@ -75,6 +75,82 @@ def test_the_batch_size_of_the_question_is_respected() -> None:
     assert [winner and winner.name for winner in winners] == [INT8, FP32]
 
 
+# Ties.
+
+
+def tied(*sizes: int, **changes: object) -> Choice:
+    """Three variants with p50s of 2.0, 2.1 and 2.2 ms and wide intervals, of these sizes."""
+    p50s = zip(NAMES, (2.0, 2.1, 2.2), sizes, strict=True)
+    rows = [row(name, latencies={1: latency(p50, (1.5, 2.5))}, size=size) for name, p50, size in p50s]
+    rows[0] = replace(rows[0], **changes)  # type: ignore[arg-type]
+    return chosen(FASTEST, *rows)
+
+
+def test_a_tie_goes_to_the_smallest() -> None:
+    found = tied(8_000_000, 2_000_000, 4_000_000)
+    assert found.winner and (found.winner.name, found.rivals, found.outcome) == (FP32, (BASELINE, INT8), "selected")
+
+
+def test_a_tie_of_one_size_goes_to_the_leanest_and_then_to_the_fastest() -> None:
+    lean = Footprint(False, 200_000_000, None, None)
+    rows = [row(name, latencies={1: latency(p50, (1.5, 2.5))}) for name, p50 in ((BASELINE, 2.0), (FP32, 2.1))]
+    winners = [chosen(FASTEST, *found).winner for found in (rows, [rows[0], replace(rows[1], footprint=lean)])]
+    assert [winner and winner.name for winner in winners] == [BASELINE, FP32]
+
+
+def test_a_doubtful_variant_wins_no_tie_for_its_size() -> None:
+    doubts = (Doubt("unsteady", 0.3, batch_size=1),)
+    assert (winner := tied(1_000_000, 2_000_000, 4_000_000, doubts=doubts).winner) and winner.name == FP32
+
+
+def test_what_is_slower_than_one_of_the_tied_is_no_winner_for_its_size() -> None:
+    """The first ties with all, since its interval is wide, but the smallest is known to be slower than the second."""
+    rows = (
+        row(BASELINE, latencies={1: latency(2.0, (1.0, 4.0))}, size=8),
+        row(FP32, latencies={1: latency(2.1, (2.0, 2.2))}, size=6),
+        row(INT8, latencies={1: latency(3.5, (3.4, 3.6))}, size=2),
+    )
+    found = chosen(FASTEST, *rows)
+    assert found.winner and (found.winner.name, found.rivals) == (BASELINE, (FP32, INT8))
+
+
+def accurate(right: dict[str, int], sizes: dict[str, int]) -> Choice:
+    rows = [row(name, count / 400, {1: latency(4)}, sizes[name]) for name, count in right.items()]
+    return choose(summary(*rows), replace(FASTEST, objective="top1"), lambda name: answered(right[name]))
+
+
+def test_accuracies_that_few_images_cannot_tell_apart_are_no_tie() -> None:
+    """The smaller variant may be the worse one: about so many images would tell."""
+    found = accurate({BASELINE: 342, INT8: 340}, {BASELINE: 8, INT8: 2})
+    assert found.pick and found.pick.unsure and found.winner
+    assert (found.outcome, found.winner.name, found.pick.unsure.name) == ("cannot tell", BASELINE, INT8)
+    assert found.pick.images_needed == 1600
+
+
+def test_equal_accuracies_and_a_smaller_one_that_is_the_best_are_a_choice() -> None:
+    for right in ({BASELINE: 340, INT8: 340}, {BASELINE: 340, INT8: 342}):
+        found = accurate(right, {BASELINE: 8, INT8: 2})
+        assert found.winner and (found.outcome, found.winner.name, found.rivals) == ("selected", INT8, (BASELINE,))
+
+
+def test_equal_sizes_go_to_the_leaner() -> None:
+    rows = (row(BASELINE, memory=300_000_000, latencies=latencies(1, 8)), row(INT8, memory=100_000_000))
+    found = chosen(replace(FASTEST, objective="size"), *rows)
+    assert found.winner and (found.winner.name, found.rivals) == (INT8, (BASELINE,))
+
+
+def test_a_variant_that_would_lose_the_tie_leaves_the_choice_certain() -> None:
+    """The fastest may be over the budget, but it would not be chosen anyway."""
+    fast = row(FP32, latencies={1: latency(2.0, (1.5, 2.5))}, size=8_000_000, change=change(0, 0, 20))
+    small = row(BASELINE, latencies={1: latency(2.1, (1.5, 2.5))}, size=2_000_000)
+    found = chosen(DROP, fast, small)
+    assert (found.outcome, found.doubtful, found.winner and found.winner.name) == ("selected", None, BASELINE)
+    found = chosen(
+        DROP, replace(fast, conversion=small.conversion and replace(small.conversion, files={"a": 1})), small
+    )
+    assert (found.outcome, found.doubtful and found.doubtful.measured.name) == ("cannot tell", FP32)
+
+
 # Rivals.
 
 
@@ -86,7 +162,7 @@ def test_rivals_are_those_whose_interval_overlaps_the_winners() -> None:
     )
     assert chosen(FASTEST, *rows).rivals == (FP32,)
     assert chosen(replace(FASTEST, objective="top1"), *rows).rivals == (FP32, BASELINE)
-    assert chosen(replace(FASTEST, objective="size"), *rows).rivals == ()
+    assert chosen(replace(FASTEST, objective="throughput"), *rows).rivals == ()
 
 
 def test_an_interval_without_an_end_may_reach_anywhere() -> None:
@@ -140,6 +216,23 @@ def test_a_better_variant_that_may_be_within_budget_leaves_the_choice_open() -> 
 def test_a_doubtful_variant_that_would_not_win_anyway_is_no_doubt_about_the_choice() -> None:
     found = chosen(DROP, THREE[0], with_change(1, 0, 0, 20), with_change(2, 0, 0, 10_000))
     assert (found.outcome, found.doubtful) == ("selected", None)
+
+
+@pytest.mark.parametrize(
+    ("found", "told"),
+    [
+        ({"at_chance": AtChance(2, 20, 0.5)}, "no better than chance"),
+        ({"permuted": Permuted(9, 11, 99, 18, 99)}, "classes as other ones"),
+        ({}, None),
+    ],
+)
+def test_a_baseline_that_guesses_makes_every_comparison_void(found: dict[str, object], told: str | None) -> None:
+    baseline = row(BASELINE)
+    assert baseline.accuracy
+    changed = replace(baseline, accuracy=replace(baseline.accuracy, **found))  # type: ignore[arg-type]
+    void = chosen(FASTEST, changed, row(INT8)).void
+    assert void is None if told is None else void and BASELINE in void and told in void
+    assert chosen(FASTEST, row(INT8)).void is None
 
 
 def test_nothing_within_budget_has_the_nearest_miss() -> None:

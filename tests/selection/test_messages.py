@@ -16,7 +16,11 @@ INT8 = row("tflite-int8")
 OLD = summary(INT8)
 NEW = replace(OLD, model=replace(OLD.model, name="other"))
 ERRORS: list[tuple[Callable[[], object], tuple[str, ...]]] = [
-    (lambda: measured(replace(INT8, footprint=None), 1, 8), ("summary.json", "tflite-int8", "`make repro`")),
+    (
+        lambda: measured(replace(INT8, footprint=None), 1, 8),
+        ("summary.json", "tflite-int8", "at batch 1 or 8", "`make repro`"),
+    ),
+    (lambda: measured(replace(INT8, footprint=None), 1, 1), ("at batch 1:",)),
     (lambda: paired_drop("a", "b", lambda name: Predictions([])), ("predictions of a and b", "`make repro`")),
     (lambda: compare(OLD, NEW, Chosen(None, None), lambda _: [], lambda _: []), ("tiny", "other", "one model")),
 ]

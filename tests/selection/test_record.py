@@ -28,6 +28,7 @@ def test_facts_and_sentences_of_every_variant() -> None:
     found = record.select(summary(*rows), QUESTION, "d" * 16)
     assert (found.params, found.objective, found.batch_size, found.budget) == ("d" * 16, "latency", 1, QUESTION.limits)
     assert (found.outcome, found.winner, found.rivals, found.nearest_miss) == ("selected", INT8, (), None)
+    assert found.headline == f"Ship {INT8}"
     assert found.variants[INT8] == Judged(True, None, None, None)
     assert found.variants[BASELINE] == replace(found.variants[INT8], reason=found.variants[BASELINE].reason)
     assert found.variants["tftrt-fp32"] == Judged(False, None, None, "skipped: no NVIDIA GPU")

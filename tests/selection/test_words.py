@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import pytest
 
+from stages.contracts.predictions import Prediction, Predictions
 from stages.contracts.row import Doubt, Row
 from stages.contracts.selection import Limits, Objective
 from stages.contracts.status import Status
 from stages.selection import words
-from stages.selection.choice import Choice, Question, choose
+from stages.selection.choice import Choice, Pick, Question, choose
 from tests.fixtures.summaries import UNBOUNDED, change, latency, row, stopped, summary, with_p99
 
 BASELINE, INT8 = "savedmodel-fp32", "tflite-int8"
@@ -58,10 +59,75 @@ def test_the_others_are_compared_with_the_winner() -> None:
 def test_rivals_and_doubts_of_the_winner_are_named(objective: Objective, figures: str) -> None:
     doubts = (Doubt("throttled", 3, "power cap"), Doubt("unsteady", 0.3, batch_size=1), Doubt("unsteady", 0.2, None, 8))
     base = choice(SLOW, replace(FAST, doubts=doubts))
+    assert base.winner
     question = replace(base.question, objective=objective)
-    found = replace(base, question=question, rivals=(BASELINE,))
+    found = replace(base, question=question, pick=Pick(base.winner, (BASELINE,)))
     assert holds(words.sentence(found), INT8, BASELINE, f"in {figures}.", f"{INT8} is doubtful: throttled, unsteady.")
     assert holds(words.reason(SLOW, found), "cannot tell them apart")
+    assert words.headline(found) == (
+        f"Ship {INT8}, a tie with {BASELINE}; its measurement is doubtful: throttled, unsteady"
+    )
+
+
+def tie(size: int = 8_000_000, memory: int = 300_000_000, doubts: tuple[Doubt, ...] = ()) -> Choice:
+    """With the baseline, of these bytes."""
+    wide = {1: latency(2.0, (1.0, 5.0))}
+    return choice(row(BASELINE, latencies=wide, size=size, memory=memory, doubts=doubts), FAST)
+
+
+@pytest.mark.parametrize(
+    ("found", "told"),
+    [
+        (tie(), f"in p50, and {INT8} is smaller (2 against 8 MB)."),
+        (tie(2_000_000, 400_000_000), f"in p50, and {INT8} needs less memory (300 against 400 MB)."),
+        (tie(1_000_000, doubts=(Doubt("unsteady", 0.3),)), f"and only the measurement of {INT8} is beyond doubt."),
+    ],
+)
+def test_what_decided_a_tie_is_told(found: Choice, told: str) -> None:
+    assert holds(words.sentence(found), f"Ship {INT8}", f"cannot tell {INT8} from {BASELINE} ", told)
+    assert words.headline(found) == f"Ship {INT8}, a tie with {BASELINE}"
+    (loser,) = [standing.measured.name for standing in found.standings if standing.measured.name != INT8]
+    assert holds(words.reason(row(loser), found), "cannot tell them apart, and")
+
+
+def test_a_tie_with_many_is_counted_in_the_headline() -> None:
+    wide = {1: latency(2.0, (1.0, 5.0))}
+    others = [row(name, latencies=wide, size=8_000_000) for name in (BASELINE, "tflite-fp32", "tflite-fp16")]
+    assert words.headline(choice(*others, FAST)) == f"Ship {INT8}, a tie with 3 others"
+
+
+def test_what_is_too_close_to_call_names_both_and_what_would_tell() -> None:
+    doubtful = row(INT8, latencies={1: latency(2)}, change=change(0, 0, 20))
+    both = choice(SLOW, doubtful, max_top1_drop=0.01)
+    assert words.headline(both) == f"Too close to call: {INT8} or {BASELINE}; about 780 images would tell"
+    alone = choice(doubtful, max_top1_drop=0.01)
+    assert words.headline(alone) == (f"Too close to call: {INT8} may be within the budget; about 780 images would tell")
+    close = choice(row(INT8, change=change(4, 0, 400)), max_top1_drop=0.01)
+    assert "; more than 10,000,000 images would tell" in words.headline(close)
+    unbounded = {1: with_p99(2, 19.9, UNBOUNDED)}
+    late = choice(
+        row(BASELINE, latencies={1: with_p99(4, 5, (4.5, 6.0))}), row(INT8, latencies=unbounded), max_p99_ms=20
+    )
+    assert words.headline(late) == f"Too close to call: {INT8} or {BASELINE}; more calls would tell"
+
+
+def test_accuracies_that_images_cannot_tell_apart_are_told_with_how_many_would() -> None:
+    right = {BASELINE: 342, INT8: 340}
+    answers = {
+        name: Predictions(Prediction.plain(f"{i}", 1, [1 if i < count else 0], [1.0]) for i in range(400))
+        for name, count in right.items()
+    }
+    rows = (row(BASELINE, 0.855, size=8_000_000), row(INT8, 0.85))
+    found = choose(summary(*rows), Question("top1", 1, NONE), answers.__getitem__)
+    assert words.headline(found) == f"Too close to call: {INT8} or {BASELINE}; about 1,600 images would tell"
+    assert holds(words.sentence(found), words.headline(found), f"{BASELINE} (top-1 of 85.50 %)", "in top-1.")
+
+
+def test_nothing_is_to_be_shipped_by_an_accuracy_that_means_nothing() -> None:
+    found = replace(choice(SLOW, FAST), void=f"{BASELINE} is no better than chance")
+    assert words.headline(found) == "No comparison means much yet"
+    assert holds(words.sentence(found), f"since {BASELINE} is no better than chance", f"The first is {INT8}")
+    assert "Ship" not in words.sentence(found)
 
 
 def test_what_may_be_better_is_named_with_the_images_it_takes() -> None:
@@ -109,4 +175,6 @@ def test_every_limit_that_is_missed_is_named_with_its_figures(
 
 def test_nothing_within_budget_names_the_nearest() -> None:
     assert holds(words.sentence(choice(FAST, max_size_bytes=1_900_000)), INT8, "size on disk of 2.0 MB exceeds 1.9")
+    assert words.headline(choice(FAST, max_size_bytes=1_900_000)) == f"None meets the budget; nearest is {INT8}"
+    assert words.headline(choice(stopped(INT8, Status("skipped", "no GPU")))) == "No variant could be measured"
     assert holds(words.sentence(choice(stopped(INT8, Status("skipped", "no GPU")))), "none could be measured")
