@@ -4,7 +4,7 @@ import difflib
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
 
@@ -31,11 +31,13 @@ class Labels:
 
     names: tuple[str, ...]
     wnids: tuple[str, ...]
+    # In words, where their order is from; the table of classes does not say.
+    order: str = field(default="", compare=False)
 
     @classmethod
-    def from_names(cls, names: tuple[str, ...]) -> "Labels":
+    def from_names(cls, names: tuple[str, ...], order: str = "") -> "Labels":
         """Classes without WordNet ids."""
-        return cls(names, ("",) * len(names))
+        return cls(names, ("",) * len(names), order)
 
     def __len__(self) -> int:
         return len(self.names)

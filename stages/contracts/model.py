@@ -29,6 +29,8 @@ class DownloadRecord:
     path: str | None
     file: str | None
     sha256: str | None
+    # In words, whose order the classes have.
+    class_order: str = ""
 
 
 @dataclass(frozen=True)

@@ -252,6 +252,8 @@ class Summary:
     calibration: ImageSet
     qat: QatRecord | None
     rows: tuple[Row, ...]
+    # In words, whose order the classes have.
+    class_order: str = ""
 
     def on(self, device: str) -> tuple[Row, ...]:
         """The rows of one device, which alone compare."""

@@ -15,6 +15,7 @@ from stages.data.image_file import ImageFile, Problem
 
 SAMPLE = "sample"
 DIGITS = "digits"
+ALPHABETICAL = "in alphabetical order"
 
 
 class Found(NamedTuple):
@@ -58,13 +59,20 @@ def _alike(problems: list[Problem]) -> list[tuple[str, int]]:
     return [(first[kind], count) for kind, count in counts.items()]
 
 
-def class_names(source: str, checkout: Path, work: Path) -> tuple[str, ...]:
-    """Names of the classes that labelled images come with, in alphabetical order, as Keras numbers folders.
+class Classes(NamedTuple):
+    """Names of classes in the order of a model's outputs, and in words where that order is from."""
+
+    names: tuple[str, ...]
+    order: str
+
+
+def class_names(source: str, checkout: Path, work: Path) -> Classes:
+    """The classes that labelled images come with, in alphabetical order, as Keras numbers folders.
 
     Labels that are all numbers, in a table, are in their order.
     """
     if source == DIGITS:
-        return tuple(str(digit) for digit in range(10))
+        return Classes(tuple(str(digit) for digit in range(10)), "the digits, by number")
     known = source == SAMPLE or source.startswith(tfds.PREFIX)
     place = None if known else _place(source, checkout, work, is_class=lambda name: False)
     if place is None or tfrecord.shards(place) or imagenet.validation_images(place):
@@ -77,9 +85,12 @@ def class_names(source: str, checkout: Path, work: Path) -> tuple[str, ...]:
     table = place / "labels.csv"
     if table.exists():
         names = {plain(row["label"]) for _, row in files.read_csv(table, "file", "label")} - {""}
-        return _one_of_each(source, sorted(names, key=int if all(map(str.isdecimal, names)) else None))
+        numbered = all(map(str.isdecimal, names))
+        order = f"the labels.csv of the images, {'by number' if numbered else ALPHABETICAL}"
+        return Classes(_one_of_each(source, sorted(names, key=int if numbered else None)), order)
     inside = (path.relative_to(place).parts for path in census(place).images)
-    return _one_of_each(source, sorted({plain(parts[0]) for parts in inside if len(parts) > 1}))
+    names = {plain(parts[0]) for parts in inside if len(parts) > 1}
+    return Classes(_one_of_each(source, sorted(names)), f"the folders of the images, {ALPHABETICAL}")
 
 
 def _one_of_each(source: str, names: list[str]) -> tuple[str, ...]:

@@ -100,7 +100,7 @@ def fetch_labels(label_set: str) -> Labels:
         synsets, lemmas = wheels.extract(wheels.fetch(work, zoo.LABEL_WHEELS[label_set])[0], texts, work)
         wnids = synsets.read_text(encoding="utf-8").split()
         names = dict(line.split("\t") for line in lemmas.read_text(encoding="utf-8").splitlines())
-    return Labels(tuple(names[wnid].split(",")[0] for wnid in wnids), tuple(wnids))
+    return Labels(tuple(names[wnid].split(",")[0] for wnid in wnids), tuple(wnids), "the model's weights")
 
 
 def custom_labels(names: str | None, images: str, checkout: Path) -> Labels:
@@ -108,7 +108,7 @@ def custom_labels(names: str | None, images: str, checkout: Path) -> Labels:
     if names:
         return _from_list(changes.watched(names, checkout))
     with tempfile.TemporaryDirectory() as work:
-        classes = sources.class_names(images, checkout, Path(work))
+        classes, order = sources.class_names(images, checkout, Path(work))
     if len(classes) < 2:
         raise PipelineError(
             f"{images} has images of {len(classes)} classes ({', '.join(classes) or 'none'}), but a model needs two "
@@ -117,7 +117,7 @@ def custom_labels(names: str | None, images: str, checkout: Path) -> Labels:
             source=images,
             classes=classes,
         )
-    return Labels.from_names(classes)
+    return Labels.from_names(classes, order)
 
 
 def _from_list(path: Path) -> Labels:
@@ -141,4 +141,4 @@ def _from_list(path: Path) -> Labels:
             line=line,
             lines=len(names),
         )
-    return Labels.from_names(names)
+    return Labels.from_names(names, "custom.labels, line by line")

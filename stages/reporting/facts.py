@@ -15,7 +15,7 @@ def settings(summary: Summary) -> dict[str, Facts]:
     """By subject all that the summary knows of it."""
     return {
         "environment": environment(summary.environments[HERE]),
-        "model": facts(summary.model),
+        "model": facts(summary.model) + [("order of the classes", summary.class_order)] * bool(summary.class_order),
         "evaluation": facts(summary.evaluation),
         "calibration": facts(summary.calibration),
     }

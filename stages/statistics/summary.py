@@ -11,7 +11,7 @@ from stages.contracts.cpu import load
 from stages.contracts.environment import ENVIRONMENT, OTHER_GPUS, Environment
 from stages.contracts.evaluation import Counts, Evaluation, evaluation_path, predictions_path
 from stages.contracts.images import IMAGES, ImagesRecord
-from stages.contracts.model import MODEL, ModelRecord
+from stages.contracts.model import DOWNLOAD, MODEL, DownloadRecord, ModelRecord
 from stages.contracts.predictions import Predictions
 from stages.contracts.row import HERE, Accuracy, Footprint, Row, Speed, Summary
 from stages.contracts.status import OK, Status
@@ -63,6 +63,7 @@ def build(names: Sequence[str]) -> Summary:
         calibration=images.calibration,
         qat=codec.read(QatRecord, QAT_RECORD) if trained else None,
         rows=tuple(row for device, root in roots.items() for row in rows(names, root, device)),
+        class_order=codec.read(DownloadRecord, DOWNLOAD).class_order,
     )
 
 

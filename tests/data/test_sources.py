@@ -159,11 +159,11 @@ def test_unlabelled_images_come_from_every_depth(checkout: Path, photo: Photos, 
 
 
 @pytest.fixture
-def classes(checkout: Path, work: Path) -> Callable[[str], tuple[str, ...]]:
+def classes(checkout: Path, work: Path) -> Callable[[str], sources.Classes]:
     return lambda source: sources.class_names(source, checkout, work)
 
 
-Classes = Callable[[str], tuple[str, ...]]
+Classes = Callable[[str], sources.Classes]
 
 
 def test_folders_name_classes_in_the_order_that_keras_numbers_them(
@@ -175,29 +175,30 @@ def test_folders_name_classes_in_the_order_that_keras_numbers_them(
     (checkout / "photos/notes").mkdir()
     (checkout / "photos/notes/readme.txt").write_text("no image")
     (checkout / "photos/a file").write_text("no folder")
-    assert classes("photos") == ("10", "9", "Zebra", "cat", "dog")
+    order = "the folders of the images, in alphabetical order"
+    assert classes("photos") == (("10", "9", "Zebra", "cat", "dog"), order)
 
 
 @pytest.mark.parametrize(
-    ("written", "found"),
+    ("written", "found", "order"),
     [
-        (("dog", "cat", " dog "), ("cat", "dog")),
-        (("10", "9", "0"), ("0", "9", "10")),
-        (("10", "9", "b"), ("10", "9", "b")),
-        (("dog", "", "cat"), ("cat", "dog")),
+        (("dog", "cat", " dog "), ("cat", "dog"), "in alphabetical order"),
+        (("10", "9", "0"), ("0", "9", "10"), "by number"),
+        (("10", "9", "b"), ("10", "9", "b"), "in alphabetical order"),
+        (("dog", "", "cat"), ("cat", "dog"), "in alphabetical order"),
     ],
 )
 def test_a_table_names_classes_too_and_numbers_in_their_order(
-    checkout: Path, photo: Photos, classes: Classes, written: tuple[str, ...], found: tuple[str, ...]
+    checkout: Path, photo: Photos, classes: Classes, written: tuple[str, ...], found: tuple[str, ...], order: str
 ) -> None:
     names = [f"{index}.png" for index in range(len(written))]
     rows = "".join(f"{name},{label}\n" for name, label in zip(names, written, strict=True))
     table(checkout, photo, f"file,label\n{rows}", *names)
-    assert classes("photos") == found
+    assert classes("photos") == (found, f"the labels.csv of the images, {order}")
 
 
 def test_digits_have_ten_classes(classes: Classes) -> None:
-    assert classes("digits") == tuple("0123456789")
+    assert classes("digits") == (tuple("0123456789"), "the digits, by number")
 
 
 @pytest.mark.parametrize("source", ["sample", "tfds:mnist", "photos"])

@@ -217,6 +217,7 @@ def test_names_of_classes_are_lines(checkout: Path, edit: Edit, content: bytes) 
     edit(*CUSTOM)
     Path("names").write_bytes(content)
     assert download.custom_labels(checkout).names == ("cat", "dog")
+    assert download.custom_labels(checkout).order == "custom.labels, line by line"
 
 
 @pytest.mark.parametrize(
@@ -250,7 +251,9 @@ def test_without_a_list_the_labelled_images_name_the_classes(
     for name in ("photos/b/1.png", "photos/a/1.png", "whole/x/1.png", "whole/z/1.png", "whole/y/1.png"):
         photo(checkout / name)
     edit(*CUSTOM, ("custom.labels", None), ("evaluation.source", "photos"), ("split.source", split))
-    assert download.custom_labels(checkout) == Labels(found, ("",) * len(found))
+    named = download.custom_labels(checkout)
+    assert named == Labels(found, ("",) * len(found))
+    assert named.order == "the folders of the images, in alphabetical order"
 
 
 @pytest.mark.parametrize(

@@ -57,4 +57,6 @@ def test_the_environment_names_machine_libraries_and_runtimes() -> None:
 def test_settings_are_told_by_subject() -> None:
     settings = facts.settings(summary(*MIXED))
     assert list(settings) == ["environment", "model", "evaluation", "calibration"]
+    ordered = facts.settings(replace(summary(*MIXED), class_order="the digits, by number"))["model"]
+    assert ordered == [*settings["model"], ("order of the classes", "the digits, by number")]
     assert ("name", TINY.name) in settings["model"] and ("seed", "0") in settings["calibration"]
