@@ -27,7 +27,7 @@ def main() -> None:
         )
         labels.write(names, folder / LABELS.name)
         fetched = (file.name, files.digest(file)) if file else (None, None)
-    codec.write(DownloadRecord(model.name, model.weights, model.path, *fetched, names.order), DOWNLOAD)
+    codec.write(DownloadRecord(model.name, model.weights, model.path, *fetched, class_order=names.order), DOWNLOAD)
 
 
 def custom_labels(checkout: Path) -> Labels:

@@ -226,11 +226,6 @@ class Row:
         return self.variant.name
 
     @property
-    def doubt_kinds(self) -> tuple[str, ...]:
-        """What makes the measurement doubtful, each kind once."""
-        return tuple(dict.fromkeys(doubt.kind for doubt in self.doubts))
-
-    @property
     def size_bytes(self) -> int | None:
         """All files of the variant."""
         return self.conversion.size_bytes if self.conversion else None

@@ -7,6 +7,7 @@ from stages.contracts.conversion import Conversion, conversion_path
 from stages.contracts.row import SUMMARY, Row, Summary
 from stages.contracts.selection import Selection
 from stages.core import files
+from stages.statistics.doubts import words
 
 
 def hesitation(chosen: Selection, summary: Summary) -> str | None:
@@ -50,4 +51,4 @@ def unmeasured(champion: str | None, rows: Sequence[Row]) -> str | None:
 
 
 def _doubtful(row: Row) -> str:
-    return f"the measurement of {row.name} is doubtful ({', '.join(row.doubt_kinds)})"
+    return f"the measurement of {row.name} is doubtful ({', '.join(words(row.doubts))})"
