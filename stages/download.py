@@ -26,8 +26,8 @@ def main() -> None:
             custom_labels(checkout) if model.name == CUSTOM else weights.fetch_labels(zoo.entry(model.name).label_set)
         )
         labels.write(names, folder / LABELS.name)
-        fetched = (file.name, files.digest(file)) if file else (None, None)
-    codec.write(DownloadRecord(model.name, model.weights, model.path, *fetched, class_order=names.order), DOWNLOAD)
+        name, digest = (file.name, files.digest(file)) if file else (None, None)
+    codec.write(DownloadRecord(model.name, model.weights, model.path, name, digest, names.order), DOWNLOAD)
 
 
 def custom_labels(checkout: Path) -> Labels:
