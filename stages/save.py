@@ -2,7 +2,6 @@
 
 from stages.contracts import codec, labels
 from stages.contracts.model import MODEL, SAVED_MODEL, ModelRecord
-from stages.contracts.training import TRAIN, TrainRecord
 from stages.core import errors, files
 from stages.core.tensorflow import tensorflow
 from stages.model import examples, saved_model, steady
@@ -28,12 +27,13 @@ def main() -> None:
         input_shape=model.preprocessing.shape,
         classes=model.classes,
         preprocessing=model.preprocessing,
-        training=codec.read(TrainRecord, TRAIN).training if chosen.model.trains else None,
+        training=chosen.training,
         save_difference=difference,
         size_bytes=sum(files.sizes(SAVED_MODEL).values()),
         compared_on=shown.words,
         import_difference=moved,
         largest_logit=model.logits,
+        inside=model.inside,
     )
     codec.write(record, MODEL)
 

@@ -54,6 +54,8 @@ class ModelRecord:
     import_difference: float | None = None
     # The largest logit on seeded noise, by which FP32 rounds; 1 for probabilities.
     largest_logit: float = 1.0
+    # Its own layers that resize, scale or normalise, a sentence each.
+    inside: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Opens the model that params.yaml names: the zoo's with its weights, what was trained, or the user's own."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from stages.contracts import codec, zoo
 from stages.contracts.model import CUSTOM_STEM, WEIGHTS
 from stages.contracts.preprocessing import Preprocessing
-from stages.contracts.training import TRAIN, TRAINED, TrainRecord
+from stages.contracts.training import TRAIN, TRAINED, Training, TrainRecord
 from stages.core.errors import PipelineError
-from stages.model import classifier, formats, keras_zoo
+from stages.model import classifier, formats, found_layers, keras_zoo
 from stages.model.classifier import Classifier
 from stages.params.model import CUSTOM, CustomParams, ModelParams
 
@@ -52,13 +52,19 @@ class ChosenModel:
     def classifier(self, tf: ModuleType) -> Classifier:
         """The model as a function from images to probabilities."""
         if self.has_layers:
-            return self.classifier_of(tf, self.network(tf))
+            made = self.classifier_of(tf, self.network(tf))
+            for sentence in made.inside:
+                print(sentence)
+            return made
         return classifier.classifier(tf, formats.open_model(tf, self.path, self.model.trusted), self.custom)
 
     def classifier_of(self, tf: ModuleType, network: "Network", training: bool = False) -> Classifier:
         """The classifier that the model is with these layers: its own, or what was made of them."""
         if self.model.name == CUSTOM and not self.model.trains:
-            return classifier.classifier(tf, formats.of_keras(tf, network, training), self.custom)
+            found = found_layers.find(network)
+            custom = found_layers.unscaled(self.custom, found)
+            made = classifier.classifier(tf, formats.of_keras(tf, network, training), custom)
+            return replace(made, inside=found_layers.told(self.custom, found))
 
         def call(images: "Tensor") -> "Tensor":
             return network(images, training=training)
@@ -67,12 +73,16 @@ class ChosenModel:
         # The variables alone: a whole Keras model takes four times as long to load.
         return Classifier(call, network.variables, prepared, network.output_shape[-1], network.count_params())
 
+    @property
+    def training(self) -> Training | None:
+        """How it was trained, if here."""
+        return codec.read(TrainRecord, TRAIN).training if self.model.trains else None
+
     def _preprocessing(self, tf: ModuleType, network: "Network") -> Preprocessing:
         """As the model was trained, here or by its publisher."""
         if not self.model.trains:
             return keras_zoo.preprocessing(tf, self.model.name, network)
-        training = codec.read(TrainRecord, TRAIN).training
-        if training is None:
+        if (training := self.training) is None:
             raise PipelineError(
                 f"{TRAIN} is of a run without training: run `make repro`", code="not-trained", file=str(TRAIN)
             )

@@ -43,6 +43,8 @@ class Classifier:
     # The same as the file's own runtime answers, where it was converted to be opened; and whether FP16 takes part.
     original: Answer | None = None
     original_half: bool = False
+    # Its own layers that prepare images, a sentence each.
+    inside: tuple[str, ...] = ()
 
 
 def classifier(tf: ModuleType, model: Model, setting: CustomParams) -> Classifier:

@@ -28,8 +28,12 @@ def notes(rows: Sequence[Row], classes: int, place: str = "") -> list[str]:
     return [*map(permuted, found), *told]
 
 
-def turned(summary: Summary) -> list[str]:
-    """How many images have a tag that turns them, and what was done; empty where none has."""
+def prepared(summary: Summary) -> list[str]:
+    """What the model does to images itself; how many have a tag that turns them, and what was done."""
+    return [*(f"the model prepares images itself: {layer}" for layer in summary.model.inside), *_turned(summary)]
+
+
+def _turned(summary: Summary) -> list[str]:
     images, followed = summary.evaluation, summary.model.preprocessing.orientation
     done = "were turned" if followed else "were taken as they are stored"
     if not images.turned:

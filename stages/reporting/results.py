@@ -9,7 +9,7 @@ from stages.contracts.selection import Judged, Selection
 from stages.contracts.variant import BASELINE
 from stages.reporting import figures
 from stages.reporting.format import Figure, figure, number, times
-from stages.reporting.notes import status, turned, unsure
+from stages.reporting.notes import prepared, status, unsure
 from stages.reporting.training import top1
 from stages.statistics.latency import STEADY_CV, calls_needed
 
@@ -134,7 +134,7 @@ def notes(summary: Summary, batch_size: int) -> list[str]:
         if row.accuracy
         for sentence in unsure(row.accuracy, row.variant.precision, summary.model.classes)
     ]
-    words += [f"{remark}." for remark in (*turned(summary), *remarks(summary.evaluation, summary.calibration))]
+    words += [f"{remark}." for remark in (*prepared(summary), *remarks(summary.evaluation, summary.calibration))]
     timed = [latency for row in rows if (latency := figures.latency(row, batch_size))]
     words += _unquoted(0.9, [latency.samples for latency in timed if latency.p90_ms is None])
     words += _unquoted(0.99, [latency.samples for latency in timed if latency.p99_ms is None])

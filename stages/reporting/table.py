@@ -9,7 +9,7 @@ from stages.contracts.variant import BASELINE
 from stages.reporting import figures
 from stages.reporting.format import interval, number, times
 from stages.reporting.grid import Cell, Section, grid, lines
-from stages.reporting.notes import notes, other_notes, status, turned
+from stages.reporting.notes import notes, other_notes, prepared, status
 from stages.reporting.proofs import proofs
 
 SUMMARY_TABLE = Path("reports/summary.md")
@@ -33,7 +33,7 @@ def markdown(summary: Summary) -> str:
     told = _listed(
         [
             *notes(rows, summary.model.classes),
-            *turned(summary),
+            *prepared(summary),
             *remarks(summary.evaluation, summary.calibration),
         ]
     )

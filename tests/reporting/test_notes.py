@@ -44,12 +44,16 @@ def test_what_the_proof_tells_follows_the_name_of_a_variant_that_ran() -> None:
 
 
 def test_images_that_a_tag_turns_are_told_with_what_was_done() -> None:
-    assert notes.turned(summary(MIXED)) == []
+    assert notes.prepared(summary(MIXED)) == []
     found = summary(MIXED)
     found = replace(found, evaluation=replace(found.evaluation, images=72, turned=36))
-    assert notes.turned(found)[0].startswith("36 of 72 evaluation images have an EXIF tag that turns them, and were t")
+    assert notes.prepared(found)[0].startswith(
+        "36 of 72 evaluation images have an EXIF tag that turns them, and were t"
+    )
+    layered = replace(found.model, inside=("its layer unit scales its input by 0.004",))
+    assert len(notes.prepared(replace(found, model=layered))) == 2
     stored = replace(found.model.preprocessing, orientation=False)
-    (told,) = notes.turned(replace(found, model=replace(found.model, preprocessing=stored)))
+    (told,) = notes.prepared(replace(found, model=replace(found.model, preprocessing=stored)))
     assert "were taken as they are stored: custom.orientation" in told
 
 
