@@ -1,6 +1,7 @@
 """Files written whole or not at all, their digests, and the paths that users write."""
 
 import csv
+import glob
 import hashlib
 import json
 import os
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from .errors import PipelineError, describe
+from .process import lives
 
 Row = TypeVar("Row")
 
@@ -107,14 +109,23 @@ def read_json(path: Path) -> Any:
 def new_directory(target: Path) -> Iterator[Path]:
     """Fill a temporary folder that takes the name `target` only when the block ends without an error."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    for stale in target.parent.glob(f".{target.name}.*.tmp"):
-        shutil.rmtree(stale)  # what a killed run left
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent) as beside:
+    for stale in _left_by_killed(target):
+        shutil.rmtree(stale)
+    mark = f".{target.name}.{os.getpid()}."
+    with tempfile.TemporaryDirectory(prefix=mark, suffix=".tmp", dir=target.parent) as beside:
         folder = Path(beside) / "new"
         folder.mkdir()
         yield folder
         shutil.rmtree(target, ignore_errors=True)
         folder.replace(target)
+
+
+def _left_by_killed(target: Path) -> Iterator[Path]:
+    """What `new_directory` filled for this name in a process that is gone: a user's own folder may be called alike."""
+    for beside in target.parent.glob(f".{glob.escape(target.name)}.*.*.tmp"):
+        process = beside.name[len(target.name) + 2 :].split(".")[0]
+        if process.isdecimal() and not lives(int(process)):
+            yield beside
 
 
 def sha256(path: Path) -> str:

@@ -80,6 +80,17 @@ def _end_after(process: int) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def lives(number: int) -> bool:
+    """Whether there is a process of that number."""
+    try:
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        pass  # another user's, or no number of any
+    return True
+
+
 def end(wait: Callable[[float], int | None], kill: Callable[[], None], grace_s: float = 0) -> int | None:
     """Wait `grace_s` seconds for a process, then kill it; its exit status, or None if it hangs and is given up.
 

@@ -1,5 +1,7 @@
 import hashlib
 import json
+import os
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -119,6 +121,24 @@ def test_a_new_directory_that_fails_leaves_the_old_one_and_nothing_else(tmp_path
         raise PipelineError("stop")
     assert (tmp_path / "target/a").read_text() == "old"
     assert names(tmp_path) == ["target"]
+
+
+def test_only_what_a_killed_process_left_for_that_very_name_goes(tmp_path: Path) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    gone = f".a*.{ended.pid}.x.tmp"
+    stay = (
+        f".a*.{os.getpid()}.x.tmp",
+        ".a*.mine.tmp",
+        ".a*.mine.x.tmp",
+        f".ab.{ended.pid}.x.tmp",
+        f".a*.{10**30}x.y.tmp",
+    )
+    for name in (gone, *stay):
+        (tmp_path / name).mkdir()
+    with files.new_directory(tmp_path / "a*"):
+        pass
+    assert names(tmp_path) == sorted([*stay, "a*"])
 
 
 def test_sha256_of_a_file_longer_than_one_piece(tmp_path: Path) -> None:
