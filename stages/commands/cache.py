@@ -9,14 +9,14 @@ from stages.commands import kept
 from stages.core import errors
 
 CACHE = Path(".dvc/cache")
+STATUS = (sys.executable, "-m", "dvc", "status", "--json")
 
 
 def unkept() -> str | None:
     """The stages whose results DVC did not keep although none failed, and what to do; None if it has all."""
     if not kept.anything_new():
         return None  # asking takes two seconds
-    command = [sys.executable, "-m", "dvc", "status", "--json"]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(STATUS, stdout=subprocess.PIPE, text=True, check=False)
     changed = json.loads(done.stdout or "{}")
     lost = [stage for stage, reasons in changed.items() if reasons != ["always changed"]]
     # Its free space is what counts, and a full disk has no other sign here.

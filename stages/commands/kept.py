@@ -148,6 +148,9 @@ def _link(source: Path, target: Path) -> None:
             _link(child, target / child.name)
         return
     target.parent.mkdir(parents=True, exist_ok=True)
+    if source.name == LOCK.name:
+        shutil.copy2(source, target)  # DVC writes into its own file
+        return
     try:
         os.link(source, target, follow_symlinks=False)
     except OSError as error:

@@ -69,9 +69,10 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def write(path: Path, text: str) -> None:
-    """As stages do: never into a file that is there."""
+    """As stages do: never into a file that is there; and as DVC does, into its own."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
+    if path != kept.LOCK:
+        path.unlink(missing_ok=True)
     path.write_text(f"{text} of {path.name}")
 
 

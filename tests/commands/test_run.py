@@ -1,17 +1,33 @@
 """What `make repro` does around the pipeline."""
 
+import json
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from stages import select
+from stages.commands import cache, kept, outcome
+from stages.commands import results as results_of
 from stages.commands import run as command
 from stages.commands.lock import exclusive
+from stages.contracts import codec
+from stages.contracts.conversion import folder
+from stages.contracts.row import SUMMARY
+from stages.contracts.variant import BASELINE
+from stages.core import errors, files
 from stages.core.errors import PipelineError
 from stages.params import document
 from stages.params.load import PARAMS
+from stages.reporting.table import SUMMARY_TABLE
+from stages.statistics import summary
+from tests.fixtures.errors import refused
+from tests.fixtures.records import Results
 
 ROOT = Path(__file__).parents[2]
 
@@ -64,3 +80,92 @@ def test_a_folder_without_git_is_told_what_dvc_needs(checkout: Path, repository:
         command.run([sys.executable, "-c", "raise SystemExit(3)"])
     assert ("git init" in str(caught.value)) != repository
     assert ("exit status 3" in str(caught.value)) == repository
+
+
+@pytest.fixture
+def complete(results: Results, edit: Callable[..., None]) -> dict[Path, bytes]:
+    """A checkout in which a run was complete; the files that show it."""
+    subprocess.run(["git", "init", "-q"], check=True)
+    shutil.copy(ROOT / "dvc.yaml", "dvc.yaml")
+    edit(("variants", [BASELINE.name]))
+    results.ok(BASELINE.name, [0, 0, 0, 1], 40.0)
+    codec.write(summary.build([BASELINE.name]), SUMMARY)
+    select.main()
+    shown = [*outcome.SHARED.values(), SUMMARY_TABLE, folder(BASELINE.name) / "model", Path("dvc.lock")]
+    for path in shown:
+        if not path.exists():
+            files.write_text(path, f"the first {path.name}")
+    return {path: path.read_bytes() for path in shown}
+
+
+def breaking(stage: str, status: int = 0) -> list[str]:
+    """A command that leaves what DVC does if that stage fails: its record and all that follow are gone."""
+    gone = [str(path) for path in list(outcome.SHARED.values())[list(outcome.SHARED).index(stage) :]]
+    code = f"""
+import json, os, pathlib, shutil
+for path in {gone}:
+    pathlib.Path(path).unlink()
+shutil.rmtree("models/{BASELINE.name}")
+pathlib.Path("dvc.lock").write_text("half")  # in its place, as DVC does
+with open(os.environ["{errors.COLLECT}"], "a") as collected:
+    collected.write(json.dumps("no image is left") + chr(10))
+raise SystemExit({status})
+"""
+    return [sys.executable, "-c", code]
+
+
+def as_before(complete: dict[Path, bytes]) -> bool:
+    return {path: path.read_bytes() for path in complete if path.exists()} == complete
+
+
+@pytest.mark.parametrize("stage", outcome.SHARED)
+def test_whichever_shared_stage_fails_the_results_before_it_stay(
+    complete: dict[Path, bytes], stage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = refused(command.run, breaking(stage))
+    assert error.code == "run-failed" and f"the stage `{stage}` failed" in str(error)
+    assert as_before(complete)
+    failed = kept.read(kept.FAILED / "run.json")
+    assert failed and failed.reason == f"the stage `{stage}` failed, so there is no table: no image is left"
+    assert f"the results of the run before, of {results_of.made()}, are as they were" in capsys.readouterr().err
+
+
+def test_a_pipeline_that_ends_early_leaves_the_results_before_it(complete: dict[Path, bytes]) -> None:
+    assert "exit status 3" in str(refused(command.run, breaking("benchmark", 3)))
+    assert as_before(complete)
+
+
+def test_ctrl_c_leaves_the_results_before_it(complete: dict[Path, bytes], heeded: None) -> None:
+    interrupt = "import os, signal, time; os.kill(os.getppid(), signal.SIGINT); time.sleep(60)"
+    *_, code = breaking("benchmark")
+    ends = "raise SystemExit(0)"
+    with pytest.raises(KeyboardInterrupt):
+        command.run([sys.executable, "-c", code.replace(ends, interrupt)])
+    assert as_before(complete)
+
+
+@pytest.mark.parametrize("text", ["model: [", "- a list", "nonsense: 1", "\0", None])
+def test_params_that_are_wrong_touch_nothing(complete: dict[Path, bytes], text: str | None) -> None:
+    PARAMS.unlink()
+    if text is not None:
+        PARAMS.write_text(text)
+    refused(command.run, breaking("environment"))
+    assert as_before(complete)
+    assert not kept.FOLDER.exists()
+
+
+@pytest.mark.parametrize("lost", [{}, {"environment": ["always changed"]}, {"benchmark": [{"changed outs": {}}]}])
+def test_results_that_dvc_did_not_keep_fail_the_run(
+    complete: dict[Path, bytes], monkeypatch: pytest.MonkeyPatch, lost: dict[str, Any]
+) -> None:
+    """DVC's own words, from a stand-in: it says that its cache is full, and ends well."""
+    told = f"print({json.dumps(json.dumps(lost))})"
+    monkeypatch.setattr(cache, "STATUS", (sys.executable, "-c", told))
+    monkeypatch.setattr(outcome, "problems", lambda setting: [])
+    rewrite = "import pathlib; path = pathlib.Path('reports/benchmark.json'); path.unlink(); path.write_text('second')"
+    if "benchmark" in lost:
+        error = refused(command.run, [sys.executable, "-c", rewrite])
+        assert (error.code, "DVC could not keep the results of benchmark" in str(error)) == ("run-failed", True)
+    else:
+        command.run([sys.executable, "-c", rewrite])
+    assert not kept.FOLDER.exists()
