@@ -12,6 +12,7 @@ from stages.contracts.row import SUMMARY, Summary
 from stages.contracts.selection import SELECTION, Selection
 from stages.reporting import table
 from stages.selection import regression
+from stages.selection.choice import void
 
 # How it ended, so that a CI job can tell; 1 is an error, 2 a wrong command line.
 STATUS = {"selected": 0, "cannot tell": 3, "nothing within budget": 4}
@@ -31,7 +32,8 @@ def _check(against: str | None, chosen: Selection) -> int:
     for name, judged in chosen.variants.items():
         print(f"  {name}: {judged.reason or best}")
     print(chosen.sentence)
-    return max(STATUS[chosen.outcome], _compared(against, summary, chosen) if against is not None else 0)
+    least = STATUS["cannot tell"] if void(summary) else 0
+    return max(least, STATUS[chosen.outcome], _compared(against, summary, chosen) if against is not None else 0)
 
 
 def _compared(revision: str, summary: Summary, chosen: Selection) -> int:

@@ -43,7 +43,8 @@ def guess(summary: Summary) -> str | None:
     found = baseline.accuracy if baseline else None
     told = []
     if found and found.permuted:
-        told.append(f"{notes.permuted(found.permuted)}. Until then no accuracy here is the model's own.")
+        order = f" They are in the order of {summary.class_order}." if summary.class_order else ""
+        told.append(f"{notes.permuted(found.permuted)}.{order} Until then no accuracy here is the model's own.")
     if found and found.at_chance:
         told.append(
             f"{BASELINE.name} {notes.at_chance(found.at_chance)}. Until that is mended, no comparison means much."

@@ -72,6 +72,18 @@ def test_what_cannot_be_told_and_nothing_within_budget_have_statuses_of_their_ow
     assert command.check(None) == 4
 
 
+def test_a_choice_by_an_accuracy_of_chance_is_none_for_a_job(
+    finish: Finish, results: Results, edit: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    finish(20.0)
+    for name, p50 in zip(NAMES, (40.0, 20.0), strict=True):
+        results.ok(name, [0, 1] * 30, p50, [0, 0, 1, 1] * 15)
+    codec.write(summary.build(NAMES), SUMMARY)
+    select.main()
+    assert command.check(None) == 3
+    assert "No comparison means much yet" in capsys.readouterr().out
+
+
 def test_a_budget_that_changed_since_is_an_error(finish: Finish, edit: Callable[..., None]) -> None:
     finish(20.0)
     edit(("budget.max_size_bytes", 1))
