@@ -9,6 +9,7 @@ from functools import cache, cached_property
 from pathlib import Path
 
 from ..core import files
+from ..core.errors import PipelineError
 
 LABELS = Path("data/model/labels.csv")
 # As many names as a sentence can list.
@@ -109,9 +110,18 @@ def write(labels: Labels, path: Path = LABELS) -> None:
 
 
 def read(path: Path = LABELS) -> Labels:
-    """The inverse of `write`."""
-    rows = [row for _, row in files.read_csv(path, "name", "wnid")]
-    return Labels(tuple(row["name"] for row in rows), tuple(row["wnid"] for row in rows))
+    """The inverse of `write`; PipelineError for a file that is damaged, as one that was cut off."""
+    rows = list(files.parse_csv(path, _numbered, "classes"))
+    if [index for index, _, _ in rows] != list(range(len(rows))) or not path.read_bytes().endswith(b"\n"):
+        raise PipelineError(
+            f"{path} is cut off or lacks a class: delete it and run `make repro`", code="labels-cut", file=str(path)
+        )
+    return Labels(tuple(name for *_, name in rows), tuple(wnid for _, wnid, _ in rows))
+
+
+def _numbered(row: dict[str, str]) -> tuple[int, str, str]:
+    index, wnid, name = (row[column] or "" for column in ("index", "wnid", "name"))
+    return int(index), wnid, name
 
 
 def read_digests(table: Path) -> Iterator[str]:

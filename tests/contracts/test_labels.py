@@ -5,6 +5,7 @@ import pytest
 
 from stages.contracts import labels
 from stages.contracts.labels import Labels
+from tests.fixtures.errors import assert_helps, refused
 
 
 @pytest.mark.parametrize(
@@ -105,6 +106,24 @@ def test_reading_gives_back_what_was_written(tmp_path: Path) -> None:
     labels.write(before, tmp_path / "labels.csv")
     assert labels.read(tmp_path / "labels.csv") == before
     assert len(before) == 3
+
+
+@pytest.mark.parametrize("cut", [1, 2, 10, 25])
+def test_a_file_that_was_cut_off_is_refused(tmp_path: Path, tiny_labels: Labels, cut: int) -> None:
+    path = tmp_path / "labels.csv"
+    labels.write(tiny_labels, path)
+    path.write_bytes(path.read_bytes()[:-cut])
+    error = refused(labels.read, path)
+    assert error.code in ("labels-cut", "table-damaged") and error.values == {"file": str(path)}
+    assert_helps(error, str(path))
+
+
+def test_a_file_that_lacks_a_class_is_refused(tmp_path: Path, tiny_labels: Labels) -> None:
+    path = tmp_path / "labels.csv"
+    labels.write(tiny_labels, path)
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    path.write_text("".join(lines[:2] + lines[3:]), encoding="utf-8")
+    assert refused(labels.read, path).code == "labels-cut"
 
 
 def test_the_file_has_one_line_per_class(tmp_path: Path, tiny_labels: Labels) -> None:
