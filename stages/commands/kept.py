@@ -58,11 +58,14 @@ def begin() -> None:
 
 def _whole() -> bool:
     """Whether the results here are those of a run that had its table; one that failed before may have left some."""
-    if not (SUMMARY.exists() and SELECTION.exists()):
-        return False
+    return SUMMARY.exists() and SELECTION.exists() and (not MARK.exists() or has_page(Path()))
+
+
+def has_page(folder: Path = RESULTS) -> bool:
+    """Whether all of a run is there, and not the summaries alone that git brings."""
     from stages.reporting.report_data import PAGE  # takes a while to import
 
-    return not MARK.exists() or PAGE.exists()
+    return (folder / PAGE).exists()
 
 
 def complete() -> None:

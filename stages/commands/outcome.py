@@ -55,6 +55,12 @@ def problems(setting: Params) -> list[str]:
     return _of_rows(codec.read(Summary, SUMMARY)) + _of_mlflow(setting)
 
 
+def all_failed() -> bool:
+    """Whether the table has reasons alone, and no variant to choose."""
+    states = {row.status.state for row in codec.read(Summary, SUMMARY).here}
+    return "failed" in states and "ok" not in states
+
+
 def _of_rows(summary: Summary) -> list[str]:
     failed = [row.name for row in summary.here if row.status.state == "failed"]
     return [f"{', '.join(failed)} failed, as the table says"] if failed else []

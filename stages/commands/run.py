@@ -78,8 +78,10 @@ def _work(command: Sequence[str], setting: Params) -> None:
         # Without a table a shared stage failed first, and what failed after it lacked its results.
         raise _failed(broken, *(messages if SUMMARY.exists() else messages[:1]))
     lost = None if messages else cache.unkept()
-    kept.complete()
     failures = [*outcome.problems(setting), *filter(None, [lost]), *messages]
+    # A table of failures alone is no match for the results before it.
+    if not (outcome.all_failed() and kept.has_page()):
+        kept.complete()
     if failures:
         raise _failed(*failures)
 

@@ -19,11 +19,14 @@ from stages.commands.lock import exclusive
 from stages.contracts import codec
 from stages.contracts.conversion import folder
 from stages.contracts.row import SUMMARY
+from stages.contracts.selection import SELECTION
+from stages.contracts.status import Status
 from stages.contracts.variant import BASELINE
 from stages.core import errors, files
 from stages.core.errors import PipelineError
 from stages.params import document
 from stages.params.load import PARAMS
+from stages.reporting.report_data import PAGE
 from stages.reporting.table import SUMMARY_TABLE
 from stages.statistics import summary
 from tests.fixtures.errors import refused
@@ -142,6 +145,28 @@ def test_ctrl_c_leaves_the_results_before_it(complete: dict[Path, bytes], heeded
     with pytest.raises(KeyboardInterrupt):
         command.run([sys.executable, "-c", code.replace(ends, interrupt)])
     assert as_before(complete)
+
+
+def test_a_table_of_failures_alone_replaces_no_results(complete: dict[Path, bytes], results: Results) -> None:
+    results.stopped(BASELINE.name, Status("failed", "convert", "no memory"))
+    codec.write(summary.build([BASELINE.name]), SUMMARY)
+    select.main()
+    second = {str(path): path.read_text() for path in (SUMMARY, SELECTION)}
+    for path, content in complete.items():
+        path.unlink()
+        path.write_bytes(content)
+    code = f"""
+import pathlib
+for name, text in {second}.items():
+    path = pathlib.Path(name)
+    path.unlink()
+    path.write_text(text)
+"""
+    assert f"{BASELINE.name} failed, as the table says" in str(refused(command.run, [sys.executable, "-c", code]))
+    assert as_before(complete)
+    PAGE.unlink()  # as in a clone, which has the summaries of a commit
+    refused(command.run, [sys.executable, "-c", code + f"pathlib.Path('{PAGE}').write_text('second')"])
+    assert SUMMARY.read_text() == second[str(SUMMARY)]
 
 
 @pytest.mark.parametrize("text", ["model: [", "- a list", "nonsense: 1", "\0", None])
