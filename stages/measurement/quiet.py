@@ -105,7 +105,7 @@ def between(before: Reading, after: Reading) -> CpuUse:
         busy_s=after.busy_s - before.busy_s,
         own_s=own,
         stolen_s=after.stolen_s - before.stolen_s,
-        throttled_s=(after.throttled_s or 0) - (before.throttled_s or 0) if held_back else None,
+        throttled_s=(after.throttled_s or 0.0) - (before.throttled_s or 0.0) if held_back else None,
     )
 
 

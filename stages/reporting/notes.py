@@ -8,6 +8,9 @@ from stages.reporting import figures
 from stages.statistics.doubts import words
 from stages.statistics.latency import STEADY_CV
 
+# Who took a part of the CPUs, by the kind of doubt.
+CPU = {"busy CPU": "others took", "CPU quota": "a quota held back"}
+
 
 def status(row: Row) -> str:
     """The status, with what makes the measurement doubtful in a word each, and how much of the CPUs was missing."""
@@ -68,7 +71,11 @@ def _sentences(row: Row, classes: int) -> Iterator[str]:
     if row.conversion and row.conversion.builds:
         yield builds(row.conversion.builds)
     for doubt in row.doubts:
-        yield doubtful(doubt, row)
+        if doubt.kind not in CPU:
+            yield doubtful(doubt, row)
+    for kind, by_whom in CPU.items():
+        if shares := [doubt for doubt in row.doubts if doubt.kind == kind]:
+            yield f"{kind}: {by_whom} {missing(shares)}"
 
 
 def unsure(accuracy: Accuracy, precision: str, classes: int) -> Iterator[str]:
@@ -122,6 +129,11 @@ def builds(made: Sequence[Build]) -> str:
     )
 
 
+def missing(shares: Sequence[Doubt]) -> str:
+    """How much of the CPUs, by batch size."""
+    return " and ".join(f"{100 * one.value:.0f} % of the CPUs at batch {one.batch_size}" for one in shares)
+
+
 def doubtful(doubt: Doubt, row: Row) -> str:
     """What makes the measurement doubtful, by how much."""
     if doubt.kind == "throttled":
@@ -129,10 +141,6 @@ def doubtful(doubt: Doubt, row: Row) -> str:
         return f"throttled: a {doubt.cause} held the GPU's clocks down in {doubt.value:.0f}{states} blocks"
     if doubt.kind == "shared GPU":
         return f"shared GPU: {doubt.value:.0f} other processes computed on it"
-    if doubt.kind == "busy CPU":
-        return f"busy CPU: at batch {doubt.batch_size} others took {100 * doubt.value:.0f} % of the CPUs"
-    if doubt.kind == "CPU quota":
-        return f"CPU quota: at batch {doubt.batch_size} it held back {100 * doubt.value:.0f} % of the CPUs"
     return (
         f"unsteady: p50 at batch {doubt.batch_size} varies by {doubt.value:.1%} between repeats "
         f"(at most {STEADY_CV:.1%})"

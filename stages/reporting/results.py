@@ -17,7 +17,8 @@ SIGNS = {"within": ("good", "✓"), "exceeds": ("bad", "✕"), "cannot tell": ("
 DOUBTS = {
     "throttled": "throttled: heat or power held the GPU's clocks down for a part of the run.",
     "shared GPU": "shared GPU: other processes computed on it during the run.",
-    "busy CPU": "busy CPU: other programs or virtual machines used the CPUs while calls were timed.",
+    "busy CPU": "busy CPU: other programs or virtual machines used the CPUs while calls were timed. `dvc repro -f -s "
+    "benchmark` times them again on a quiet machine.",
     "CPU quota": "CPU quota: a quota held the CPUs back while calls were timed.",
     "unsteady": f"unsteady: p50 varies by more than {STEADY_CV:.1%} between repeats.",
 }

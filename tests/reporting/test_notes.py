@@ -36,6 +36,13 @@ def test_every_doubt_has_its_sentence() -> None:
     assert all(figure in note for figure, note in zip(figures, doubtful, strict=True))
 
 
+def test_who_took_the_cpus_is_told_once_for_all_batch_sizes() -> None:
+    busy = tuple(Doubt("busy CPU", share, batch_size=size) for size, share in ((1, 0.48), (8, 0.31)))
+    told = notes.notes([replace(INT8, doubts=(*busy, Doubt("CPU quota", 0.2, batch_size=8)))], 10)
+    assert [note.split(":")[0] for note in told] == ["tflite-int8 busy CPU", "tflite-int8 CPU quota"]
+    assert "48 % of the CPUs at batch 1 and 31 % of the CPUs at batch 8" in told[0]
+
+
 def test_what_the_proof_tells_follows_the_name_of_a_variant_that_ran() -> None:
     proof = Proof("engine_layers", {}, {}, ("has one engine for all batch sizes", "keeps FP32 weights in conv1"))
     proven = row("tensorrt-int8", proof=proof)
