@@ -7,6 +7,7 @@ from pathlib import Path
 from stages.contracts import codec
 from stages.contracts.images import IMAGES, remarks
 from stages.core import errors
+from stages.core.shown import say
 from stages.data.sets import Division, Draw, Request, collect
 from stages.params import load, training
 from stages.params.data import CalibrationParams, EvaluationParams, SplitParams
@@ -23,7 +24,7 @@ def main() -> None:
         record, failures = collect(request(), parser.parse_args().checkout, Path(work))
     codec.write(record, IMAGES)
     for remark in remarks(record.evaluation, record.calibration):
-        print(remark)
+        say(remark)
     errors.fail(failures)
 
 

@@ -23,6 +23,7 @@ from stages.cluster.batches import Answered, Batch, Decoded
 from stages.contracts.environment import Environment
 from stages.core import errors
 from stages.core.errors import PipelineError
+from stages.core.shown import say
 from stages.params.execution import ExecutionParams
 from stages.runtimes import host
 
@@ -255,7 +256,7 @@ class Cluster:
         if isinstance(error, self._ray.exceptions.RayTaskError):
             cause = error.cause
             if not isinstance(cause, PipelineError):
-                print(error, file=sys.stderr)
+                say(str(error), sys.stderr)
             return cause if isinstance(cause, PipelineError) else PipelineError(errors.describe(cause), "unexpected")
         if isinstance(error, self._ray.exceptions.RuntimeEnvSetupError):
             return PipelineError(

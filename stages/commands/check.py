@@ -2,6 +2,7 @@
 
 from functools import partial
 
+from stages.core.shown import say
 from stages.commands import results
 from stages.commands.outcome import current_choice
 from stages.commands.revision import predictions_at, record_at
@@ -27,11 +28,11 @@ def check(against: str | None) -> int:
 
 def _check(against: str | None, chosen: Selection) -> int:
     summary = codec.read(Summary, SUMMARY)
-    print(table.title(summary))
+    say(table.title(summary))
     best = "chosen" if chosen.outcome == "selected" else "within budget"
     for name, judged in chosen.variants.items():
-        print(f"  {name}: {judged.reason or best}")
-    print(chosen.sentence)
+        say(f"  {name}: {judged.reason or best}")
+    say(chosen.sentence)
     least = STATUS["cannot tell"] if void(summary) else 0
     return max(least, STATUS[chosen.outcome], _compared(against, summary, chosen) if against is not None else 0)
 
@@ -42,11 +43,11 @@ def _compared(revision: str, summary: Summary, chosen: Selection) -> int:
     ships = regression.Chosen(before.winner, chosen.winner)
     verdict = regression.compare(old, summary, ships, partial(predictions_at, revision), _predictions)
     for note in verdict.notes:
-        print(f"  {note}")
+        say(f"  {note}")
     if verdict.unknown:
-        print(f"Cannot tell: {'; '.join(verdict.unknown)}.")
+        say(f"Cannot tell: {'; '.join(verdict.unknown)}.")
     worse = f"Worse than {revision}: {'; '.join(verdict.regressions)}." if verdict.regressions else ""
-    print(worse or f"Nothing that was compared is worse than {revision} beyond noise.")
+    say(worse or f"Nothing that was compared is worse than {revision} beyond noise.")
     return REGRESSION if verdict.regressions else STATUS["cannot tell"] if verdict.unknown else 0
 
 

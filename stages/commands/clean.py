@@ -6,6 +6,7 @@ from pathlib import Path
 from stages.commands import kept
 from stages.commands.lock import exclusive
 from stages.core.git import git
+from stages.core.shown import say
 
 # What stages write, of which git knows a few files: those stay.
 MADE = ("data/model", "data/evaluation", "data/calibration", "data/train", "models", "reports")
@@ -17,7 +18,7 @@ def clean(demo: Path | None) -> None:
         with exclusive():
             git("clean", "-fdXq", *MADE)
             kept.complete()
-        print(
+        say(
             "removed data, models and results; the tracked summaries, .venv, .dvc/cache, mlflow.db and mlartifacts stay"
         )
     elif demo.exists():

@@ -8,6 +8,7 @@ from stages.commands.lock import exclusive
 from stages.core import files
 from stages.core.closure import PACKAGE, Imports
 from stages.core.errors import PipelineError
+from stages.core.shown import say
 
 PIPELINE = Path("dvc.yaml")
 # In a stage's `meta`: it keeps a receipt of what it did outside the checkout, under a key of its results. Run again by
@@ -66,4 +67,4 @@ def main(check: bool) -> None:
     if after != before:
         with exclusive():  # a run reads the file from time to time
             files.write_text(PIPELINE, after)
-        print(f"{PIPELINE} has new code dependencies")
+        say(f"{PIPELINE} has new code dependencies")

@@ -5,6 +5,7 @@ from pathlib import Path
 from stages.commands import kept, results
 from stages.commands.lock import exclusive
 from stages.commands.outcome import current_choice
+from stages.core.shown import say
 from stages.serving import export as serving
 from stages.tracking import receipts
 
@@ -14,4 +15,4 @@ def export(target: Path) -> None:
     with exclusive():
         kept.settle()
         current_choice(excused=bool(results.told()))
-        print("\n".join(serving.write(target, receipts.champion())))
+        say("\n".join(serving.write(target, receipts.champion())))

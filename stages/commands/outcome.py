@@ -15,6 +15,7 @@ from stages.contracts.timing import TIMING
 from stages.contracts.training import QAT_RECORD, TRAIN
 from stages.core import files
 from stages.core.errors import PipelineError
+from stages.core.shown import say
 from stages.params import document, load
 from stages.params.document import Params
 from stages.reporting.report_data import PAGE
@@ -50,8 +51,8 @@ def unfinished() -> str | None:
 
 def problems(setting: Params) -> list[str]:
     """Print the table and the choice, and say what failed of a run that has them."""
-    print("\n" + SUMMARY_TABLE.read_text(encoding="utf-8"))
-    print(codec.read(Selection, SELECTION).sentence + "\n")
+    say("\n" + SUMMARY_TABLE.read_text(encoding="utf-8"))
+    say(codec.read(Selection, SELECTION).sentence + "\n")
     return _of_rows(codec.read(Summary, SUMMARY)) + _of_mlflow(setting)
 
 
@@ -102,7 +103,7 @@ def _readable() -> bool:
     try:
         document.check()
     except PipelineError as error:
-        print(f"{error}\nThese are the results of the run before it, of {made()}.", file=sys.stderr)
+        say(f"{error}\nThese are the results of the run before it, of {made()}.", to=sys.stderr)
         return False
     return True
 

@@ -13,6 +13,7 @@ from stages.contracts.model import MODEL, ModelRecord
 from stages.contracts.predictions import Predictions
 from stages.core import files
 from stages.core.errors import PipelineError
+from stages.core.shown import say
 from stages.data.decode import decode
 from stages.runtimes import registry
 from stages.runtimes.client import Client
@@ -27,11 +28,11 @@ def predict(names: Sequence[str], variant: str | None) -> None:
         manifest, classes = converted(variant), labels.read()
         answers = _answers(manifest, paths)
     for name, answer in zip(names, answers, strict=True):
-        print(f"{name} ({manifest.variant.name})")
+        say(f"{name} ({manifest.variant.name})")
         if not answer.classes:
-            print("  no answer: the model gives NaN or infinity")
+            say("  no answer: the model gives NaN or infinity")
         for index, score in zip(answer.classes, answer.scores, strict=True):
-            print(f"  {score:7.2%}  {classes.name(index)}")
+            say(f"  {score:7.2%}  {classes.name(index)}")
 
 
 def _answers(manifest: Manifest, paths: Sequence[Path]) -> Predictions:

@@ -10,6 +10,7 @@ from stages.commands import kept
 from stages.commands.lock import exclusive
 from stages.contracts.selection import SELECTION
 from stages.core.errors import PipelineError
+from stages.core.shown import say
 
 
 @contextmanager
@@ -34,7 +35,7 @@ def told(at_work: kept.Attempt | None = None, checkout: Path = Path()) -> str:
     else:
         return ""
     before = f"these are the results of the run before it, of {made()}" if SELECTION.exists() else "none was before it"
-    print(f"{later}: {before}", file=sys.stderr)
+    say(f"{later}: {before}", to=sys.stderr)
     return later
 
 

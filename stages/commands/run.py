@@ -13,6 +13,7 @@ from stages.contracts.row import SUMMARY
 from stages.core import errors, files
 from stages.core.errors import PipelineError
 from stages.core.git import git
+from stages.core.shown import say
 from stages.params import document
 from stages.params.document import Params
 from stages.params.load import PARAMS
@@ -34,7 +35,7 @@ def set_engine(name: str) -> None:
         )
     if changed != text:
         files.write_text(PARAMS, changed)
-        print(f"execution.engine in {PARAMS} is {name} from now on")
+        say(f"execution.engine in {PARAMS} is {name} from now on")
 
 
 def run(command: Sequence[str], engine: str | None = None) -> None:
@@ -53,7 +54,7 @@ def run(command: Sequence[str], engine: str | None = None) -> None:
             raise
     from stages.reporting.report_data import PAGE
 
-    print(f"Next: open {PAGE}; `make ui` compares the runs in MLflow; edit {PARAMS} and run again to sweep.")
+    say(f"Next: open {PAGE}; `make ui` compares the runs in MLflow; edit {PARAMS} and run again to sweep.")
 
 
 def _reason(error: BaseException) -> str:
@@ -66,7 +67,7 @@ def _reason(error: BaseException) -> str:
 def _say_what_is_left() -> None:
     if kept.FAILED.exists():
         before = f"the results of the run before, of {results.made()}, are as they were"
-        print(f"{before}; what this one left is in {kept.FAILED}", file=sys.stderr)
+        say(f"{before}; what this one left is in {kept.FAILED}", to=sys.stderr)
 
 
 def _work(command: Sequence[str], setting: Params) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from stages.commands import results
 from stages.core.errors import PipelineError
+from stages.core.shown import has_secret, say
 from stages.params import load
 from stages.params.tracking import TrackingParams
 from stages.tracking import receipts
@@ -11,10 +12,17 @@ from stages.tracking.store import tracking_uri
 
 
 def show() -> None:
-    """Print its address."""
+    """Print its address; PipelineError for a database whose address holds a password, which no command may show."""
     with results.last():
         pass  # says which run was the last complete one
-    print(_address())
+    uri = _address()
+    if has_secret(uri) and not uri.startswith("http"):
+        raise PipelineError(
+            f"{uri} holds a password, which the list of processes would show: set MLFLOW_BACKEND_STORE_URI to it, and "
+            "run `mlflow ui`",
+            code="store-password",
+        )
+    say(uri)
 
 
 def _address() -> str:

@@ -147,7 +147,7 @@ def write(predictions: Iterable[Prediction], path: Path) -> None:
         )
         for p in predictions
     )
-    files.write_csv(path, HEADER, rows)
+    files.write_csv(path, HEADER, rows, for_people=True)
 
 
 def _five(values: Sequence[Value], nothing: Value) -> list[Value]:
@@ -161,14 +161,15 @@ def read(path: Path) -> Predictions:
 
 
 def _prediction(line: dict[str, str]) -> Prediction:
+    file = files.name_in(line["file"])
     classes = [_class(line[f"class{i}"]) for i in range(1, TOP + 1) if line[f"class{i}"]]
     scores = [_score(line[f"score{i}"]) for i in range(1, TOP + 1) if line[f"score{i}"]]
     label, tied = _class(line["label"]), int(line.get("tied", 1))
     if len(classes) != len(scores) or bool(classes) != (tied > 0):
-        raise ValueError(f"{line['file']} has {len(classes)} classes, {len(scores)} scores and {tied} in first place")
+        raise ValueError(f"{file} has {len(classes)} classes, {len(scores)} scores and {tied} in first place")
     if "tied" not in line:  # of a revision before ties were counted
-        return Prediction.plain(line["file"], label, classes, scores)
-    return Prediction(line["file"], label, classes, scores, tied, _score(line["top1"]), _score(line["top5"]))
+        return Prediction.plain(file, label, classes, scores)
+    return Prediction(file, label, classes, scores, tied, _score(line["top1"]), _score(line["top5"]))
 
 
 def _class(cell: str) -> int:

@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from .process import end_with_run
+from .shown import masked, say
 
 # A file named by this variable collects the sentences of all stages, so that `make repro` can repeat them at its end.
 COLLECT = "STAGES_COLLECT_ERRORS"
@@ -27,10 +28,10 @@ class PipelineError(Exception):
     """
 
     def __init__(self, message: str, code: str = "", **values: object) -> None:
-        """The sentence, its code and what it names."""
-        super().__init__(message)
+        """The sentence, its code and what it names; secrets of addresses are left out of all."""
+        super().__init__(masked(message))
         self.code = code
-        self.values = values
+        self.values = {name: masked(value) if isinstance(value, str) else value for name, value in values.items()}
 
 
 # What the command has read: by its name what it held, and how to ask again.
@@ -74,7 +75,7 @@ def tell(error: BaseException) -> None:
         _tell(error)
     except Exception as second:  # the first error is what counts, whatever keeps it from being told well
         with suppress(OSError, ValueError):  # where stderr is closed, nobody listens
-            print(f"error: {error!r} (and it could not be told: {second!r})", file=sys.stderr)
+            say(f"error: {error!r} (and it could not be told: {second!r})", sys.stderr)
 
 
 def _tell(error: BaseException) -> None:
@@ -83,11 +84,10 @@ def _tell(error: BaseException) -> None:
     elif _is_expected(error):
         message = describe(error)
     else:
-        traceback.print_exception(error)
+        trace(error)
         _collect(f"an unexpected {describe(error)}; its traceback stands above")
         return
-    label = "\033[31merror:\033[0m" if sys.stderr.isatty() else "error:"
-    print(f"{label} {message}", file=sys.stderr)
+    say(message, sys.stderr, "\033[31merror:\033[0m " if sys.stderr.isatty() else "error: ")
     _collect(message)
 
 
@@ -100,7 +100,7 @@ def fail(errors: Sequence[PipelineError]) -> None:
 def reason(error: Exception) -> str:
     """The sentence of an error that costs a part of the work alone; an unexpected one leaves its traceback too."""
     if not _is_expected(error):
-        traceback.print_exception(error)
+        trace(error)
     return describe(error)
 
 
@@ -108,6 +108,11 @@ def _is_expected(error: BaseException) -> bool:
     """Whether its sentence says all that a person needs."""
     named = isinstance(error, OSError) and bool(error.filename)
     return isinstance(error, PipelineError) or named or bool(disk_hint(error))
+
+
+def trace(error: BaseException) -> None:
+    """The traceback of an unexpected error, on stderr; libraries write addresses into theirs."""
+    say("".join(traceback.format_exception(error)).rstrip(), sys.stderr)
 
 
 def _collect(message: str) -> None:
@@ -118,6 +123,10 @@ def _collect(message: str) -> None:
 
 def describe(error: BaseException) -> str:
     """One line for a report: our own sentences as they are, a full disk by name, other errors with their type."""
+    return masked(_described(error))
+
+
+def _described(error: BaseException) -> str:
     if isinstance(error, PipelineError):
         return str(error)
     if is_full(error):

@@ -5,6 +5,7 @@ import glob
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,6 +17,10 @@ from .errors import PipelineError, describe
 from .process import lives
 
 Row = TypeVar("Row")
+
+# What a cell begins with that a spreadsheet would run; and the sign that keeps it from doing so.
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠", "'")  # noqa: RUF001
+NUMBER = re.compile(r"[-+]?[0-9.]+(e[-+]?[0-9]+)?")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -54,12 +59,32 @@ def write_json(path: Path, value: object) -> None:
     write_text(path, text + "\n")
 
 
-def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a table with its header, row by row as they come, lines ended by a newline alone."""
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]], for_people: bool = False) -> None:
+    """Write a table with its header, row by row as they come, lines ended by a newline alone.
+
+    `for_people`: a spreadsheet may open it, so that no name in it may be a formula; `name_in` is the inverse.
+    """
     with _beside(path) as beside, beside.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
-        writer.writerows(rows)
+        if for_people:
+            # Names alone may hold a carriage return, which csv takes for the end of a line where nothing quotes it.
+            quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
+            for row in rows:
+                cells = [_inert(cell) for cell in row]
+                (quoted if any("\r" in str(cell) for cell in cells) else writer).writerow(cells)
+        else:
+            writer.writerows(rows)
+
+
+def _inert(cell: object) -> object:
+    formula = isinstance(cell, str) and cell.startswith(FORMULA) and not NUMBER.fullmatch(cell)
+    return f"'{cell}" if formula else cell
+
+
+def name_in(cell: str) -> str:
+    """The name that `write_csv` put into a cell of a table for people."""
+    return cell.removeprefix("'") if cell.startswith(tuple(f"'{sign}" for sign in FORMULA)) else cell
 
 
 def read_csv(path: Path, *columns: str) -> Iterator[tuple[int, dict[str, str]]]:

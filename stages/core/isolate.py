@@ -1,8 +1,6 @@
 """A function in a process of its own, so that a crash or a kill becomes a sentence and not the end of the run."""
 
 import multiprocessing
-import sys
-import traceback
 from collections.abc import Callable
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
@@ -10,7 +8,7 @@ from multiprocessing.context import SpawnProcess
 from typing import ParamSpec, TypeVar, cast
 
 from . import process
-from .errors import PipelineError, describe
+from .errors import PipelineError, describe, trace
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -66,6 +64,6 @@ def _answer(
     except PipelineError as error:
         answer = error
     except Exception as error:
-        traceback.print_exc(file=sys.stderr)
+        trace(error)
         answer = PipelineError(describe(error), code="unexpected")
     connection.send(answer)

@@ -17,10 +17,6 @@ def _same_on_all_nodes(place: str) -> str:
             "not-on-all-nodes",
             "it should be a whole path, or an address such as s3://bucket/photos: nodes have no checkout",
         )
-    if "@" in root.partition("/")[0]:
-        raise refused(
-            "credentials", "it should hold no credentials, since DVC and MLflow keep it: give them to the nodes"
-        )
     return place.rstrip("/") or place
 
 

@@ -11,7 +11,7 @@ from stages.core import errors
 from stages.core.errors import PipelineError
 
 from . import strict_yaml
-from .mistakes import Mistake, ParamsError, collect
+from .mistakes import Mistake, ParamsError, collect, credentials
 
 PARAMS = Path("params.yaml")
 # As in contracts/conversion.py, on which not every reader of params.yaml is to depend.
@@ -96,8 +96,11 @@ def check(kind: type[Checked], key: str, value: object, path: Path) -> Checked:
 def values(path: Path = PARAMS) -> Values:
     """The whole file as plain values; PipelineError where it is missing, no YAML, or no block of keys."""
     try:
-        return check(Values, "", strict_yaml.read(path), path)
+        found = check(Values, "", strict_yaml.read(path), path)
     except FileNotFoundError:
         raise PipelineError(
             f"{path} is missing: restore it with `git checkout {path}`", code="params-missing", file=str(path)
         ) from None
+    if secrets := credentials(found):
+        raise ParamsError(path, secrets)
+    return found

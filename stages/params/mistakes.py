@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from stages.core.errors import PipelineError
+from stages.core.shown import has_secret, masked
 
 # How many mistakes one sentence lists, how much of a wrong value, and of what is allowed, which may name values too: a
 # damaged file has thousands of them.
@@ -29,6 +31,13 @@ PLAIN_WORDS = {
     "too_long": "it lists too many values",
     "string_too_short": "it should not be empty",
     "dataclass_type": "it should be a block of keys",
+}
+
+
+# How else credentials reach what a key names.
+WITHOUT_SECRETS = {
+    "tracking.uri": "set null, and the whole address in MLFLOW_TRACKING_URI",
+    "execution.images": "give them to the nodes",
 }
 
 
@@ -74,6 +83,19 @@ def collect(kind: object, key: str, error: ValidationError) -> list[Mistake]:
     return told + [Mistake("more", "more-mistakes", f"and {more:,} more: correct these first")] * (more > 0)
 
 
+def credentials(value: object, key: str = "") -> list[Mistake]:
+    """Every address below `key` that carries a login, a signature or a token: DVC and MLflow keep the whole file."""
+    if isinstance(value, dict):
+        return [mistake for name, inner in value.items() for mistake in credentials(inner, _name(key, (name,)))]
+    if isinstance(value, list):
+        return [mistake for index, inner in enumerate(value) for mistake in credentials(inner, _name(key, (index,)))]
+    if not isinstance(value, str) or not has_secret(value):
+        return []
+    ways = WITHOUT_SECRETS.get(key, "give them by ~/.netrc, or fetch the file yourself")
+    allowed = f"it should hold no credentials, since DVC and MLflow keep it: {ways}"
+    return [Mistake(key, "credentials", _sentence(key, unquote(value), allowed))]
+
+
 def _echo(error: ErrorDetails, errors: list[ErrorDetails]) -> bool:
     """A list of bad values counts as empty to pydantic, which the errors of its values say better."""
     place = error["loc"]
@@ -109,7 +131,7 @@ def _of_options(block: str, error: ValueError) -> Mistake:
 
 
 def _sentence(key: str, value: object, allowed: str) -> str:
-    written = re.sub(r"//[^/@]+@", "//***@", json.dumps(value))  # a password is not to be repeated
+    written = masked(json.dumps(value))  # before it is cut: half a password would pass
     return f"`{key or 'the file'}` is {_start(written)}: {_start(allowed, ALLOWED)}"
 
 

@@ -10,7 +10,6 @@ import platform
 import socket
 import sys
 import time
-import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cached_property
@@ -25,7 +24,7 @@ from ..contracts.environment import Discovery, Machine
 from ..contracts.evaluation import Counts
 from ..contracts.timing import Memory, WarmUp
 from ..core import process
-from ..core.errors import PipelineError, describe
+from ..core.errors import PipelineError, describe, trace
 from . import loading, registry
 from .contract import Convert, Discover, Interface, Serve, Session
 
@@ -52,7 +51,7 @@ class Worker:
         except PipelineError as error:
             failure = messages.Failure("refused", str(error), error.code)
         except Exception as error:
-            traceback.print_exc()
+            trace(error)
             failure = messages.Failure("unexpected", describe(error))
         return messages.Answer(request.id, False, error=failure)
 

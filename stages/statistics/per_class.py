@@ -126,7 +126,7 @@ class ClassReport:
         """Scores with the names of the classes, counts and bins, as three tables."""
         scores = ((score.label, labels.name(score.label), *astuple(score)[1:]) for score in self.scores)
         columns = ("class", "name", "precision", "recall", "f1", "support")
-        files.write_csv(folder / f"{variant}{SCORES}", columns, scores)
+        files.write_csv(folder / f"{variant}{SCORES}", columns, scores, for_people=True)
         counts = ((*pair, images) for pair, images in self.confusion.items())
         files.write_csv(folder / f"{variant}{CONFUSION}", ("label", "predicted", "images"), counts)
         names = [field.name for field in fields(Bin)]

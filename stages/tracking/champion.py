@@ -7,6 +7,7 @@ from stages.contracts import codec
 from stages.contracts.conversion import MANIFEST, Conversion, Manifest, conversion_path, folder
 from stages.contracts.row import Row
 from stages.core.errors import PipelineError
+from stages.core.shown import masked, say
 from stages.selection.certainty import unmeasured
 from stages.serving.winner import Winner
 from stages.tracking import logged_model, receipts
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 
 def leave(uri: str, reason: str) -> RegisterReceipt:
     """Without a choice to ship the champion is what it was; the receipt says why."""
-    print(f"{reason}: the model registry stays as it is")
-    receipt = RegisterReceipt(reason, uri)
+    say(f"{reason}: the model registry stays as it is")
+    receipt = RegisterReceipt(reason, masked(uri))
     codec.write(receipt, REGISTER)
     return receipt
 
@@ -46,7 +47,7 @@ def register(winner: Winner, rows: Sequence[Row], name: str, batch_size: int, ur
 def tracked_run(uri: str) -> str:
     """The pipeline run that `track` logged these results to."""
     receipt = codec.read(TrackReceipt, TRACK)
-    if receipt.uri != uri:
+    if receipt.uri != masked(uri):
         raise PipelineError(
             f"{TRACK} is of another store than {uri}: run `make repro`, which logs to this one",
             code="other-store",
@@ -65,7 +66,7 @@ def _promoted(candidate: Candidate, rows: Sequence[Row], name: str, key: str, ur
             if reason := _stays(registry, candidate, rows):
                 return leave(uri, reason)
             version, variant = promote(client, registry, candidate)
-            return RegisterReceipt("selected", uri, key, candidate.run, name, version, variant, stamp(uri))
+            return RegisterReceipt("selected", masked(uri), key, candidate.run, name, version, variant, stamp(uri))
     except PipelineError:
         raise
     except Exception as error:
@@ -106,7 +107,7 @@ def promote(client: "MlflowClient", registry: Registry, candidate: Candidate) ->
     tags, name = candidate.identity, registry.name
     champion = registry.champion()
     if champion and (rival := _rival(registry, candidate, champion)):
-        print(f"{name}: version {champion}, {rival}, cannot be told from {candidate.name} and stays the {CHAMPION}")
+        say(f"{name}: version {champion}, {rival}, cannot be told from {candidate.name} and stays the {CHAMPION}")
         return champion, rival
     version = registry.find(tags)
     if version is None:
@@ -115,7 +116,7 @@ def promote(client: "MlflowClient", registry: Registry, candidate: Candidate) ->
         registry.describe(version, candidate.story, candidate.description)
         registry.promote(version)
         before = f", and version {champion} the {PREVIOUS}" if champion else ""
-        print(f"{name}: version {version}, {candidate.name}, is now the {CHAMPION}{before}")
+        say(f"{name}: version {version}, {candidate.name}, is now the {CHAMPION}{before}")
     return version, candidate.name
 
 

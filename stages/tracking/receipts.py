@@ -12,6 +12,7 @@ from typing import ClassVar, TypeVar
 
 from stages.contracts import codec
 from stages.core.errors import PipelineError
+from stages.core.shown import masked
 from stages.tracking.registry import Registry
 from stages.tracking.store import Stamp, connect, database, digest, gone, stamp
 
@@ -87,17 +88,17 @@ def state(uri: str) -> StoreState:
 def _changed(uri: str, receipt: TrackReceipt | RegisterReceipt | None, seen: bool) -> str | None:
     """A digest of what the store is now, where it is not what the receipt has seen."""
     now = stamp(uri)
-    if receipt is None or (receipt.uri == uri and now is not None and (seen or receipt.database == now)):
+    if receipt is None or (receipt.uri == masked(uri) and now is not None and (seen or receipt.database == now)):
         return None
-    if receipt.uri == uri and database(uri) is None and receipt.run and holds_run(uri, receipt.run):
+    if receipt.uri == masked(uri) and database(uri) is None and receipt.run and holds_run(uri, receipt.run):
         return None  # a server tells nothing else without MLflow's client
-    return digest([uri, asdict(now) if now else None])
+    return digest([masked(uri), asdict(now) if now else None])
 
 
 def tracked(key: str, uri: str) -> TrackReceipt | None:
     """The receipt of these results in this store, as of now; None if the store does not have the run."""
     receipt = read(TrackReceipt, TRACK)
-    if receipt is None or (receipt.key, receipt.uri) != (key, uri) or gone(uri):
+    if receipt is None or (receipt.key, receipt.uri) != (key, masked(uri)) or gone(uri):
         return None
     now = stamp(uri)
     if now is not None and (receipt.database == now or _seen_by_register(receipt, now)):
@@ -117,7 +118,7 @@ def registered(key: str, uri: str, run: str) -> RegisterReceipt | None:
     None if there is no champion: which one, a person may have decided since.
     """
     receipt = read(RegisterReceipt, REGISTER)
-    if receipt is None or (receipt.key, receipt.uri) != (key, uri) or receipt.name is None or gone(uri):
+    if receipt is None or (receipt.key, receipt.uri) != (key, masked(uri)) or receipt.name is None or gone(uri):
         return None
     now = stamp(uri)
     if now is not None and receipt.database == now:

@@ -15,6 +15,7 @@ from stages.contracts.selection import SELECTION, Selection
 from stages.contracts.timing import SAMPLES, TIMING
 from stages.core.errors import PipelineError
 from stages.core.git import git
+from stages.core.shown import masked
 from stages.params.document import Params
 from stages.params.load import PARAMS
 from stages.reporting.figures import device_name, find
@@ -110,7 +111,7 @@ def _log(results: Results, uri: str, checkout: Path) -> TrackReceipt:
     try:
         with one_at_a_time(uri):
             run = log_pipeline(Experiment(uri, results.setting.tracking.experiment, checkout), results)
-            return TrackReceipt(results.key, uri, run, stamp(uri))
+            return TrackReceipt(results.key, masked(uri), run, stamp(uri))
     except PipelineError:
         raise
     except Exception as error:

@@ -71,13 +71,15 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     found = [
         Prediction.plain("a, b.jpg", 7, [7, 1, 2, 3, 4], [0.5, 0.25, 0.125, 0.0, 0.0]),
         Prediction.plain("ö/c.jpg", 0, [1, 0, 2, 3, 4], [1.0, 0.0, 0.0, 0.0, 0.0]),
+        Prediction.plain('=HYPERLINK("http://x")/\r.jpg', 0, [1, 0, 2, 3, 4], [1.0, 0.0, 0.0, 0.0, 0.0]),
         Prediction.plain("three classes.jpg", 2, [2, 0, 1], [0.5, 0.375, 0.125]),
     ]
     written(found, tmp_path)
     read = predictions.read(tmp_path / "predictions.csv")
     assert list(read) == found
-    assert (read[-1], read[1:], len(read)) == (found[-1], found[1:], 3)
-    assert [p.right for p in found] == [True, False, True]
+    assert (read[-1], read[1:], len(read)) == (found[-1], found[1:], 4)
+    assert [p.right for p in found] == [True, False, False, True]
+    assert "\n=" not in (tmp_path / "predictions.csv").read_text()  # as a spreadsheet would run it
 
 
 def test_a_missing_table_is_empty(tmp_path: Path) -> None:

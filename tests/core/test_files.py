@@ -1,3 +1,4 @@
+import csv
 import hashlib
 import json
 import os
@@ -197,3 +198,15 @@ def test_a_full_temporary_disk_is_not_blamed_on_the_checkout(
     with pytest.raises(SystemExit):
         errors.run(lambda: files.write_text(tiny_disk / "unpacked/photo.jpg", "x" * 200_000))
     assert f"{tiny_disk}" in capsys.readouterr().err
+
+
+FORMULAS = ['=HYPERLINK("http://x")', "@SUM(1)", "+1+2", "-2+3", "\t=1", "\r=1", "\n=1", "＝1", "'=1", "'s", "'"]  # noqa: RUF001
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+def test_a_name_is_no_formula_in_a_table_for_people(tmp_path: Path, name: str) -> None:
+    files.write_csv(tmp_path / "a.csv", ("name", "value"), [(name, "-0.5"), ("plain", -3)], for_people=True)
+    with (tmp_path / "a.csv").open(newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows[1] == [f"'{name}", "-0.5"] and rows[2] == ["plain", "-3"]
+    assert files.name_in(rows[1][0]) == name and files.name_in("plain") == "plain" and files.name_in("-0.5") == "-0.5"

@@ -6,7 +6,8 @@ import pytest
 from stages.params import load
 from stages.params.data import CalibrationParams, EvaluationParams
 from stages.params.model import ModelParams
-from tests.fixtures.params import Edit, mistakes
+from stages.params.training import TrainParams
+from tests.fixtures.params import Edit, mistakes, sentence
 
 READERS: dict[str, Callable[[], object]] = {
     "model.weights": lambda: load.read(ModelParams),
@@ -38,6 +39,18 @@ def test_downloads_with_a_hash_and_local_paths_are_taken(edit: Edit) -> None:
     assert load.read(ModelParams).weights == "weights==1.0" + digest
     assert load.read(EvaluationParams).source == "https://host/photos.zip" + digest
     assert load.read(CalibrationParams).source == "~/photos"
+
+
+@pytest.mark.parametrize(
+    "source", ["http://user:word@host/a.zip", "https://word@host/a.zip", "https://host/a.zip?%74oken=word"]
+)
+@pytest.mark.parametrize("key", [*READERS, "model.path", "custom.other_inputs", "tracking.uri", "tracking.experiment"])
+def test_an_address_with_a_secret_is_refused_wherever_it_stands(edit: Edit, key: str, source: str) -> None:
+    """By who reads any block: DVC and MLflow keep the whole file."""
+    edit((key, {"a": [source]} if key == "custom.other_inputs" else source + "#sha256=" + "0" * 64))
+    told = sentence(lambda: load.read(TrainParams))
+    assert "word" not in told and "***" in told
+    assert mistakes(load.digest) == {key + ".a[0]" * (key == "custom.other_inputs"): "credentials"}
 
 
 @pytest.mark.parametrize("own", ["data/evaluation", "data/model/mine.h5", "./models/../data/calibration", "models/a"])

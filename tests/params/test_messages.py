@@ -61,6 +61,11 @@ ZOO = ", ".join(zoo.NAMES)
          ' is "photos": it should be a whole path, or an address such as s3://bucket/photos: nodes have no checkout'),
         ("execution.images", "s3://key:secret@bucket/photos", ' is "s3://***@bucket/photos": it should hold no '
          "credentials, since DVC and MLflow keep it: give them to the nodes"),
+        ("tracking.uri", "http://user:secret@host", ' is "http://***@host": it should hold no credentials, since DVC '
+         "and MLflow keep it: set null, and the whole address in MLFLOW_TRACKING_URI"),
+        ("calibration.source", "https://host/a.zip?sig=secret#sha256=0", ' is "https://host/a.zip?sig=***#sha256=0": '
+         "it should hold no credentials, since DVC and MLflow keep it: give them by ~/.netrc, or fetch the file "
+         "yourself"),
         # Options of a runtime, which plain Python checks.
         ("tftrt.minimum_segment_size", 0, " is 0: it should be greater than or equal to 1"),
         ("tftrt.minimum_segment_size", 10**7, " is 10000000: it should be less than or equal to 1000000"),

@@ -14,7 +14,7 @@ from stages.contracts import codec
 from stages.core import errors
 from stages.core.errors import PipelineError
 from stages.params import document
-from stages.tracking import receipts, runs
+from stages.tracking import champion, receipts, runs
 from stages.tracking.receipts import REGISTER, TRACK, RegisterReceipt, TrackReceipt
 from stages.tracking.store import stamp
 from tests.fixtures.errors import assert_helps
@@ -165,6 +165,20 @@ def test_a_server_is_asked_every_time(monkeypatch: pytest.MonkeyPatch, tmp_path:
     found = [receipts.tracked("a key", "http://127.0.0.1:9") for _ in range(3)]
     assert [one is not None for one in found] == [True, True, False]
     assert runs_asked == ["a run"] * 3
+
+
+def test_a_store_with_a_login_is_kept_and_known_without_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(receipts, "holds_run", lambda uri, run: "user:word@" in uri)
+    uri = "http://user:word@127.0.0.1:9"
+    champion.leave(uri, "the experiment a")
+    codec.write(TrackReceipt("a key", "http://***@127.0.0.1:9", "a run", None), TRACK)
+    assert receipts.tracked("a key", uri) is not None and champion.tracked_run(uri) == "a run"
+    assert receipts.state(uri) == receipts.StoreState()
+    assert codec.read(RegisterReceipt, REGISTER).uri == "http://***@127.0.0.1:9"
+    assert "word" not in "".join(path.read_text() for path in Path("reports").iterdir()) + capsys.readouterr().out
 
 
 def test_two_processes_at_once_log_everything_once(finished: Results, main_checkout: Path, logged: Look) -> None:
