@@ -23,8 +23,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as work:
         record, failures = collect(request(), parser.parse_args().checkout, Path(work))
     codec.write(record, IMAGES)
-    for remark in remarks(record.evaluation, record.calibration):
-        say(remark)
+    say(*remarks(record.evaluation, record.calibration))
     errors.fail(failures)
 
 

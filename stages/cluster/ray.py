@@ -256,7 +256,7 @@ class Cluster:
         if isinstance(error, self._ray.exceptions.RayTaskError):
             cause = error.cause
             if not isinstance(cause, PipelineError):
-                say(str(error), sys.stderr)
+                say(str(error), to=sys.stderr)
             return cause if isinstance(cause, PipelineError) else PipelineError(errors.describe(cause), "unexpected")
         if isinstance(error, self._ray.exceptions.RuntimeEnvSetupError):
             return PipelineError(

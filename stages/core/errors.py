@@ -75,7 +75,7 @@ def tell(error: BaseException) -> None:
         _tell(error)
     except Exception as second:  # the first error is what counts, whatever keeps it from being told well
         with suppress(OSError, ValueError):  # where stderr is closed, nobody listens
-            say(f"error: {error!r} (and it could not be told: {second!r})", sys.stderr)
+            say(f"error: {error!r} (and it could not be told: {second!r})", to=sys.stderr)
 
 
 def _tell(error: BaseException) -> None:
@@ -87,7 +87,7 @@ def _tell(error: BaseException) -> None:
         trace(error)
         _collect(f"an unexpected {describe(error)}; its traceback stands above")
         return
-    say(message, sys.stderr, "\033[31merror:\033[0m " if sys.stderr.isatty() else "error: ")
+    say(message, to=sys.stderr, label="\033[31merror:\033[0m " if sys.stderr.isatty() else "error: ")
     _collect(message)
 
 
@@ -112,7 +112,7 @@ def _is_expected(error: BaseException) -> bool:
 
 def trace(error: BaseException) -> None:
     """The traceback of an unexpected error, on stderr; libraries write addresses into theirs."""
-    say("".join(traceback.format_exception(error)).rstrip(), sys.stderr)
+    say("".join(traceback.format_exception(error)).rstrip(), to=sys.stderr)
 
 
 def _collect(message: str) -> None:

@@ -41,8 +41,9 @@ def _escaped(char: str) -> str:
     return char.encode("unicode_escape", "surrogatepass").decode("ascii")
 
 
-def say(text: str, to: TextIO | None = None, label: str = "") -> None:
-    """Print a line on stdout, or on another stream; what its encoding lacks stands there as numbers."""
+def say(*lines: str, to: TextIO | None = None, label: str = "") -> None:
+    """Print lines on stdout, or on another stream; what its encoding lacks stands there as numbers."""
     stream = to or sys.stdout
     encoding = stream.encoding or "utf-8"
-    stream.write(label + shown(text).encode(encoding, "backslashreplace").decode(encoding) + "\n")
+    for line in lines:
+        stream.write(label + shown(line).encode(encoding, "backslashreplace").decode(encoding) + "\n")

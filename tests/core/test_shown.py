@@ -79,9 +79,9 @@ def test_what_a_terminal_would_obey_is_shown_as_numbers(text: str, told: str) ->
 def test_a_line_is_said_in_the_encoding_of_its_stream() -> None:
     written = io.BytesIO()
     stream = io.TextIOWrapper(written, encoding="ascii")
-    shown.say("größe", stream, "error: ")
+    shown.say("größe", "a", to=stream, label="error: ")
     stream.flush()
-    assert written.getvalue() == b"error: gr\\xf6\\xdfe\n"
+    assert written.getvalue() == b"error: gr\\xf6\\xdfe\nerror: a\n"
 
 
 def test_nothing_is_printed_but_by_say() -> None:
