@@ -10,6 +10,7 @@ from stages.contracts.model import CUSTOM_STEM, WEIGHTS
 from stages.contracts.preprocessing import Preprocessing
 from stages.contracts.training import TRAIN, TRAINED, Training, TrainRecord
 from stages.core.errors import PipelineError
+from stages.core.shown import say
 from stages.model import classifier, formats, found_layers, keras_zoo
 from stages.model.classifier import Classifier
 from stages.params.model import CUSTOM, CustomParams, ModelParams
@@ -54,7 +55,7 @@ class ChosenModel:
         if self.has_layers:
             made = self.classifier_of(tf, self.network(tf))
             for sentence in made.inside:
-                print(sentence)
+                say(sentence)
             return made
         return classifier.classifier(tf, formats.open_model(tf, self.path, self.model.trusted), self.custom)
 
