@@ -2,7 +2,6 @@
 
 from functools import partial
 
-from stages.core.shown import say
 from stages.commands import results
 from stages.commands.outcome import current_choice
 from stages.commands.revision import predictions_at, record_at
@@ -11,6 +10,7 @@ from stages.contracts.evaluation import predictions_path
 from stages.contracts.predictions import Predictions
 from stages.contracts.row import SUMMARY, Summary
 from stages.contracts.selection import SELECTION, Selection
+from stages.core.shown import say
 from stages.reporting import table
 from stages.selection import regression
 from stages.selection.choice import void
