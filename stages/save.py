@@ -15,8 +15,8 @@ def main() -> None:
     chosen, tf = ChosenModel(load.read(ModelParams), load.read(CustomParams)), tensorflow()
     name, model = chosen.model.name, chosen.classifier(tf)
     saved_model.refuse_other_classes(name, model.classes, labels.read())
-    steady.refuse(tf, name, model)
     shown = examples.read(model.preprocessing)
+    steady.refuse(tf, name, model, shown.few)
     moved = saved_model.refuse_other_answers(tf, name, model, shown)
     with files.new_directory(SAVED_MODEL) as folder:
         difference = saved_model.write(tf, model, folder, name, shown)

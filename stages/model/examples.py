@@ -19,6 +19,11 @@ class Examples(NamedTuple):
     images: Floats
     words: str
 
+    @property
+    def few(self) -> Floats:
+        """The first ones, and those that differ most from each other."""
+        return np.concatenate([self.images[:NOISE], self.images[-VARIED:]])
+
 
 def read(prepared: Preprocessing, folders: Sequence[Path] = (CALIBRATION, EVALUATION)) -> Examples:
     """Some of the first folder that has images, spread over it, besides noise; noise alone where none has."""

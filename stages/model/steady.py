@@ -11,7 +11,6 @@ from stages.contracts.closeness import distance
 from stages.contracts.preprocessing import Floats
 from stages.core.errors import PipelineError
 from stages.core.tensorflow import nodes
-from stages.model import examples
 from stages.model.classifier import Classifier
 
 # Of a probability. Asked the same, a model differs by rounding where threads add in another order. In batches of
@@ -23,12 +22,11 @@ RANDOM = re.compile(r"(Stateless|Stateful)?(Random|Truncated|Multinomial)\w*|Sta
 INSIDE = re.compile(r"(stateful|stateless|random|truncated|multinomial)_?(uniform|normal)\w*|cond.*|while.*", re.I)
 
 
-def refuse(tf: ModuleType, name: str, model: Classifier) -> None:
+def refuse(tf: ModuleType, name: str, model: Classifier, images: Floats) -> None:
     """PipelineError for a model whose answers are drawn by lot, or depend on the other images of a batch."""
     answer = tf.function(model.call).get_concrete_function(
         tf.TensorSpec([None, *model.preprocessing.shape], tf.float32)
     )
-    images = examples.varied(model.preprocessing)
     first = _asked(tf, answer, images)
     if (gap := distance(first, _asked(tf, answer, images))) > SAME_CALL:
         raise _random(name, gap, layers(answer.graph))

@@ -21,8 +21,9 @@ MOST = 5e-2
 # Of the range of the logarithms, in which a softmax that is all 0 and 1 still shows what went into it. It is a part of
 # what probabilities may differ by.
 LOGS = 10
-# Smaller probabilities are not compared by it. The second of two may be 1 less the first, which is coarse.
-SMALLEST, SMALLEST_OF_TWO = 1e-30, 1e-4
+# Smaller probabilities are not compared by it. One that was made as 1 less another is coarse: of the steps that FP32
+# has below 1.
+SMALLEST, SMALLEST_COARSE, STEP = 1e-30, 1e-4, 2.0**-24
 # tensorflow.DataType: half and bfloat16.
 HALVES = (14, 19)
 Answers = Callable[[Floats], Floats]
@@ -88,6 +89,8 @@ def refuse_alike(name: str, answers: Floats, shown: Examples) -> None:
 
 def _of_logs(reference: Floats, other: Floats) -> float:
     """The largest difference of logarithms, as a share of their range."""
-    smallest = SMALLEST_OF_TWO if reference.shape[1] == 2 else SMALLEST
-    ours, theirs = (np.log(np.clip(np.nan_to_num(side, nan=1, posinf=1), smallest, 1)) for side in (reference, other))
+    pair = [np.nan_to_num(side, nan=1, posinf=1) for side in (reference, other)]
+    coarse = [side % STEP == 0 for side in pair]
+    smallest = np.where(coarse[0] | coarse[1], SMALLEST_COARSE, SMALLEST)
+    ours, theirs = (np.log(np.clip(side, smallest, 1)) for side in pair)
     return float(np.abs(ours - theirs).max() / max(1.0, float(np.abs(ours).max())))

@@ -48,6 +48,13 @@ def test_without_images_it_says_that_there_is_noise_alone(checkout: Path) -> Non
     assert found.images.max() > 250
 
 
+def test_a_few_are_real_ones_and_those_that_differ_most(checkout: Path) -> None:
+    write(CALIBRATION, 3)
+    found = examples.read(PREPARED)
+    assert len(found.few) == 12 and found.few[:3, 0, 0, 0].tolist() == [0, 1, 2]
+    np.testing.assert_array_equal(found.few[4:], examples.varied(PREPARED))
+
+
 def test_noise_differs_from_image_to_image() -> None:
     means = examples.varied(PREPARED).mean(axis=(1, 2, 3))
     assert np.ptp(means) > 150 and np.diff(np.sort(means)).min() > 1

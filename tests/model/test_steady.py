@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from stages.contracts.preprocessing import Preprocessing
-from stages.model import steady
+from stages.model import examples, steady
 from stages.model.classifier import Classifier
 from tests.fixtures.errors import assert_helps, named, refused
 
 PREPARED = Preprocessing(16, 16, "stretch", 1.0, (1 / 255,) * 3, (0.0,) * 3, "rgb")
+IMAGES = examples.read(PREPARED, []).few
 
 
 def of_layers(tf: Any, *layers: Any, training: bool = True) -> Classifier:
@@ -34,12 +35,12 @@ RANDOM = {
 @pytest.mark.parametrize("kind", RANDOM)
 def test_a_random_layer_is_refused_by_its_name_and_not_in_inference(tf: Any, kind: str) -> None:
     scope, layer = RANDOM[kind]
-    error = refused(steady.refuse, tf, "mine", of_layers(tf, layer(tf.keras.layers)))
+    error = refused(steady.refuse, tf, "mine", of_layers(tf, layer(tf.keras.layers)), IMAGES)
     assert error.code == "model-random"
     (drawn,) = error.values["layers"]
     assert drawn.startswith(scope)
     assert_helps(error, "training=False")
-    steady.refuse(tf, "mine", of_layers(tf, layer(tf.keras.layers), training=False))
+    steady.refuse(tf, "mine", of_layers(tf, layer(tf.keras.layers), training=False), IMAGES)
 
 
 def test_a_random_savedmodel_names_its_layer_too(tf: Any, tmp_path: Path) -> None:
@@ -50,17 +51,17 @@ def test_a_random_savedmodel_names_its_layer_too(tf: Any, tmp_path: Path) -> Non
     module.serve = tf.function(model.call, input_signature=[tf.TensorSpec([None, 16, 16, 3], tf.float32)])
     tf.saved_model.save(module, str(tmp_path))
     loaded = tf.saved_model.load(str(tmp_path))
-    error = refused(steady.refuse, tf, "mine", Classifier(loaded.serve, [loaded], PREPARED, 3, 0))
+    error = refused(steady.refuse, tf, "mine", Classifier(loaded.serve, [loaded], PREPARED, 3, 0), IMAGES)
     assert error.code == "model-random"
     assert any("dropout" in layer for layer in error.values["layers"])
 
 
 def test_batch_normalization_in_training_mode_is_refused(tf: Any) -> None:
-    error = refused(steady.refuse, tf, "mine", of_layers(tf, tf.keras.layers.BatchNormalization()))
+    error = refused(steady.refuse, tf, "mine", of_layers(tf, tf.keras.layers.BatchNormalization()), IMAGES)
     code, gap = named(error, "difference")
     assert code == "model-batch-mates" and gap > 0.1
     assert_helps(error, "other images of the batch")
-    steady.refuse(tf, "mine", of_layers(tf, tf.keras.layers.BatchNormalization(), training=False))
+    steady.refuse(tf, "mine", of_layers(tf, tf.keras.layers.BatchNormalization(), training=False), IMAGES)
 
 
 def test_a_batch_in_another_order_is_told(tf: Any) -> None:
@@ -70,7 +71,7 @@ def test_a_batch_in_another_order_is_told(tf: Any) -> None:
         means = tf.reduce_mean(images, [1, 2])
         return tf.nn.softmax(5 * tf.repeat(means[:1], tf.shape(images)[0], axis=0))
 
-    assert refused(steady.refuse, tf, "mine", Classifier(call, [], PREPARED, 3, 0)).code == "model-batch-mates"
+    assert refused(steady.refuse, tf, "mine", Classifier(call, [], PREPARED, 3, 0), IMAGES).code == "model-batch-mates"
 
 
 def test_an_image_without_an_answer_is_no_reason(tf: Any) -> None:
@@ -80,4 +81,4 @@ def test_an_image_without_an_answer_is_no_reason(tf: Any) -> None:
         means = tf.reduce_mean(images, [1, 2])
         return tf.where(means[:, :1] > 0.5, tf.constant(np.nan), tf.nn.softmax(means))
 
-    steady.refuse(tf, "mine", Classifier(call, [], PREPARED, 3, 0))
+    steady.refuse(tf, "mine", Classifier(call, [], PREPARED, 3, 0), IMAGES)

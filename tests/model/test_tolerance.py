@@ -54,10 +54,12 @@ def test_a_saturated_softmax_does_not_hide_other_logits() -> None:
     assert compared(softmax([0, 20, 40], [30, 0, 60]), softmax([0, 20.001, 40.002], [30, 0, 60.002])).close
 
 
-def test_the_small_one_of_two_classes_may_be_coarse() -> None:
-    """As 1 less the other."""
-    assert compared([[6e-8, 1]], [[0, 1]]).close
-    assert not compared([[6e-8, 1, 0]], [[6e-11, 1, 0]]).close
+def test_one_that_is_1_less_another_may_be_coarse() -> None:
+    step = 2.0**-24
+    assert compared([[step, 1 - step], [0.5, 0.5]], [[3 * step, 1 - 3 * step], [0.5, 0.5]]).close
+    assert compared([[step, 1 - step], [0.5, 0.5]], [[0, 1], [0.5, 0.5]]).close
+    assert not compared([[1.1 * step, 1], [0.5, 0.5]], [[3.1 * step, 1], [0.5, 0.5]]).close
+    assert not compared(softmax([0, 20], [30, 0]), softmax([0, 30], [40, 0])).close
 
 
 def test_steps_of_int8_are_no_question_of_logarithms() -> None:
