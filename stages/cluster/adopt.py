@@ -41,6 +41,11 @@ class Sweep:
     # since another list of variants repeats this stage and no training.
     trained: dict[str, str | None] = field(default_factory=dict)
 
+    @property
+    def came_to_nothing(self) -> bool:
+        """Whether there is nothing to adopt where there should be."""
+        return self.engine != "local" and self.gpu_model is None
+
     def adopt(self, unit: str) -> None:
         """Copy the results of a unit to where its stage writes them."""
         place = folder(str(self.gpu_model), unit)

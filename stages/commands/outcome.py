@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+from stages.cluster import adopt
 from stages.cluster.adopt import SWEEP_RECORD
 from stages.commands.results import made
 from stages.contracts import codec
@@ -11,7 +12,7 @@ from stages.contracts.images import IMAGES
 from stages.contracts.model import DOWNLOAD, MODEL, ONNX_RECORD
 from stages.contracts.row import SUMMARY, Summary
 from stages.contracts.selection import SELECTION, Selection
-from stages.contracts.timing import TIMING
+from stages.contracts.timing import TIMING, Timing
 from stages.contracts.training import QAT_RECORD, TRAIN
 from stages.core import files
 from stages.core.errors import PipelineError
@@ -40,13 +41,19 @@ SHARED = {
 
 
 def unfinished() -> str | None:
-    """Which stage that all variants share failed, so that there is no whole table; None if none did."""
+    """Which stage that all variants need failed, so that there is no whole table; None if none did."""
     missing = [stage for stage, record in SHARED.items() if not record.exists()]
-    if missing:
-        return f"the stage `{missing[0]}` failed, so there is no table"
+    if needed := missing or _came_to_nothing():
+        return f"the stage `{needed[0]}` failed, so there is no table"
     chosen = codec.read(Selection, SELECTION)
     current = chosen.params == load.digest() and _of_these_figures(chosen)
     return None if current else "the stage `select` failed, so the choice is an earlier one"
+
+
+def _came_to_nothing() -> list[str]:
+    """Stages that all variants need, and whose records say that they were ended: the rows have that reason alone."""
+    ended = {"sweep": adopt.read().came_to_nothing, "benchmark": codec.read(Timing, TIMING).came_to_nothing}
+    return [stage for stage, nothing in ended.items() if nothing]
 
 
 def problems(setting: Params) -> list[str]:

@@ -124,6 +124,12 @@ class Timing:
     variants: dict[str, VariantTiming]
     max_foreign_cpu: float | None = None
 
+    @property
+    def came_to_nothing(self) -> bool:
+        """Whether all was lost together: the stage was ended, or its worker of a cluster."""
+        failed = [not variant.status.ok for variant in self.variants.values()]
+        return self.max_foreign_cpu is None and any(failed) and all(failed)
+
 
 @dataclass(frozen=True, order=True)
 class Series:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from stages import select
+from stages.cluster import adopt
 from stages.commands import cache, kept, outcome
 from stages.commands import results as results_of
 from stages.commands import run as command
@@ -21,6 +22,7 @@ from stages.contracts.conversion import folder
 from stages.contracts.row import SUMMARY
 from stages.contracts.selection import SELECTION
 from stages.contracts.status import Status
+from stages.contracts.timing import Timing, VariantTiming
 from stages.contracts.variant import BASELINE
 from stages.core import errors, files
 from stages.core.errors import PipelineError
@@ -133,6 +135,22 @@ def test_whichever_shared_stage_fails_the_results_before_it_stay(
     assert f"the results of the run before, of {results_of.made()}, are as they were" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("stage", ["sweep", "benchmark"])
+def test_a_stage_that_all_need_and_that_was_ended_leaves_the_results_before_it(
+    complete: dict[Path, bytes], stage: str
+) -> None:
+    """Its record says why, and every row of the table beside it would have that reason."""
+    lost = {
+        "sweep": adopt.lost((BASELINE.name,)),
+        "benchmark": Timing(10, {BASELINE.name: VariantTiming(Status("failed", "the stage ended"))}),
+    }
+    path = outcome.SHARED[stage]
+    codec.write(lost[stage], Path("lost.json"))
+    code = f"import os, pathlib; pathlib.Path({str(path)!r}).unlink(); os.replace('lost.json', {str(path)!r})"
+    assert f"the stage `{stage}` failed" in str(refused(command.run, [sys.executable, "-c", code]))
+    assert as_before(complete)
+
+
 def test_a_pipeline_that_ends_early_leaves_the_results_before_it(complete: dict[Path, bytes]) -> None:
     assert "exit status 3" in str(refused(command.run, breaking("benchmark", 3)))
     assert as_before(complete)
@@ -187,7 +205,10 @@ def test_results_that_dvc_did_not_keep_fail_the_run(
     told = f"print({json.dumps(json.dumps(lost))})"
     monkeypatch.setattr(cache, "STATUS", (sys.executable, "-c", told))
     monkeypatch.setattr(outcome, "problems", lambda setting: [])
-    rewrite = "import pathlib; path = pathlib.Path('reports/benchmark.json'); path.unlink(); path.write_text('second')"
+    rewrite = (
+        "import pathlib; path = pathlib.Path('reports/benchmark.json'); text = path.read_text(); path.unlink(); "
+        "path.write_text(text + chr(10))"
+    )
     if "benchmark" in lost:
         error = refused(command.run, [sys.executable, "-c", rewrite])
         assert (error.code, "DVC could not keep the results of benchmark" in str(error)) == ("run-failed", True)

@@ -8,14 +8,17 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import filelock
 import psutil
 import pytest
 
 from stages.contracts.conversion import MANIFEST, folder
-from stages.contracts.row import SUMMARY
+from stages.contracts.row import SUMMARY, Row
 from stages.contracts.selection import SELECTION
+from stages.core import files
 from stages.reporting.report_data import PAGE
 from tests.pipeline.project import AFTER, WORKER, Project, stages_run, start
 from tests.pipeline.project import no_leftovers as no_leftovers
@@ -191,3 +194,31 @@ def test_two_runs_at_once_are_refused(project: Project) -> None:
         done = project.repro()
     assert done.returncode == 1
     assert "another `make repro` is running in this checkout" in done.stderr
+
+
+def test_what_variants_share_costs_only_those_that_use_it(project: Project, tmp_path: Path) -> None:
+    """Without calibration images, and with an exporter to ONNX that crashes."""
+    before = project.rows()
+    project.edit(lambda values: values["calibration"].update(source="nowhere"))
+    project.edit(lambda values: values["variants"].append("onnxruntime-fp32"))
+    files.write_text(tmp_path / "tf2onnx/__init__.py", "import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n")
+    done = project.repro(PYTHONPATH=f"{tmp_path}:{project.environment['PYTHONPATH']}")
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    rows = project.rows()
+    for name, reason in (
+        ("tflite-int8", "images: the calibration set: "),
+        ("onnxruntime-fp32", "to_onnx: its "),
+    ):
+        status = rows[name].status
+        assert (status.state, status.stage) == ("failed", "convert") and str(status.reason).startswith(reason)
+        assert f"| {name:<16} | failed" in done.stdout
+    assert "SIGSEGV" in str(rows["onnxruntime-fp32"].status.reason)
+    for name in ("savedmodel-fp32", "tflite-fp32"):
+        assert rows[name].status.ok and rows[name].speeds
+        assert figures(rows[name]) == figures(before[name])
+
+
+def figures(row: Row) -> tuple[Any, ...]:
+    """What another run of the same gives again."""
+    assert row.accuracy and row.conversion
+    return row.accuracy.top1, row.accuracy.top5, row.conversion.sha256, row.conversion.proof
