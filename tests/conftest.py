@@ -15,6 +15,7 @@ from stages.cluster import adopt
 from stages.contracts.environment import OTHER_GPUS
 from stages.contracts.labels import Labels
 from stages.contracts.status import Status
+from stages.core import isolate
 from stages.core.tensorflow import tensorflow
 from stages.data import sources
 from stages.params import load
@@ -65,6 +66,12 @@ def edit(checkout: Path) -> Callable[..., None]:
 def tf() -> Any:
     """TensorFlow, which takes seconds to import: only for tests that ask for it."""
     return tensorflow()
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What runs behind a wall runs in this process, which has TensorFlow and what a test changed."""
+    monkeypatch.setattr(isolate, "walled", lambda folders, function, *arguments: function(*arguments))
 
 
 @pytest.fixture

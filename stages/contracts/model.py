@@ -56,6 +56,10 @@ class ModelRecord:
     largest_logit: float = 1.0
     # Its own layers that resize, scale or normalise, a sentence each.
     inside: tuple[str, ...] = ()
+    # Whether its file was opened without a look for what can run commands, as model.trusted says.
+    trusted: bool = False
+    # What this system could not keep the process that opened it from; None where nobody tried.
+    unguarded: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,16 @@
 """A function in a process of its own, so that a crash or a kill becomes a sentence and not the end of the run."""
 
 import multiprocessing
-from collections.abc import Callable
+import os
+import tempfile
+from collections.abc import Callable, Sequence
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
+from pathlib import Path
 from typing import ParamSpec, TypeVar, cast
 
-from . import process
+from . import process, wall
 from .errors import PipelineError, describe, trace
 
 Arguments = ParamSpec("Arguments")
@@ -19,7 +22,22 @@ def call(function: Callable[Arguments, Result], *args: Arguments.args, **kwargs:
 
     The function and its arguments travel by pickle, so that it must be one of a module.
     """
-    ours, child = _start(function, args, kwargs)
+    return cast(Result, _asked(None, function, args, kwargs))
+
+
+def walled(
+    folders: Sequence[Path], function: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs
+) -> Result:
+    """The same behind a wall: the process writes to these folders alone, and reaches no network, as far as Linux can.
+
+    What it makes besides, as temporary files, goes when it ends.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        return cast(Result, _asked([Path(temporary), *folders], function, args, kwargs))
+
+
+def _asked(folders: list[Path] | None, function: object, args: object, kwargs: object) -> object:
+    ours, child = _start(folders, function, args, kwargs)
     grace_s = 0
     try:
         answer = ours.recv()
@@ -31,13 +49,15 @@ def call(function: Callable[Arguments, Result], *args: Arguments.args, **kwargs:
         _end(child, grace_s)
     if isinstance(answer, PipelineError):
         raise answer
-    return cast(Result, answer)
+    return answer
 
 
-def _start(function: object, args: object, kwargs: object) -> tuple[Connection, SpawnProcess]:
+def _start(
+    folders: list[Path] | None, function: object, args: object, kwargs: object
+) -> tuple[Connection, SpawnProcess]:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    child = context.Process(target=_answer, args=(theirs, function, args, kwargs), daemon=True)
+    child = context.Process(target=_answer, args=(theirs, folders, function, args, kwargs), daemon=True)
     # Starts with the first process, and would unblock Ctrl-C again just before that is started.
     resource_tracker.ensure_running()
     with process.ctrl_c_blocked():
@@ -55,11 +75,18 @@ def _end(child: SpawnProcess, grace_s: float) -> int | None:
 
 
 def _answer(
-    connection: Connection, function: Callable[..., object], args: tuple[object, ...], kwargs: dict[str, object]
+    connection: Connection,
+    folders: list[Path] | None,
+    function: Callable[..., object],
+    args: tuple[object, ...],
+    kwargs: dict[str, object],
 ) -> None:
     """In the new process: send what the function returns or why it could not; another's traceback goes to stderr."""
     process.end_with_parent()
+    multiprocessing.current_process().daemon = False  # it may have processes of its own, which end with it
     try:
+        if folders:
+            _wall_in(folders)
         answer = function(*args, **kwargs)
     except PipelineError as error:
         answer = error
@@ -67,3 +94,9 @@ def _answer(
         trace(error)
         answer = PipelineError(describe(error), code="unexpected")
     connection.send(answer)
+
+
+def _wall_in(folders: list[Path]) -> None:
+    """The first folder is for temporary files."""
+    os.environ["TMPDIR"] = tempfile.tempdir = str(folders[0])
+    wall.stand(folders)

@@ -16,7 +16,7 @@ SKIPPED = OnnxRecord(status=Status("skipped", "no variant starts from ONNX"))
 def outcome(model: ModelRecord, folder: Path) -> tuple[OnnxRecord, list[PipelineError]]:
     """Export into `folder`: the record, and the error if there is one; the folder is then empty."""
     try:
-        return isolate.call(export, model, folder / ONNX.name), []
+        return isolate.walled([folder], export, model, folder / ONNX.name), []
     except PipelineError as error:
         shutil.rmtree(folder)
         folder.mkdir()

@@ -69,7 +69,7 @@ def train(job: Job, variants: Iterable[str], folder: Path) -> Result:
     if not job.chosen.has_layers:
         return Result(Status("skipped", NO_KERAS.format(job.chosen.model.path)))
     try:
-        training, curve = isolate.call(learn, job, folder)
+        training, curve = isolate.walled([folder], learn, job, folder)
     except PipelineError as error:
         shutil.rmtree(folder)
         folder.mkdir()

@@ -2,6 +2,8 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -48,6 +50,23 @@ def test_the_process_is_not_this_one_and_is_gone_afterwards() -> None:
     assert pid != os.getpid()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+def nested() -> int:
+    return isolate.call(double, 21)
+
+
+def test_it_may_start_processes_of_its_own_behind_a_wall_too(tmp_path: Path) -> None:
+    assert isolate.call(nested) == isolate.walled([tmp_path], nested) == 42
+
+
+def temporary() -> tuple[str, str | None]:
+    return tempfile.mkdtemp(), os.environ.get("TMPDIR")
+
+
+def test_temporary_files_behind_a_wall_go_with_the_process(tmp_path: Path) -> None:
+    made, variable = isolate.walled([tmp_path], temporary)
+    assert variable == str(Path(made).parent) and not Path(variable).exists()
 
 
 def test_our_own_error_comes_back_as_it_is() -> None:

@@ -10,7 +10,7 @@ from stages.contracts import codec, labels
 from stages.contracts.labels import Labels
 from stages.contracts.model import MODEL, SAVED_MODEL, WEIGHTS, ModelRecord
 from stages.contracts.preprocessing import Preprocessing
-from stages.core import files
+from stages.core import files, wall
 from stages.model import saved_model
 from stages.model.classifier import Classifier
 from tests.fixtures.errors import named, refused
@@ -20,7 +20,7 @@ NAMES = ("cat", "dog", "cow")
 
 
 @pytest.fixture
-def custom(checkout: Path, edit: Edit, tf: Any) -> Callable[..., Any]:
+def custom(checkout: Path, edit: Edit, tf: Any, here: None) -> Callable[..., Any]:
     """Put a Keras network [n, 6, 8, 3] to so many outputs where `download` leaves it; returns the network."""
 
     def write(name: str, outputs: int, activation: str, classes: tuple[str, ...] = NAMES) -> Any:
@@ -44,10 +44,10 @@ def served(tf: Any, images: Any) -> Any:
     return signature(images=tf.constant(images))["probabilities"].numpy()
 
 
-@pytest.mark.parametrize("name", ["custom.keras", "custom"])
-def test_a_custom_model_is_saved_as_any_other(custom: Custom, tf: Any, edit: Edit, name: str) -> None:
+@pytest.mark.parametrize(("name", "trusted"), [("custom.keras", False), ("custom", True)])
+def test_a_custom_model_is_saved_as_any_other(custom: Custom, tf: Any, edit: Edit, name: str, trusted: bool) -> None:
     network = custom(name, 3, "softmax")
-    edit(("custom.resize", "pad"), ("custom.mean", 0.5))
+    edit(("custom.resize", "pad"), ("custom.mean", 0.5), ("model.trusted", trusted))
     save.main()
     images = np.random.default_rng(0).uniform(-1, 1, (5, 6, 8, 3)).astype(np.float32)
     np.testing.assert_allclose(served(tf, images), network(images).numpy(), atol=1e-6)
@@ -57,6 +57,7 @@ def test_a_custom_model_is_saved_as_any_other(custom: Custom, tf: Any, edit: Edi
     assert record.preprocessing == Preprocessing(6, 8, "pad", 0.875, (1 / 255,) * 3, (-0.5,) * 3, "rgb")
     assert record.weights_sha256 == files.digest(WEIGHTS / name)
     assert record.training is None
+    assert (record.trusted, record.unguarded) == (trusted, wall.missing())
     assert record.size_bytes == sum(files.sizes(SAVED_MODEL).values())
 
 

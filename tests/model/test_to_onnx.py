@@ -1,7 +1,6 @@
 import os
 import shutil
 import signal
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from stages.contracts import codec
 from stages.contracts.environment import FINGERPRINTS, Fingerprints
 from stages.contracts.model import MODEL, ONNX, ONNX_RECORD, SAVED_MODEL, OnnxRecord
 from stages.contracts.status import Status
-from stages.core import files, isolate
+from stages.core import files
 from stages.core.errors import PipelineError
 from stages.core.tensorflow import tensorflow
 from stages.model import exported, onnx_export
@@ -53,7 +52,7 @@ def test_the_same_savedmodel_gives_the_same_bytes(saved: None) -> None:
     assert ONNX.read_bytes() == first
 
 
-def test_a_model_that_answers_otherwise_is_refused(saved: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_answers_otherwise_is_refused(saved: None, here: None, monkeypatch: pytest.MonkeyPatch) -> None:
     tensorflow()
     export = onnx_export.export
 
@@ -68,13 +67,7 @@ def test_a_model_that_answers_otherwise_is_refused(saved: None, monkeypatch: pyt
         return model
 
     monkeypatch.setattr(onnx_export, "export", damaged)
-    monkeypatch.setattr(isolate, "call", here)
     assert named(failure(), "model") == ("onnx-differs", "tiny")
-
-
-def here(function: Callable[..., Any], *arguments: Any) -> Any:
-    """In this process, which has what a test changed."""
-    return function(*arguments)
 
 
 def failure() -> PipelineError:
@@ -98,13 +91,12 @@ def die(*_: Any) -> None:
 
 @pytest.mark.parametrize("step", ["export", "difference"])
 def test_an_error_of_a_library_is_a_sentence_without_a_traceback(
-    saved: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], step: str
+    saved: None, here: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], step: str
 ) -> None:
     def broken(*_: Any) -> None:
         raise ValueError("no kernel for Conv(1)")
 
     monkeypatch.setattr(onnx_export, step, broken)
-    monkeypatch.setattr(isolate, "call", here)
     error = failure()
     assert named(error, "model") == ("onnx-impossible", "tiny") and "no kernel for Conv(1)" in str(error)
     assert capsys.readouterr().err == ""

@@ -130,7 +130,7 @@ def test_the_model_of_the_seed_with_the_lowest_loss_is_kept_and_no_other(
     assert [row["seed"] for row in curve] == [7, 8, 9]
 
 
-def test_the_saved_model_answers_like_the_trained_network(trained: Training, tf: Any) -> None:
+def test_the_saved_model_answers_like_the_trained_network(trained: Training, tf: Any, here: None) -> None:
     save.main()
     record = codec.read(ModelRecord, MODEL)
     prepared = record.preprocessing

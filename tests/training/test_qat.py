@@ -205,9 +205,8 @@ def test_a_graph_without_layers_is_not_trained_and_says_what_would_be(
 
 
 @pytest.fixture
-def custom(checkout: Path, edit: Edit, tf: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
+def custom(checkout: Path, edit: Edit, tf: Any, here: None) -> Callable[[Any], None]:
     """Put a network where `download` leaves it, save it, and ask for one QAT variant; training is in this process."""
-    monkeypatch.setattr(qat.isolate, "call", lambda function, *arguments: function(*arguments))
     paint(dict.fromkeys(COLOURS, 8))
     changes = [(f"{block}.{key}", value) for block, values in CUSTOM.items() for key, value in values.items()]
     edit(*changes, ("variants", ["tflite-int8-qat"]), ("qat.epochs", 1))
