@@ -32,8 +32,12 @@ def notes(rows: Sequence[Row], classes: int, place: str = "") -> list[str]:
 
 
 def prepared(summary: Summary) -> list[str]:
-    """What the model does to images itself; how many have a tag that turns them, and what was done."""
-    return [*(f"the model prepares images itself: {layer}" for layer in summary.model.inside), *_turned(summary)]
+    """Whether its file was checked, what the model does to images itself, how many are turned, and what was done."""
+    unchecked = "the model's file was opened unchecked, as model.trusted says: it may be a program"
+    return [unchecked] * summary.model.trusted + [
+        *(f"the model prepares images itself: {layer}" for layer in summary.model.inside),
+        *_turned(summary),
+    ]
 
 
 def _turned(summary: Summary) -> list[str]:

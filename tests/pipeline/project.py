@@ -19,14 +19,15 @@ from stages.contracts.row import SUMMARY, Row, Summary
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared" / "data"
 WEIGHTS = SHARED / "keras/models/mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224.h5"
-# Logs every process that imports TensorFlow, by a hook that Python itself runs at the start of each.
+# Logs every process that imports TensorFlow, by a hook that Python itself runs at the start of each; behind the wall
+# around a model no file is opened for writing any more.
 COUNT_IMPORTS = """
 import os, sys
+log = open(os.environ["TF_IMPORT_LOG"], "a", buffering=1)
 class Finder:
     def find_spec(self, name, path=None, target=None):
         if name == "tensorflow.python":
-            with open(os.environ["TF_IMPORT_LOG"], "a") as log:
-                log.write(f"{os.getpid()}\\n")
+            log.write(f"{os.getpid()}\\n")
 sys.meta_path.insert(0, Finder())
 """
 

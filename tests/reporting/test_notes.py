@@ -57,6 +57,8 @@ def test_images_that_a_tag_turns_are_told_with_what_was_done() -> None:
     assert notes.prepared(found)[0].startswith(
         "36 of 72 evaluation images have an EXIF tag that turns them, and were t"
     )
+    trusted = replace(found.model, trusted=True)
+    assert notes.prepared(replace(found, model=trusted))[0].startswith("the model's file was opened unchecked")
     layered = replace(found.model, inside=("its layer unit scales its input by 0.004",))
     assert len(notes.prepared(replace(found, model=layered))) == 2
     stored = replace(found.model.preprocessing, orientation=False)
