@@ -122,8 +122,9 @@ def pick(variants: Sequence[Measured], objective: Objective, answers: Answers) -
     first = variants[0]
     group = [one for one in variants if one is first or alike(one, first, objective, answers)]
     ties = [one for one in group if all(one is other or alike(one, other, objective, answers) for other in group)]
-    # A doubtful measurement is wide, and ties with all.
-    smallest = min(ties, key=lambda one: (bool(one.doubts), one.size_bytes, one.peak_memory_bytes))
+    # A doubtful time is wide, and ties with all.
+    timed = objective in ("latency", "throughput")
+    smallest = min(ties, key=lambda one: (timed and bool(one.doubts), one.size_bytes, one.peak_memory_bytes))
     equal = objective != "top1" or cost(smallest, objective) == cost(first, objective)
     winner = smallest if equal else first
     rivals = tuple(one.name for one in group if one is not winner)

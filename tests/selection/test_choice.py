@@ -127,6 +127,14 @@ def test_accuracies_that_few_images_cannot_tell_apart_are_no_tie() -> None:
     assert found.pick.images_needed == 1600
 
 
+def test_doubtful_times_are_no_doubt_about_accuracies() -> None:
+    right = {BASELINE: 342, INT8: 340}
+    rows = [row(name, count / 400, size=2 if name == BASELINE else 8) for name, count in right.items()]
+    rows[0] = replace(rows[0], doubts=(Doubt("unsteady", 0.3, batch_size=1),))
+    found = choose(summary(*rows), replace(FASTEST, objective="top1"), lambda name: answered(right[name]))
+    assert found.winner and (found.outcome, found.winner.name) == ("selected", BASELINE)
+
+
 def test_equal_accuracies_and_a_smaller_one_that_is_the_best_are_a_choice() -> None:
     for right in ({BASELINE: 340, INT8: 340}, {BASELINE: 340, INT8: 342}):
         found = accurate(right, {BASELINE: 8, INT8: 2})
