@@ -71,6 +71,15 @@ class Counts:
 
 
 @dataclass(frozen=True)
+class Probe:
+    """How right the model is on every `step`th image, from 0 to 1, where images are resized otherwise than `here`."""
+
+    here: str
+    step: int
+    top1: dict[str, list[float]]
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """How the evaluation ended."""
 
@@ -78,3 +87,14 @@ class Evaluation:
 
     status: Status
     counts: Counts | None = None
+    # Of the baseline.
+    probe: Probe | None = None
+
+    def fault(self, answers: int) -> str | None:
+        """Why these cannot be the counts and the sample of so many answers; None where they can."""
+        if self.counts is None:
+            return "no counts"
+        sizes = {len(right) for right in self.probe.top1.values()} if self.probe else set()
+        if self.probe and sizes - {len(range(0, answers, self.probe.step))}:
+            return f"a sample of {max(sizes)} images"
+        return self.counts.fault(answers)

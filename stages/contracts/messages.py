@@ -84,6 +84,23 @@ class PredictOrder:
 
 
 @dataclass(frozen=True)
+class ProbeOrder:
+    """Classify every `step`th image of a labelled folder, prepared in each of these ways."""
+
+    images: str
+    step: int
+    batch_size: int
+    ways: dict[str, Preprocessing]
+
+
+@dataclass(frozen=True)
+class Probed:
+    """By way how right the model is on each image, from 0 to 1."""
+
+    top1: dict[str, list[float]]
+
+
+@dataclass(frozen=True)
 class BatchOrder:
     """Something to do at a batch size."""
 

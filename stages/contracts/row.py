@@ -117,6 +117,15 @@ class Permuted:
 
 
 @dataclass(frozen=True)
+class Resized:
+    """Top-1 on a sample where images are resized in this way; `mcnemar_p_holm` is against how it is done here."""
+
+    way: str
+    top1: Share
+    mcnemar_p_holm: float | None = None
+
+
+@dataclass(frozen=True)
 class Accuracy:
     """`change` is from the baseline, `change_from_int8` from the same INT8 without training for it."""
 
@@ -130,6 +139,8 @@ class Accuracy:
     at_chance: AtChance | None = None
     answered: Answered = field(default_factory=Answered)
     permuted: Permuted | None = None
+    # Of the baseline: as it is done here, then in other ways.
+    resized: tuple[Resized, ...] = ()
 
     @property
     def means_nothing(self) -> bool:

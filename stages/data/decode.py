@@ -100,6 +100,12 @@ def read(path: Path, formats: tuple[str, ...] = FORMATS, content: bytes | None =
         ) from None
 
 
+def turns(path: Path) -> bool:
+    """Whether the file has a tag that turns it."""
+    with Image.open(path, formats=FORMATS) as image:
+        return _turn(image) is not None
+
+
 def _oriented(image: Image.Image, upright: bool) -> Decoded:
     # Loading turns a TIFF, which has no tag afterwards; a PNG's may lie behind its pixels.
     before = _turn(image) if image.format == "TIFF" else None

@@ -31,10 +31,10 @@ def _by_pillow(image: Image.Image, size: Size, prepared: Preprocessing) -> Image
     method = PILLOW[prepared.method]
     if image.size == size:
         return image
-    if prepared.antialias or prepared.method == "nearest":
-        return image.resize(size, method)
-    # Its resize always antialiases, and what it calls a transform never does.
-    return image.transform(size, Image.Transform.EXTENT, (0, 0, *image.size), method)
+    if prepared.method in ("bilinear", "bicubic") and not prepared.antialias:
+        # Its resize always antialiases, and what it calls a transform never does.
+        return image.transform(size, Image.Transform.EXTENT, (0, 0, *image.size), method)
+    return image.resize(size, method)
 
 
 def _array(image: Image.Image) -> npt.NDArray[np.uint8]:

@@ -9,7 +9,9 @@ from stages.contracts.messages import Loaded, LoadOrder, PredictOrder
 from stages.contracts.model import MODEL, ModelRecord
 from stages.contracts.status import OK, Status
 from stages.contracts.system import system_path
+from stages.contracts.variant import BASELINE
 from stages.core.errors import PipelineError
+from stages.measurement import resizing
 from stages.measurement.system import watched
 from stages.runtimes.client import Client
 
@@ -24,10 +26,10 @@ def run(name: str, batch_size: int) -> Status:
         return record(name, Evaluation(Status("skipped", manifest.status.reason)))
     try:
         with watched(system_path(name, "evaluate")):
-            counts = _counts(manifest, batch_size)
+            evaluated = _evaluated(manifest, batch_size)
     except PipelineError as error:
         return record_failure(name, str(error))
-    codec.write(Evaluation(OK, counts), evaluation_path(name))
+    codec.write(evaluated, evaluation_path(name))
     return OK
 
 
@@ -53,9 +55,13 @@ def _manifest(name: str) -> Manifest:
     return codec.read(Manifest, model_folder(name) / MANIFEST)
 
 
-def _counts(manifest: Manifest, batch_size: int) -> Counts:
+def _evaluated(manifest: Manifest, batch_size: int) -> Evaluation:
+    """The baseline's worker also says how its answers depend on the resize."""
     name = manifest.variant.name
     preprocessing = codec.read(ModelRecord, MODEL).preprocessing
     with Client(manifest.variant.runtime) as client:
         client.ask("load", LoadOrder(str(model_folder(name)), None, preprocessing), Loaded)
-        return client.ask("predict", PredictOrder(str(EVALUATION), str(predictions_path(name)), batch_size), Counts)
+        order = PredictOrder(str(EVALUATION), str(predictions_path(name)), batch_size)
+        counts = client.ask("predict", order, Counts)
+        probe = resizing.ask(client, preprocessing, batch_size) if manifest.variant == BASELINE else None
+        return Evaluation(OK, counts, probe)

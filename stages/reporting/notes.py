@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from stages.contracts.conversion import Build
 from stages.contracts.row import Accuracy, AtChance, Change, Doubt, Permuted, Row, Summary
 from stages.reporting import figures
+from stages.reporting.resizes import depends
 from stages.statistics.doubts import words
 from stages.statistics.latency import STEADY_CV
 
@@ -66,6 +67,8 @@ def _sentences(row: Row, classes: int) -> Iterator[str]:
         yield f"{row.status.state}: {row.status.explanation}"
     if row.accuracy:
         yield from unsure(row.accuracy, row.variant.precision, classes)
+    if row.accuracy and (found := depends(row.accuracy.resized)):
+        yield found
     if row.accuracy and row.accuracy.change_from_int8:
         yield won_back(row.accuracy.change_from_int8, row.variant.post_training.name)
     if row.accuracy and row.accuracy.at_chance:

@@ -21,6 +21,7 @@ from stages.reporting import (
     notes,
     proofs,
     reliability,
+    resizes,
     results,
     table,
     training,
@@ -89,6 +90,7 @@ class Report:
     notes: list[str]
     shares: list[TimeLine]
     proofs: list[Section]
+    resizes: Section | None
     others: Section | None
     other_notes: list[str]
     charts: dict[str, str | None]
@@ -130,6 +132,7 @@ def gather(summary: Summary, selection: Selection, code: Code) -> Report:
         notes=results.notes(summary, size),
         shares=results.times_by_part(rows),
         proofs=proofs.proofs(rows),
+        resizes=resizes.section(summary),
         others=table.others(summary),
         other_notes=notes.other_notes(summary),
         charts=drawn(summary, selection, measured),

@@ -10,6 +10,7 @@ from stages.contracts.variant import BASELINE
 from stages.reporting import figures
 from stages.reporting.format import Figure, figure, number, times
 from stages.reporting.notes import prepared, status, unsure
+from stages.reporting.resizes import depends
 from stages.reporting.training import top1
 from stages.statistics.latency import STEADY_CV, calls_needed
 
@@ -133,7 +134,10 @@ def notes(summary: Summary, batch_size: int) -> list[str]:
         f"{row.name} {sentence}."
         for row in rows
         if row.accuracy
-        for sentence in unsure(row.accuracy, row.variant.precision, summary.model.classes)
+        for sentence in (
+            *unsure(row.accuracy, row.variant.precision, summary.model.classes),
+            *filter(None, [depends(row.accuracy.resized)]),
+        )
     ]
     words += [f"{remark}." for remark in (*prepared(summary), *remarks(summary.evaluation, summary.calibration))]
     timed = [latency for row in rows if (latency := figures.latency(row, batch_size))]

@@ -6,7 +6,7 @@ from pathlib import Path
 from stages.contracts.images import remarks
 from stages.contracts.row import HERE, Interval, Row, Summary
 from stages.contracts.variant import BASELINE
-from stages.reporting import figures
+from stages.reporting import figures, resizes
 from stages.reporting.format import interval, number, times
 from stages.reporting.grid import Cell, Section, grid, lines
 from stages.reporting.notes import notes, other_notes, prepared, status
@@ -30,7 +30,7 @@ def markdown(summary: Summary) -> str:
     rows = summary.here
     table = grid(lines(rows, _results(summary)), texts=2)
     proven = [line for proof in proofs(rows) for line in ("", *grid(proof.cells, proof.texts))]
-    told = _listed(
+    told = _titled(resizes.section(summary)) + _listed(
         [
             *notes(rows, summary.model.classes),
             *prepared(summary),
@@ -149,8 +149,11 @@ def _throughput(size: int) -> Cell:
 
 
 def _others(summary: Summary) -> list[str]:
-    table = others(summary)
-    return ["", f"{table.name}:", "", *grid(table.cells, table.texts), *_listed(other_notes(summary))] if table else []
+    return [*_titled(others(summary)), *_listed(other_notes(summary))]
+
+
+def _titled(table: Section | None) -> list[str]:
+    return ["", f"{table.name}:", "", *grid(table.cells, table.texts)] if table else []
 
 
 def _listed(sentences: Sequence[str]) -> list[str]:

@@ -86,6 +86,13 @@ class Worker:
         session, loaded = self._loaded()
         return predict.predict(session, loaded.preprocessing, order, name=Path(loaded.folder).name)
 
+    def probe(self, order: messages.ProbeOrder) -> messages.Probed:
+        """Classify a sample that is prepared in other ways."""
+        from . import probe
+
+        session, _ = self._loaded()
+        return probe.probe(session, order)
+
     def warm_up(self, order: messages.BatchOrder) -> WarmUp:
         """Call until the times are stable."""
         return self._timer.warm_up(order.batch_size)
@@ -134,6 +141,7 @@ VERBS = {
     "describe": str,
     "load": messages.LoadOrder,
     "predict": messages.PredictOrder,
+    "probe": messages.ProbeOrder,
     "warm_up": messages.BatchOrder,
     "block": messages.BlockOrder,
     "prove": messages.BatchOrder,

@@ -2,14 +2,14 @@
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stages.contracts import codec, predictions
 from stages.contracts.conversion import Conversion, conversion_path
 from stages.contracts.cpu import load
 from stages.contracts.environment import ENVIRONMENT, OTHER_GPUS, Environment
-from stages.contracts.evaluation import Counts, Evaluation, evaluation_path, predictions_path
+from stages.contracts.evaluation import Evaluation, evaluation_path, predictions_path
 from stages.contracts.images import IMAGES, ImagesRecord
 from stages.contracts.model import DOWNLOAD, MODEL, DownloadRecord, ModelRecord
 from stages.contracts.predictions import Predictions
@@ -31,11 +31,13 @@ from stages.contracts.timing import (
 from stages.contracts.training import QAT_RECORD, QatRecord
 from stages.contracts.variant import Variant
 from stages.core.errors import PipelineError
-from stages.statistics import accuracy, latency
+from stages.statistics import accuracy, latency, resizes
 from stages.statistics.doubts import doubts
 from stages.statistics.gpu_conditions import conditions, largest
 
 MISSING = Status("failed", "the stage left no result: it was ended, or what it needs is missing")
+
+UNKNOWN = Evaluation(MISSING)
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Records:
     variant: Variant
     status: Status
     conversion: Conversion | None = None
-    counts: Counts | None = None
+    evaluation: Evaluation = UNKNOWN
     answers: Predictions | None = None
     repeats: tuple[RepeatTiming, ...] = ()
     max_foreign_cpu: float | None = None
@@ -72,7 +74,7 @@ def rows(names: Sequence[str], root: Path = Path(), device: str = HERE) -> tuple
     timing = codec.read(Timing, root / TIMING)
     calls = read_samples(root / SAMPLES)
     records = {name: read_records(name, root, timing) for name in names}
-    counts = {name: record.counts for name, record in records.items() if record.counts}
+    counts = {name: record.evaluation.counts for name, record in records.items() if record.evaluation.counts}
     answers = {name: record.answers for name, record in records.items() if record.answers}
     accuracies = accuracy.compare(counts, answers)
     return tuple(row(record, calls, accuracies.get(name), device) for name, record in records.items())
@@ -87,7 +89,7 @@ def read_records(name: str, root: Path, timing: Timing) -> Records:
     evaluation, answers = _evaluation(root / evaluation_path(name), root / predictions_path(name))
     timed = _timed(timing.variants.get(name, VariantTiming(MISSING)), root / TIMING)
     status = _first_failure(evaluate=evaluation.status, benchmark=timed.status)
-    return Records(variant, status, conversion, evaluation.counts, answers, timed.repeats, timing.max_foreign_cpu)
+    return Records(variant, status, conversion, evaluation, answers, timed.repeats, timing.max_foreign_cpu)
 
 
 def _conversion(variant: Variant, path: Path) -> Conversion:
@@ -112,7 +114,7 @@ def _evaluation(path: Path, table: Path) -> tuple[Evaluation, Predictions | None
         answers = predictions.read(table)
     except PipelineError as error:
         return Evaluation(Status("failed", str(error))), None
-    fault = found.counts.fault(len(answers)) if found.counts else "no counts"
+    fault = found.fault(len(answers))
     return (Evaluation(_damaged(path, fault)), None) if fault else (found, answers)
 
 
@@ -144,13 +146,21 @@ def row(record: Records, calls: Mapping[Series, Repeats], measured: Accuracy | N
         status=record.status,
         device=device,
         conversion=record.conversion,
-        accuracy=measured,
+        accuracy=_resized(record, measured),
         speeds=speeds,
         load_ms=record.repeats[0].load_ms if record.repeats else None,
         footprint=_footprint(record.repeats) if record.repeats else None,
         gpu=gpu,
         doubts=doubts(speeds, gpu, record.max_foreign_cpu),
     )
+
+
+def _resized(record: Records, measured: Accuracy | None) -> Accuracy | None:
+    """With what the accuracy is where images are resized otherwise."""
+    probe = record.evaluation.probe
+    if measured is None or probe is None or record.answers is None:
+        return measured
+    return replace(measured, resized=resizes.compare(probe, record.answers))
 
 
 def _footprint(repeats: Sequence[RepeatTiming]) -> Footprint:
