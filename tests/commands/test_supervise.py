@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -52,12 +53,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, heeded: None) -> Path
 def begun(place: Path, *before: str) -> tuple["subprocess.Popen[bytes]", list[psutil.Process]]:
     """A runner at whose stage work is going on, and all processes that it started."""
     runner = subprocess.Popen([*before, sys.executable, "-c", RUNNER], stderr=subprocess.DEVNULL)
-    for _ in range(600):
-        if (place / "stage").exists() and (place / "stage").read_text():
-            return runner, psutil.Process(runner.pid).children(recursive=True)
-        time.sleep(0.05)
-    runner.kill()
-    raise AssertionError("no stage began")
+    wait_for(lambda: (place / "stage").exists() and bool((place / "stage").read_text()))
+    return runner, psutil.Process(runner.pid).children(recursive=True)
 
 
 def assert_gone(family: list[psutil.Process]) -> None:
@@ -90,6 +87,24 @@ def test_a_killed_make_takes_all_along(place: Path, monkeypatch: pytest.MonkeyPa
     make.kill()
     make.wait()
     assert_gone(family)
+
+
+def test_ctrl_z_rests_all_of_it(place: Path) -> None:
+    runner, family = begun(place)
+    runner.send_signal(signal.SIGTSTP)
+    wait_for(lambda: {one.status() for one in family} == {psutil.STATUS_STOPPED})
+    runner.send_signal(signal.SIGCONT)
+    wait_for(lambda: psutil.STATUS_STOPPED not in {one.status() for one in family})
+    runner.terminate()
+    assert runner.wait(60) != 0
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    for _ in range(600):
+        if condition():
+            return
+        time.sleep(0.05)
+    raise AssertionError("it never came to that")
 
 
 def test_what_a_command_leaves_running_ends_with_it(place: Path) -> None:
