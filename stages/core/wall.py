@@ -8,6 +8,7 @@ import ctypes
 import errno
 import os
 import platform
+import socket
 import struct
 import sys
 from collections.abc import Sequence
@@ -25,6 +26,8 @@ WRITES = 1 << 1 | sum(1 << bit for bit in range(4, 13))
 REFER, TRUNCATE, SCOPES = (2, 1 << 13), (3, 1 << 14), (6, 1 << 0 | 1 << 1)
 # Of a file, rather than a folder, only these can be allowed.
 OF_FILES = 1 << 1 | TRUNCATE[1]
+# Where a process names its threads, which CUDA does first of all.
+THREADS = Path("/proc/self/task")
 # Devices that a computation needs: without them no GPU, no shared memory and no `/dev/null`.
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "shm", "dri", "dxg", "kfd", "nvidia*")
 
@@ -34,12 +37,14 @@ class Calls(NamedTuple):
 
     audit: int
     socket: int
+    connect: int
     io_uring_setup: int = 425
 
 
-MACHINES = {"x86_64": Calls(0xC000003E, 41), "aarch64": Calls(0xC00000B7, 198)}
-# Of linux/filter.h and seccomp.h: load a word, jump if equal or not less, return; allow, or answer EACCES.
-LOAD, EQUAL, AT_LEAST, RETURN = 0x20, 0x15, 0x35, 0x06
+MACHINES = {"x86_64": Calls(0xC000003E, 41, 42), "aarch64": Calls(0xC00000B7, 198, 203)}
+# Of linux/filter.h and seccomp.h: load a word, keep some bits, jump if equal or not less, return; allow, or answer
+# EACCES.
+LOAD, AND, EQUAL, AT_LEAST, RETURN = 0x20, 0x54, 0x15, 0x35, 0x06
 ALLOW, REFUSE = 0x7FFF0000, 0x00050000 | errno.EACCES
 # x86-64 has calls with 32-bit pointers under these numbers too.
 X32 = 0x40000000
@@ -85,7 +90,7 @@ def _restrict_files(folders: Sequence[Path]) -> None:
     # An older kernel takes a longer structure than it knows if the rest is zero.
     rules = _done(_libc().syscall(LANDLOCK_CREATE, struct.pack("=QQQ", rights, 0, scopes), 24, 0))
     devices = [found for name in DEVICES for found in Path("/dev").glob(name)]
-    for place in (*folders, *devices):
+    for place in (*folders, THREADS, *devices):
         _allow(rules, place, rights)
     _done(_libc().syscall(LANDLOCK_RESTRICT, rules, 0))
     os.close(rules)
@@ -100,14 +105,20 @@ def _allow(rules: int, place: Path, rights: int) -> None:
 
 
 def _refuse_sockets(calls: Calls) -> None:
-    """No new socket of any kind, those of files included; pairs of sockets between our own processes stay."""
+    """No socket but a local one for streams, which CUDA makes and leaves alone; and none is connected to anything."""
     program = [
         (LOAD, 0, 0, 4),
-        (EQUAL, 0, 5, calls.audit),
+        (EQUAL, 0, 11, calls.audit),
         (LOAD, 0, 0, 0),
-        (AT_LEAST, 3, 0, X32),
-        (EQUAL, 2, 0, calls.socket),
-        (EQUAL, 1, 0, calls.io_uring_setup),
+        (AT_LEAST, 9, 0, X32),
+        (EQUAL, 8, 0, calls.connect),
+        (EQUAL, 7, 0, calls.io_uring_setup),
+        (EQUAL, 0, 5, calls.socket),
+        (LOAD, 0, 0, 16),
+        (EQUAL, 0, 4, socket.AF_UNIX),
+        (LOAD, 0, 0, 24),
+        (AND, 0, 0, 0xF),
+        (EQUAL, 1, 0, socket.SOCK_DGRAM),
         (RETURN, 0, 0, ALLOW),
         (RETURN, 0, 0, REFUSE),
     ]

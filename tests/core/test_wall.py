@@ -20,7 +20,7 @@ ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root may become anothe
 
 @pytest.fixture
 def places() -> Iterator[tuple[Path, Path]]:
-    """A folder to write to and one that is not, both open to all users."""
+    """A folder to write to and one that is not, beside a server of this machine, all open to all users."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o777)
         inside, outside = Path(folder) / "inside", Path(folder) / "outside"
@@ -29,7 +29,11 @@ def places() -> Iterator[tuple[Path, Path]]:
             place.chmod(0o777)
             (place / "old").write_text("old")
             (place / "old").chmod(0o666)
-        yield inside, outside
+        with socket.socket(socket.AF_UNIX) as local:
+            local.bind(f"{folder}/server")
+            Path(f"{folder}/server").chmod(0o666)
+            local.listen()
+            yield inside, outside
 
 
 def run(*command: str) -> None:
@@ -67,7 +71,10 @@ def outcomes(inside: Path, outside: Path, port: int) -> dict[str, bool]:
         "let another write": lambda: run("touch", str(outside / "new")),
         "connect": lambda: socket.socket().connect(("127.0.0.1", port)),
         "send": lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM),
-        "ask a server of this machine": lambda: socket.socket(socket.AF_UNIX),
+        "ask a server of this machine": lambda: socket.socket(socket.AF_UNIX).connect(str(inside.parent / "server")),
+        "tell a server of this machine": lambda: socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM),
+        "make a local socket, as CUDA does": lambda: socket.socket(socket.AF_UNIX),
+        "name a thread, as CUDA does": lambda: Path("/proc/self/task").joinpath(f"{os.getpid()}/comm").write_text("x"),
         "let another connect": lambda: run(sys.executable, "-c", f"{CONNECT}(('127.0.0.1', {port}))"),
     }
     return {name: _can(deed) for name, deed in deeds.items()}
@@ -83,7 +90,8 @@ def _can(deed: Callable[[], object]) -> bool:
 
 ALLOWED = {
     "write inside", "make a folder inside", "move inside", "delete inside", "write a temporary file", "read outside",
-    "write to no device", "share memory", "talk to itself",
+    "write to no device", "share memory", "talk to itself", "make a local socket, as CUDA does",
+    "name a thread, as CUDA does",
 }  # fmt: skip
 
 
