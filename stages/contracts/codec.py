@@ -95,7 +95,9 @@ def _numbers(value: object, place: str) -> Iterator[tuple[str, float]]:
         yield place, value
     elif isinstance(value, dict):
         for key, inner in value.items():
-            yield from _numbers(inner, f"{place}.{key}" if place else str(key))
+            inside = f"{place}.{key}" if place else str(key)
+            yield from _numbers(key, inside)
+            yield from _numbers(inner, inside)
     elif isinstance(value, (list, tuple)):
         for index, inner in enumerate(value):
             yield from _numbers(inner, f"{place}[{index}]")

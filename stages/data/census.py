@@ -24,6 +24,7 @@ class Census:
     def leave_out(self, kind: str, name: str, count: int = 1) -> None:
         """So many files of a kind, such as this."""
         if count:
+            kind, name = (text.encode("utf-8", "backslashreplace").decode() for text in (kind, name))
             self.left_out[kind] += count
             self.first.setdefault(kind, name)
 
@@ -38,11 +39,21 @@ def census(folder: Path, but: Path | None = None) -> Census:
         if path == but:
             continue
         if (kind := _kind(path)) is None:
-            found.images.append(path)
+            found.images.append(_told(path))
         else:
             found.leave_out(kind, path.relative_to(folder).as_posix())
     found.images.sort()
     return found
+
+
+def _told(path: Path) -> Path:
+    """The path; PipelineError where no record and no table could hold its name."""
+    name = os.fsencode(path).decode("utf-8", "backslashreplace")
+    if name != str(path):
+        raise PipelineError(
+            f"the name of the image {name} is not in UTF-8: give it another one", code="name-not-utf8", file=name
+        )
+    return path
 
 
 def walk(folder: Path, found: Census) -> Iterator[Path]:

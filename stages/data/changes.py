@@ -34,5 +34,6 @@ def stat_digest(path: Path) -> str:
     digest = hashlib.sha256()
     for item in inside:
         state = item.stat()
-        digest.update(f"{item.relative_to(path)} {state.st_size} {state.st_mtime_ns}\n".encode())
+        told = f"{item.relative_to(path)} {state.st_size} {state.st_mtime_ns}\n"
+        digest.update(told.encode("utf-8", "surrogateescape"))  # a name may be any bytes
     return digest.hexdigest()

@@ -101,6 +101,12 @@ def test_what_is_not_finite_is_refused_by_name_and_nothing_is_written(value: flo
     assert not path.exists()
 
 
+def test_a_key_that_is_not_finite_is_refused() -> None:
+    with pytest.raises(PipelineError) as caught:
+        codec.plain({"bins": {math.nan: 1}}, "a.json")
+    assert (caught.value.code, caught.value.values["field"]) == ("record-not-finite", "bins.nan")
+
+
 def test_a_conversion_without_files_has_no_size() -> None:
     assert (CONVERTED.size_bytes, FAILED.size_bytes, replace(CONVERTED, files={}).size_bytes) == (84_040, None, None)
 

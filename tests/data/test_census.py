@@ -114,3 +114,12 @@ def test_what_the_system_refuses_is_told_with_the_folder(tmp_path: Path, monkeyp
     error = refused(census, tmp_path)
     assert named(error, "file") == ("folder-unreadable", str(tmp_path / "red"))
     assert "Permission denied" in str(error)
+
+
+def test_a_name_that_is_not_utf8_is_told(tmp_path: Path) -> None:
+    """No record could hold it; one that is left out is written with numbers."""
+    (tmp_path / "red").mkdir()
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/red/n\xe9.txt")).write_text("notes")
+    assert census(tmp_path).first == {".txt": "red/n\\udce9.txt"}
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/red/caf\xe9.png")).write_bytes(b"")
+    assert named(refused(census, tmp_path), "file") == ("name-not-utf8", f"{tmp_path}/red/caf\\xe9.png")

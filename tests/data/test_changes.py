@@ -181,3 +181,8 @@ def test_what_changes_while_it_is_read_fails_the_command(
         errors.run(partial(main, "another"))
     assert f"error: {source} changed while it was in use: run " in capsys.readouterr().err
     errors.run(lambda: changes.watched("nowhere", tmp_path))
+
+
+def test_a_name_of_any_bytes_is_fingerprinted(tmp_path: Path) -> None:
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.png")).write_bytes(b"1")
+    assert len(changes.stat_digest(tmp_path)) == 64

@@ -12,7 +12,20 @@ from stages.contracts.labels import Labels
 from stages.contracts.pins import Pin
 from stages.core import files
 from stages.core.errors import PipelineError
-from stages.data import archives, decode, imagenet, sets, sources, split, tfds, tfrecord, transfer, unpack, wheels
+from stages.data import (
+    archives,
+    census,
+    decode,
+    imagenet,
+    sets,
+    sources,
+    split,
+    tfds,
+    tfrecord,
+    transfer,
+    unpack,
+    wheels,
+)
 from stages.data.image_file import ImageFile, examine
 from stages.data.sets import Draw
 from tests.fixtures.errors import assert_helps, refused
@@ -38,6 +51,10 @@ def raised(error: PipelineError) -> Callable[[], Any]:
 
 def outside() -> None:
     unpack._inside("../a.png", Path("work"))
+
+
+def name_of_bytes() -> None:
+    census._told(Path("photos/caf\udce9.png"))
 
 
 def budget() -> unpack.Budget:
@@ -105,6 +122,7 @@ TABLE: list[tuple[str, Callable[[], Any]]] = [
     ("a.zip", lambda: budget().spend("b.png", 10**12)),
     ("a.zip", no_archive),
     ("photos/a.png", bad_image),
+    ("photos/caf\\xe9.png", name_of_bytes),
     ("photos/a.png", lambda: decode.decode(Path("photos/a.png"))),
     ("a.png", unlabelled_image),
     ("empty", empty_folder),
