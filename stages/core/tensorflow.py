@@ -1,8 +1,12 @@
 """TensorFlow, imported late and quietly: it takes seconds, and only some stages need it."""
 
 import os
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
+
+# What TensorFlow puts around a layer's own name.
+CALLS = {"StatefulPartitionedCall", "PartitionedCall"}
 
 
 def tensorflow(threads: int | None = None, tf32: bool = True) -> Any:
@@ -31,3 +35,12 @@ def nodes(graph: Any) -> list[Any]:
     """All of a tf.Graph, those of the functions that it calls too."""
     definition = graph.as_graph_def()
     return [*definition.node, *(node for function in definition.library.function for node in function.node_def)]
+
+
+def layer(names: Iterable[str]) -> str:
+    """The layer in the first of these names of nodes that has one, without the name of the model; or nothing."""
+    for name in names:
+        scopes = [part for part in name.partition("@")[0].split("/")[:-1] if part not in CALLS]
+        if scopes:
+            return "/".join(scopes[1:] or scopes)
+    return ""

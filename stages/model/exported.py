@@ -1,5 +1,6 @@
 """The export to ONNX as the stage `to_onnx` has it: in a process of its own, and recorded however it ends."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -7,9 +8,12 @@ from stages.contracts.model import ONNX, SAVED_MODEL, ModelRecord, OnnxRecord
 from stages.contracts.status import Status
 from stages.core import isolate
 from stages.core.errors import PipelineError, describe
-from stages.core.tensorflow import tensorflow
+from stages.core.tensorflow import layer, tensorflow
 from stages.model import examples, onnx_export
 
+# How ONNX Runtime calls a node whose operator it does not have, and one that it has for other types alone.
+UNKNOWN = re.compile(r'In Node, \("(?P<node>[^"]+)", (?P<operator>\w+),.*No Op registered')
+UNTYPED = re.compile(r"implementation for (?P<operator>\w+)\(\d+\) node with name '(?P<node>[^']+)'")
 SKIPPED = OnnxRecord(status=Status("skipped", "no variant starts from ONNX"))
 
 
@@ -31,9 +35,21 @@ def export(model: ModelRecord, target: Path) -> OnnxRecord:
     except PipelineError:
         raise
     except Exception as error:
-        raise PipelineError(
-            f"{model.name} has no ONNX model ({describe(error)}): leave out the variants that start from ONNX, or "
-            "replace the layer",
-            code="onnx-impossible",
-            model=model.name,
-        ) from None
+        raise _impossible(model.name, error) from None
+
+
+def _impossible(name: str, error: Exception) -> PipelineError:
+    """It names the operator and its layer where ONNX Runtime does."""
+    found = UNKNOWN.search(str(error)) or UNTYPED.search(str(error))
+    place = layer([found["node"]]) if found else ""
+    reason = describe(error)
+    if found:
+        lacks = f"no {found['operator']}" + (" for its types" if found.re is UNTYPED else "")
+        reason = f"ONNX Runtime has {lacks}" + (f", as in the layer {place}" if place else "")
+    return PipelineError(
+        f"{name} has no ONNX model ({reason}): leave out the variants that start from ONNX, or replace the layer",
+        code="onnx-impossible",
+        model=name,
+        operator=found and found["operator"],
+        layer=place,
+    )

@@ -58,7 +58,7 @@ def export(signature: "Signature") -> "ModelProto":
     import tf2onnx
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-    logging.getLogger("tf2onnx").setLevel(logging.ERROR)
+    logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)  # what it lacks, ONNX Runtime tells
     # tf2onnx's own way, from_function, would make inputs of constants that the model has captured.
     frozen = convert_variables_to_constants_v2(signature, lower_control_flow=False)
     ((source,), (result,)) = frozen.inputs, frozen.outputs

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pytest
 
 from stages.core import gpu, isolate
+from stages.core.tensorflow import layer as layer_of
 from stages.core.tensorflow import tensorflow
 
 
@@ -62,3 +63,19 @@ def test_memory_of_every_gpu_grows_as_it_is_needed() -> None:
     # Without growth TensorFlow takes nearly all at once.
     assert before is not None and total is not None and found.gpu_bytes is not None
     assert found.gpu_bytes - before < total / 4
+
+
+@pytest.mark.parametrize(
+    ("names", "layer"),
+    [
+        (["model_1/wide/Conv2D@__inference_serve_1"], "wide"),
+        (["TensorArrayV2_1@__inference_standard_lstm_8", "model/lstm/PartitionedCall@__inference_serve_8"], "lstm"),
+        (["model/backbone/block/conv/Conv2D"], "backbone/block/conv"),
+        (["StatefulPartitionedCall/model/conv/Conv2D"], "conv"),
+        (["conv/Conv2D"], "conv"),
+        (["Conv2D@__inference_serve", "StatefulPartitionedCall@__inference_signature"], ""),
+        ([], ""),
+    ],
+)
+def test_a_layer_is_told_by_the_names_of_its_nodes(names: list[str], layer: str) -> None:
+    assert layer_of(names) == layer

@@ -102,6 +102,30 @@ def test_an_error_of_a_library_is_a_sentence_without_a_traceback(
     assert capsys.readouterr().err == ""
 
 
+NODE = "StatefulPartitionedCall/model/wide/Conv2D"
+
+
+@pytest.mark.parametrize(
+    ("told", "operator", "layer"),
+    [
+        (f'invalid. In Node, ("{NODE}", Conv9, "", -1) : () -> (), Error No Op registered for Conv9', "Conv9", "wide"),
+        (f"Could not find an implementation for Conv(11) node with name '{NODE}'", "Conv", "wide"),
+        ("Could not find an implementation for Conv(11) node with name 'Conv2D'", "Conv", ""),
+        ("was passed float incompatible with expected resource", None, ""),
+    ],
+)
+def test_an_operator_that_onnx_runtime_lacks_is_named_with_its_layer(
+    monkeypatch: pytest.MonkeyPatch, told: str, operator: str | None, layer: str
+) -> None:
+    def broken(*_: Any) -> None:
+        raise RuntimeError(told)
+
+    monkeypatch.setattr(exported, "tensorflow", broken)
+    error = refused(exported.export, TINY, ONNX)
+    assert named(error, "operator", "layer") == ("onnx-impossible", operator, layer)
+    assert operator is None or NODE not in str(error)
+
+
 def test_what_no_variant_takes_is_not_exported(saved: None, monkeypatch: pytest.MonkeyPatch) -> None:
     files.write_text(ONNX, "of an earlier run")
     ask(False)

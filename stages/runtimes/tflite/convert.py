@@ -14,7 +14,7 @@ import numpy as np
 
 from ...contracts.conversion import ConvertJob, Proof, Scalar
 from ...contracts.preprocessing import Floats
-from ...core.tensorflow import tensorflow
+from ...core.tensorflow import layer, tensorflow
 from ..shared import calibration, fp16, saved_model
 from . import trouble
 from .options import Options
@@ -64,7 +64,7 @@ def _layer(job: ConvertJob, options: Options, node: int) -> str:
         model = interpreter(path, options.xnnpack, threads=1)
         output = model._get_ops_details()[node]["outputs"][0]
         names = {tensor["index"]: str(tensor["name"]) for tensor in model.get_tensor_details()}
-        return trouble.layer([names[output]])
+        return layer([names[output]])
 
 
 def _converter(job: ConvertJob, fixed: bool = False) -> "TFLiteConverterV2":

@@ -8,13 +8,12 @@ from contextlib import contextmanager
 from typing import Any
 
 from ...core.errors import PipelineError, describe
+from ...core.tensorflow import layer
 
 # How LiteRT calls the operator that failed.
 NODE = re.compile(r"Node number (\d+) \((\w+)\)")
 # In MLIR's words for a tensor that an operator takes.
 TYPES = {"f64": "float64", "f16": "float16"}
-# What TensorFlow puts around a layer's own name.
-CALLS = {"StatefulPartitionedCall", "PartitionedCall"}
 SHOWN = 5
 LEAVE = "or leave out the variants of tflite"
 
@@ -71,12 +70,3 @@ def _converter_names(error: Exception) -> tuple[list[str], list[str]]:
     operators = sorted({fault.operator.name.removeprefix("tf.") for fault in known})
     layers = sorted({layer([call.name for call in fault.location.call]) for fault in known})
     return operators, layers
-
-
-def layer(names: Iterable[str]) -> str:
-    """The layer in the first of these names of nodes that has one, without the name of the model; or nothing."""
-    for name in names:
-        scopes = [part for part in name.partition("@")[0].split("/")[:-1] if part not in CALLS]
-        if scopes:
-            return "/".join(scopes[1:] or scopes)
-    return ""

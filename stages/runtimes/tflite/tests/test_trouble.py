@@ -16,22 +16,6 @@ from tests.fixtures import tiny
 from tests.fixtures.errors import assert_helps, named, refused
 
 
-@pytest.mark.parametrize(
-    ("names", "layer"),
-    [
-        (["model_1/wide/Conv2D@__inference_serve_1"], "wide"),
-        (["TensorArrayV2_1@__inference_standard_lstm_8", "model/lstm/PartitionedCall@__inference_serve_8"], "lstm"),
-        (["model/backbone/block/conv/Conv2D"], "backbone/block/conv"),
-        (["StatefulPartitionedCall/model/conv/Conv2D"], "conv"),
-        (["conv/Conv2D"], "conv"),
-        (["Conv2D@__inference_serve", "StatefulPartitionedCall@__inference_signature"], ""),
-        ([], ""),
-    ],
-)
-def test_a_layer_is_told_by_the_names_of_its_nodes(names: list[str], layer: str) -> None:
-    assert trouble.layer(names) == layer
-
-
 class FaultError(Exception):
     """As the converter raises it: its operators with the names of nodes that lead to them."""
 
