@@ -108,11 +108,19 @@ def photographs(folder: Path, count: int) -> None:
 
 
 def weights(target: Path) -> None:
-    """The real MobileNetV2 weights where they exist, else random ones."""
+    """The real MobileNetV2 weights where they exist, else random ones that tell one image from another."""
     if WEIGHTS.exists():
         shutil.copy(WEIGHTS, target)
         return
-    code = f"import tensorflow as tf; tf.keras.applications.MobileNetV2(weights=None).save_weights({str(target)!r})"
+    code = f"""
+import tensorflow as tf
+tf.keras.utils.set_random_seed(0)
+network = tf.keras.applications.MobileNetV2(weights=None)
+for variable in network.variables:
+    if "gamma" in variable.name:  # what each layer passes on would else fade
+        variable.assign(4 * variable)
+network.save_weights({str(target)!r})
+"""
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
