@@ -120,7 +120,7 @@ class _Collecting:
             ours = error if isinstance(error, PipelineError) else PipelineError(told, code="unexpected")
             self.failures.append(PipelineError(told, code=ours.code, **ours.values))
         with files.new_directory(target):
-            return ImageSet(source, 0, "", failed=told)
+            return ImageSet(source, 0, files.combine([]), failed=told)
 
     def _evaluation(self, parts: Parts) -> ImageSet:
         found, classes = Found(parts.evaluation, parts.left_out), labels.read()

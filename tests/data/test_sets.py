@@ -71,7 +71,7 @@ def spared(run: Run, name: str) -> PipelineError:
     old_sets()
     error = refused(run)
     lost = getattr(record(), name)
-    assert (lost.images, lost.digest, lost.failed) == (0, "", str(error))
+    assert (lost.images, lost.digest, lost.failed) == (0, files.combine([]), str(error))
     left = {"calibration": [], "train": ["labels.csv"]}[name]
     assert list(files.sizes({"calibration": CALIBRATION, "train": TRAINING}[name])) == left
     assert record().evaluation.failed is None and record().evaluation.images == len(table_of(EVALUATION)) > 0
