@@ -10,6 +10,8 @@ from stages.model import exported
 def main() -> None:
     """Read the model's record, export, compare, and write models/onnx and its record, which may say why it is empty."""
     model, asked = codec.read(ModelRecord, MODEL), codec.read(Fingerprints, FINGERPRINTS).onnx
+    with files.new_directory(ONNX.parent):
+        codec.write(exported.ENDED, ONNX_RECORD)  # what stays if this process is ended
     with files.new_directory(ONNX.parent) as folder:
         record, failures = exported.outcome(model, folder) if asked else (exported.SKIPPED, [])
     codec.write(record, ONNX_RECORD)

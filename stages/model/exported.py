@@ -16,6 +16,8 @@ UNKNOWN = re.compile(r'In Node, \("(?P<node>[^"]+)", (?P<operator>\w+),.*No Op r
 UNTYPED = re.compile(r"implementation for (?P<operator>\w+)\(\d+\) node with name '(?P<node>[^']+)'")
 SKIPPED = OnnxRecord(status=Status("skipped", "no variant starts from ONNX"))
 
+ENDED = OnnxRecord(status=Status("failed", "the export was ended before it was done: run the same command again"))
+
 
 def outcome(model: ModelRecord, folder: Path) -> tuple[OnnxRecord, list[PipelineError]]:
     """Export into `folder`: the record, and the error if there is one; the folder is then empty."""

@@ -89,6 +89,21 @@ def die(*_: Any) -> None:
     os.kill(os.getpid(), signal.SIGSEGV)
 
 
+def test_a_stage_that_is_killed_leaves_its_record_and_an_empty_folder(
+    saved: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For DVC to go on with the variants that need no ONNX."""
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(exported, "outcome", killed)
+    with pytest.raises(KeyboardInterrupt):
+        to_onnx.main()
+    assert codec.read(OnnxRecord, ONNX_RECORD) == exported.ENDED
+    assert list(ONNX.parent.iterdir()) == []
+
+
 @pytest.mark.parametrize("step", ["export", "difference"])
 def test_an_error_of_a_library_is_a_sentence_without_a_traceback(
     saved: None, here: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], step: str
