@@ -1,12 +1,11 @@
 """Images on which two forms of a model are compared: real ones through its own preprocessing, and noise."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from stages.contracts.images import CALIBRATION, EVALUATION
+from stages.contracts.images import CALIBRATION
 from stages.contracts.preprocessing import Floats, Preprocessing
 from stages.data import batches
 
@@ -25,13 +24,12 @@ class Examples(NamedTuple):
         return np.concatenate([self.images[:NOISE], self.images[-VARIED:]])
 
 
-def read(prepared: Preprocessing, folders: Sequence[Path] = (CALIBRATION, EVALUATION)) -> Examples:
-    """Some of the first folder that has images, spread over it, besides noise; noise alone where none has."""
+def read(prepared: Preprocessing, folder: Path = CALIBRATION) -> Examples:
+    """Some images of the folder, spread over it, besides noise; noise alone where it has none."""
     noise = [prepared.noise(NOISE), varied(prepared)]
     words = f"{NOISE + VARIED} images of noise"
-    for folder in folders:
-        if len(real := batches.some(folder, prepared, REAL)):
-            return Examples(np.concatenate([real, *noise]), f"{len(real)} images of {folder} and {words}")
+    if len(real := batches.some(folder, prepared, REAL)):
+        return Examples(np.concatenate([real, *noise]), f"{len(real)} images of {folder} and {words}")
     return Examples(np.concatenate(noise), words)
 
 

@@ -98,7 +98,7 @@ def learn(job: Job, folder: Path) -> tuple[QatTraining, list[Epoch]]:
 def _write(tf: ModuleType, chosen: ChosenModel, simulated: "Network", folder: Path) -> None:
     """A SavedModel and an ONNX file of the trained network."""
     model, name, saved = chosen.classifier_of(tf, simulated), chosen.model.name, folder / QAT_SAVED_MODEL.name
-    shown = examples.read(model.preprocessing, [TRAINING])
+    shown = examples.read(model.preprocessing, TRAINING)
     saved_model.write(tf, model, saved, name, shown, STEPS)
     onnx_export.write(tf, saved, folder / QAT_ONNX.name, name, shown, most=STEPS)
 
@@ -107,7 +107,7 @@ def flat(tf: ModuleType, chosen: ChosenModel) -> "Network":
     """The model as a network without others inside; PipelineError if it does not answer as the SavedModel does."""
     network = fake_quant.flatten(tf, chosen.network(tf))
     model = chosen.classifier_of(tf, network)
-    gap = saved_model.difference(tf, model, SAVED_MODEL, examples.read(model.preprocessing, [TRAINING]))
+    gap = saved_model.difference(tf, model, SAVED_MODEL, examples.read(model.preprocessing, TRAINING))
     if not gap.close:
         raise PipelineError(
             f"its layers, called one by one, answer otherwise than the model itself: {gap}; leave out the variants "

@@ -23,7 +23,7 @@ from stages.cluster.batches import TABLE
 from stages.contracts import codec
 from stages.contracts.environment import ENVIRONMENT, GPU_MODELS, GpuModels
 from stages.contracts.images import CALIBRATION, EVALUATION, IMAGES, ImageSet, ImagesRecord
-from stages.contracts.model import MODEL, ONNX, ONNX_RECORD, ModelRecord, OnnxRecord
+from stages.contracts.model import DOWNLOAD, MODEL, ONNX, ONNX_RECORD, DownloadRecord, ModelRecord, OnnxRecord
 from stages.core import files, isolate
 from stages.params.load import PARAMS
 from stages.runtimes import host
@@ -69,6 +69,7 @@ def write_records(folder: Path) -> None:
     record = ModelRecord("tiny", "a" * 64, 100, PREPARED.shape, 6, PREPARED, None, 0.0, 1000)
     here = host.describe(None)
     codec.write(record, folder / MODEL)
+    codec.write(DownloadRecord("custom", "imagenet", "own", None, None), folder / DOWNLOAD)
     codec.write(ImagesRecord(*[ImageSet("noise", COUNT, "e", classes=6)] * 2), folder / IMAGES)
     codec.write(here, folder / ENVIRONMENT)
     codec.write(GpuModels(ray.UNLABELLED), folder / GPU_MODELS)

@@ -14,7 +14,7 @@ from tests.fixtures.errors import named, refused
 
 SHAPE = (4, 4, 3)
 PREPARED = Preprocessing(*SHAPE[:2], "crop", 1.0, (1 / 255,) * 3, (0.0,) * 3, "rgb")
-SHOWN = examples.read(PREPARED, [])
+SHOWN = examples.read(PREPARED, Path("nowhere"))
 
 
 Saved = tuple[Path, Callable[[Any], Any]]

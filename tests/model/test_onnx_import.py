@@ -102,7 +102,7 @@ def forbidden(*_: Any) -> None:
     ("options", "code", "words"),
     [
         ({"ir_version": 99}, "model-does-not-load", "(Unsupported model IR version: 99"),
-        ({"pooling": "Strange"}, "model-does-not-load", "mine:Strange(-1)"),
+        ({"pooling": "Strange"}, "model-refused", "Strange"),
         ({"batch": 1}, "input-fixed-batch", "photo takes batches of 1"),
     ],
     ids=["IR version", "operator", "batch"],
@@ -168,7 +168,9 @@ def test_a_conversion_that_answers_otherwise_is_refused(
     converted_to(tf, monkeypatch, serve)
     setting = replace(SHIPPED, output="probabilities", input="photo", other_inputs={"bias": 0})
     model = classifier.classifier(tf, opened(tf, path), setting)
-    error = refused(saved_model.refuse_other_answers, tf, "mine", model, examples.read(model.preprocessing, []))
+    error = refused(
+        saved_model.refuse_other_answers, tf, "mine", model, examples.read(model.preprocessing, Path("nowhere"))
+    )
     assert named(error, "key") == ("onnx-import-differs", "model.path")
 
 

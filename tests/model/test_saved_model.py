@@ -12,7 +12,7 @@ from stages.model.examples import Examples
 from tests.fixtures.errors import assert_helps, named, refused
 
 PREPARED = Preprocessing(6, 8, "stretch", 1.0, (1 / 255,) * 3, (0.0,) * 3, "rgb")
-SHOWN = examples.read(PREPARED, [])
+SHOWN = examples.read(PREPARED, Path("nowhere"))
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ def test_another_resize_shows_on_pixels_and_not_on_noise_of_0_to_1(tf: Any) -> N
         return call
 
     model = Classifier(grain("mean"), [], pixels, 2, 0, original=grain("every other"))
-    error = refused(saved_model.refuse_other_answers, tf, "grain", model, examples.read(pixels, []))
+    error = refused(saved_model.refuse_other_answers, tf, "grain", model, examples.read(pixels, Path("nowhere")))
     assert error.code == "onnx-import-differs" and error.values["difference"] > 0.9
     outside = Examples(np.random.default_rng(0).uniform(0, 1, (4, 16, 16, 3)).astype(np.float32), "noise of 0 to 1")
     assert refused(saved_model.refuse_other_answers, tf, "grain", model, outside).code == "answers-alike"

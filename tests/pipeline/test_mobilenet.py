@@ -30,9 +30,9 @@ def test_int8_is_smaller_and_fp32_answers_as_the_baseline_does(project: Project)
 
 
 def test_tensorflow_is_imported_only_where_it_is_needed(project: Project) -> None:
-    """save, to_onnx, two TFLite conversions, and the baseline's evaluation and benchmark."""
+    """save, two TFLite conversions, and the baseline's evaluation and benchmark."""
     pids = Path(project.environment["TF_IMPORT_LOG"]).read_text().split()
-    assert len(set(pids)) == 6
+    assert len(set(pids)) == 5
 
 
 @pytest.mark.skipif(not WEIGHTS.exists(), reason="the MobileNetV2 weights and photographs of ../shared are not here")

@@ -71,17 +71,18 @@ def convert(client: Client, variant: Variant, model: Path, target: Path) -> Conv
 def test_a_variant_is_converted_described_asked_and_timed(
     name: str, client: Client, model: Path, tmp_path: Path
 ) -> None:
-    variant = Variant.parse(name)
-    converted = convert(client, variant, model, tmp_path)
+    variant, target = Variant.parse(name), tmp_path / name
+    target.mkdir()
+    converted = convert(client, variant, model, target)
     assert converted.seconds > 0
     assert converted.proof.kind in {"saved_model", "trt_ops", "engine_layers", "tensor_types", "graph_layers"}
-    assert files.sizes(tmp_path)
-    described = client.ask("describe", str(tmp_path), Interface)
+    assert files.sizes(target)
+    described = client.ask("describe", str(target), Interface)
     assert len(described.input.shape or (1, 2, 3, 4)) == 4
 
     # As the stages do it, in a process that has converted nothing.
     with Client(variant.runtime) as runner:
-        assert runner.ask("load", LoadOrder(str(tmp_path), 1, PREPROCESSING), Loaded).load_ms > 0
+        assert runner.ask("load", LoadOrder(str(target), 1, PREPROCESSING), Loaded).load_ms > 0
         order = PredictOrder(str(model / "images"), str(tmp_path / "predictions.csv"), 4)
         counts = runner.ask("predict", order, Counts)
         assert counts.images == IMAGES >= counts.top5_correct >= counts.top1_correct
