@@ -12,7 +12,7 @@ from stages.model.classifier import Classifier
 from tests.fixtures.errors import assert_helps, named, refused
 
 PREPARED = Preprocessing(16, 16, "stretch", 1.0, (1 / 255,) * 3, (0.0,) * 3, "rgb")
-IMAGES = examples.read(PREPARED, []).few
+IMAGES = examples.read(PREPARED, Path("nowhere")).few
 
 
 def of_layers(tf: Any, *layers: Any, training: bool = True) -> Classifier:
