@@ -73,6 +73,7 @@ class Repeat:
             for _ in range(self._setting.retries):
                 self._retime(batch_size)
                 self._interleave(batch_size)  # a quiet block is shorter, so that calls may be missing
+            self._watch.close(batch_size)
             self._each(partial(self._prove, batch_size))
         self._each(self._read_memory)
         self._other_processes = self._others()
@@ -86,6 +87,7 @@ class Repeat:
             {str(size): self._warm[name, size] for size in sizes},
             self._gpu_watch(name),
             self._watch.seen(name, sizes),
+            self._watch.windows,
             self._watch.retimed(name, sizes),
         )
 

@@ -118,6 +118,9 @@ class Watch:
         self._limit = limit
         self._uses: dict[Series, list[CpuUse]] = defaultdict(list)
         self._retimed: dict[Series, int] = defaultdict(int)
+        self._span: list[Reading] = []
+        # By batch size, from the first block of any variant to the end of the last.
+        self.windows: dict[str, CpuUse] = {}
 
     def settle(self) -> None:
         """All processes that are ours have been started."""
@@ -130,7 +133,15 @@ class Watch:
             return block(), None
         before = self._meter.read()
         result = block()
-        return result, between(before, self._meter.read())
+        after = self._meter.read()
+        self._span = [*self._span[:1], *([] if self._span else [before]), after]
+        return result, between(before, after)
+
+    def close(self, batch_size: int) -> None:
+        """All blocks at this batch size have been timed."""
+        if self._span:
+            self.windows[str(batch_size)] = between(self._span[0], self._span[-1])
+        self._span = []
 
     def add(self, series: Series, use: CpuUse | None) -> None:
         """One more block."""

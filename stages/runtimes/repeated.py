@@ -16,16 +16,18 @@ ROUNDED = ("fp32", "fp16")
 
 
 def refuse(session: Session, images: Floats, name: str) -> None:
-    """PipelineError if the model of that variant answers some images alone otherwise than together, or by lot."""
-    few = images[:IMAGES]
-    first = infer(session, few).copy()
-    alone = np.concatenate([infer(session, few[place : place + 1]).copy() for place in range(len(few))])
-    again = infer(session, few)
+    """PipelineError if the model of that variant answers some images alone otherwise than in their batch, or by lot.
+
+    The batch is a whole one of the evaluation: some models answer otherwise only from so many images on.
+    """
+    first = infer(session, images)[:IMAGES].copy()
+    alone = np.concatenate([infer(session, images[place : place + 1]).copy() for place in range(len(first))])
+    again = infer(session, images)[:IMAGES]
     most = ROUNDING if Variant.parse(name).precision in ROUNDED else STEPS
     if (gap := distance(first, again)) > most:
         raise _refused("answers-random", gap, most, "asked twice for the same images")
     if (gap := distance(first, alone)) > most:
-        raise _refused("answers-mixed", gap, most, f"asked for {len(few)} images together and for each alone")
+        raise _refused("answers-mixed", gap, most, f"asked for {len(images)} images together and for each alone")
 
 
 def _refused(code: str, gap: float, most: float, asked: str) -> PipelineError:

@@ -1,5 +1,6 @@
 """Raw records to Summary: a row for each variant on each device."""
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -7,7 +8,7 @@ from pathlib import Path
 
 from stages.contracts import codec, predictions
 from stages.contracts.conversion import Conversion, conversion_path
-from stages.contracts.cpu import load
+from stages.contracts.cpu import CpuLoad, load
 from stages.contracts.environment import ENVIRONMENT, OTHER_GPUS, Environment
 from stages.contracts.evaluation import Evaluation, evaluation_path, predictions_path
 from stages.contracts.images import IMAGES, ImagesRecord
@@ -178,6 +179,14 @@ def _speeds(record: Records, calls: Mapping[Series, Repeats]) -> tuple[Speed, ..
     return tuple(_speed(record, size, calls) for size in sorted(map(int, first)))
 
 
+def _cpu(record: Records, key: str) -> CpuLoad | None:
+    """Of its blocks; where they are too short to tell, of the time of all blocks at this batch size."""
+    own = load([use for repeat in record.repeats for use in repeat.cpu.get(key, ())])
+    if own is None or own.resolution <= (record.max_foreign_cpu or math.inf):
+        return own
+    return load([repeat.window[key] for repeat in record.repeats if key in repeat.window]) or own
+
+
 def _speed(record: Records, batch_size: int, calls: Mapping[Series, Repeats]) -> Speed:
     name, key = record.variant.name, str(batch_size)
     term, host_term = (Series(name, batch_size, term) for term in TERMS)
@@ -196,7 +205,7 @@ def _speed(record: Records, batch_size: int, calls: Mapping[Series, Repeats]) ->
         latency=latency.summarize(calls[term], batch_size),
         latency_host=latency.summarize(calls[host_term], batch_size),
         parts_ms=_parts(name, batch_size, calls),
-        cpu=load([use for repeat in record.repeats for use in repeat.cpu.get(key, ())]),
+        cpu=_cpu(record, key),
         retimed=sum(repeat.retimed.get(key, 0) for repeat in record.repeats),
     )
 

@@ -265,8 +265,12 @@ def test_who_used_the_cpus_is_stored_with_each_block() -> None:
     repeat = timed(setting(sizes=(1, 8)), meter=FakeMeter(), a=FakeClient("a", []))
     seen = repeat.timing("a")
     assert (seen.cpu, seen.retimed) == ({"1": (QUIET,) * BLOCKS, "8": (QUIET,) * BLOCKS}, {})
+    # The time of all blocks at a batch size, too, which tells where each is too short.
+    assert {size: (use.seconds, use.own_s) for size, use in seen.window.items()} == dict.fromkeys(
+        ("1", "8"), (QUIET.seconds * BLOCKS, QUIET.own_s * BLOCKS)
+    )
     unknown = timed(setting(), a=FakeClient("a", [])).timing("a")
-    assert (unknown.cpu, unknown.retimed) == ({}, {})
+    assert (unknown.cpu, unknown.window, unknown.retimed) == ({}, {}, {})
 
 
 def test_a_block_in_which_others_used_the_cpus_is_timed_again() -> None:

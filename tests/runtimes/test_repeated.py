@@ -21,7 +21,7 @@ class Changed(Session):
     asynchronous = on_gpu = False
 
     def __init__(self, change: Change) -> None:
-        self.change, self.calls, self.buffer = change, 0, np.zeros((8, 3), np.float32)
+        self.change, self.calls, self.buffer = change, 0, np.zeros((12, 3), np.float32)
 
     def put(self, images: Floats) -> None:
         self.images = images
@@ -87,6 +87,15 @@ def test_rounding_is_allowed_as_far_as_a_precision_takes_it(name: str, far: floa
     code, difference = named(error, "difference")
     assert code == "answers-mixed" and difference == pytest.approx(far)
     assert_helps(error, "`variants`")
+
+
+def test_a_model_that_changes_from_so_many_images_on_is_asked_for_a_whole_batch() -> None:
+    lots = np.eye(3, dtype=np.float32)[np.arange(32) % 3]
+    many: Change = lambda images, _: np.roll(images, 1, axis=1) if len(images) > 12 else images  # noqa: E731
+    session = Changed(many)
+    session.buffer = np.zeros((32, 3), np.float32)
+    error = refused(repeated.refuse, session, lots, "savedmodel-fp32")
+    assert error.code == "answers-mixed" and "asked for 32 images together" in str(error)
 
 
 def test_an_evaluation_of_a_single_image_is_asked_twice() -> None:

@@ -275,6 +275,20 @@ def test_who_used_the_cpus_is_told_by_batch_size_over_all_repeats(results: Resul
     assert row.doubts == (Doubt("busy CPU", taken[0], batch_size=1),)
 
 
+def test_where_blocks_are_too_short_to_tell_the_time_around_them_does(results: Results) -> None:
+    """Blocks of 2 ms, in which no tick may have passed whoever used the CPUs."""
+    results.ok(INT8, [0, 0, 0, 0], 2.0)
+    (repeat,) = results.timings[INT8].repeats
+    short = replace(QUIET, seconds=0.002, busy_s=0.0, own_s=0.002)
+    results.max_foreign_cpu = 0.05
+    for around, doubts in ((QUIET, 0), (BUSY, 1)):
+        seen = replace(repeat, cpu={"1": (short,) * 10, "8": (QUIET,) * 10}, window={"1": around, "8": BUSY})
+        results.timings[INT8] = replace(results.timings[INT8], repeats=(seen,))
+        results.write_timings()
+        (row,) = rows(INT8)
+        assert [(doubt.kind, doubt.batch_size) for doubt in row.doubts] == [("busy CPU", 1)] * doubts
+
+
 def test_cpus_that_are_none_damage_the_record(results: Results) -> None:
     results.ok(INT8, [0, 0, 0, 0], 2.0)
     (repeat,) = results.timings[INT8].repeats
