@@ -3,6 +3,7 @@
 Keras imports what a configuration names: a class of any module, a function of TensorFlow, marshalled Python.
 """
 
+import io
 import json
 import re
 import zipfile
@@ -14,8 +15,10 @@ import h5py
 from pydantic import JsonValue
 
 from stages.core.errors import PipelineError
+from stages.model import door_hdf5
 from stages.model.signatures import readable
 
+SAVED = "it should be what `model.save(FILE)` writes"
 HINT = (
     "export it as a SavedModel, which needs no Python classes, with a Keras of TensorFlow 2.14 or by "
     "`model.export(FOLDER)`, and set model.path to that folder"
@@ -28,6 +31,12 @@ VALUES = frozenset(("__tensor__", "__numpy__", "__bytes__", "__ellipsis__", "__t
 SHAPES = frozenset(("TensorShape", "TypeSpec"))
 # Settings of a training, which is not opened: names of a user's own losses are no matter, other modules are.
 TRAINING = ("compile_config", "training_config")
+# All that Keras writes into an archive. From model.weights.npz it would unpickle, which runs what is in there.
+WEIGHTS = "model.weights.h5"
+MEMBERS = re.compile(r"config\.json|metadata\.json|model\.weights\.h5|assets/.*")
+# Descriptions of large networks take a few MB; an archive of weights hardly grows where it is unpacked.
+MAX_TEXT_BYTES = 100 * 10**6
+MAX_BYTES, MAX_RATIO = 100 * 10**6, 20
 # Layers that call a function of TensorFlow by its name.
 CALLS = ("TFOpLambda", "SlicingOpLambda")
 # Where what is listed may come from: Keras names the initialisers of TensorFlow 1 by their own module.
@@ -45,13 +54,15 @@ def findings(path: Path) -> Iterator[str]:
     """Each part that is more than data; PipelineError for a file that this Keras does not open at all."""
     config = read(path)
     refuse_newer(path, config.version)
-    yield from _within(config.model, Place())
+    with readable(path, SAVED):
+        yield from _within(config.model, Place())
+        yield from _archived(path) if _is_archive(path) else _beside(path)
 
 
 def read(path: Path) -> Config:
     """What a file says of itself; PipelineError if it is no Keras file, or has no model in it."""
-    with readable(path, "it should be what `model.save(FILE)` writes"):
-        config = _of_archive(path) if zipfile.is_zipfile(path) else _of_hdf5(path)
+    with readable(path, SAVED):
+        config = _of_archive(path) if _is_archive(path) else _of_hdf5(path)
     if config.model is None:
         raise PipelineError(
             f"{path.name} (model.path) holds weights alone: save the whole model, by `model.save(FILE)`",
@@ -60,6 +71,38 @@ def read(path: Path) -> Config:
             key="model.path",
         )
     return config
+
+
+def _is_archive(path: Path) -> bool:
+    """As Keras tells: by the name. One file can be both kinds at once."""
+    return path.suffix == ".keras"
+
+
+def _archived(path: Path) -> Iterator[str]:
+    """What an archive has besides its description."""
+    with zipfile.ZipFile(path) as archive:
+        _refuse_growth(path, archive)
+        for name in archive.namelist():
+            if not MEMBERS.fullmatch(name):
+                yield f"it holds {name}, which is no part of a Keras file"
+        if WEIGHTS in archive.namelist():
+            with h5py.File(io.BytesIO(archive.read(WEIGHTS))) as weights:
+                yield from door_hdf5.findings(weights)
+
+
+def _refuse_growth(path: Path, archive: zipfile.ZipFile) -> None:
+    """Raise ValueError, before anything large is unpacked into memory."""
+    limit = max(MAX_BYTES, MAX_RATIO * path.stat().st_size)
+    if (size := sum(member.file_size for member in archive.infolist())) > limit:
+        raise ValueError(f"it would unpack to {size:,} bytes, but one of its size may have {limit:,}")
+
+
+def _beside(path: Path) -> Iterator[str]:
+    """What an HDF5 file has besides its description."""
+    if zipfile.is_zipfile(path):
+        yield "it is a zip archive as well, and may be read as either"
+    with h5py.File(path) as file:
+        yield from door_hdf5.findings(file)
 
 
 def refuse_newer(path: Path, version: str) -> None:
@@ -71,8 +114,15 @@ def refuse_newer(path: Path, version: str) -> None:
 
 def _of_archive(path: Path) -> Config:
     with zipfile.ZipFile(path) as archive:
-        model = json.loads(archive.read("config.json"))
-        return Config(str(json.loads(archive.read("metadata.json"))["keras_version"]), model)
+        version = json.loads(_member(archive, "metadata.json"))["keras_version"]
+        return Config(str(version), json.loads(_member(archive, "config.json")))
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> bytes:
+    """A text of an archive, which gives no more bytes than it says it has."""
+    if (size := archive.getinfo(name).file_size) > MAX_TEXT_BYTES:
+        raise ValueError(f"its {name} has {size:,} bytes, but may have {MAX_TEXT_BYTES:,}")
+    return archive.read(name)
 
 
 def _of_hdf5(path: Path) -> Config:
@@ -144,14 +194,14 @@ def _called(kind: str, config: JsonValue, layer: str) -> Iterator[str]:
     if kind == "Lambda":
         yield f"{layer} is a Lambda, which is Python code"
     elif kind == "function":
-        if not _pure(f"keras.activations.{config}") and config not in CLASSES:
+        if not _pure(f"keras.activations.{config}") and str(config) not in CLASSES:
             yield f"{layer} calls the function {config}"
     elif kind in CALLS:
         if not _pure(str(settings.get("function"))):
             yield f"{layer} calls tf.{settings.get('function')}"
     elif kind == "TensorFlowOpLayer":
         node = settings.get("node_def")
-        if not isinstance(node, dict) or node.get("op") not in OPERATIONS:
+        if not isinstance(node, dict) or str(node.get("op")) not in OPERATIONS:
             yield f"{layer} is an operation of TensorFlow outside the list"
     elif kind not in CLASSES | VALUES | SHAPES:
         yield f"{layer} is of the class {kind}, which is none of Keras"

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 from stages.model.signatures import readable
 
 if TYPE_CHECKING:
-    from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto
+    from onnx import (
+        AttributeProto,
+        FunctionProto,
+        GraphProto,
+        ModelProto,
+        NodeProto,
+        SparseTensorProto,
+        TensorProto,
+    )
 
 HINT = "export it again with an operator set of at most 22, an IR version of at most 10 and no custom operators"
 # ONNX's own, and those of ONNX Runtime whose operators compute.
@@ -22,36 +30,44 @@ def findings(path: Path) -> Iterator[str]:
 
     with readable(path, HINT):
         model = onnx.load(path, load_external_data=False)
-    own = {(function.domain, function.name) for function in model.functions}
-    for node in _nodes([model.graph, *model.functions]):
-        yield from _foreign(node, own)
-    for tensor in tensors(model):
-        yield from _outside(path.parent, tensor)
+        own = {(function.domain, function.name) for function in model.functions}
+        for node in _nodes([model.graph, *model.functions]):
+            yield from _foreign(node, own)
+        for tensor in tensors(model):
+            yield from _outside(path.parent, tensor)
 
 
 def tensors(model: "ModelProto") -> Iterator["TensorProto"]:
     """All of a model that may lie in files of their own: weights, and constants of nodes."""
-    for graph in _graphs([model.graph]):
-        yield from graph.initializer
-        for sparse in graph.sparse_initializer:
-            yield from (sparse.values, sparse.indices)
-    for node in _nodes([model.graph, *model.functions]):
-        for attribute in node.attribute:
+    for graph in _graphs([model.graph, *model.functions]):
+        yield from getattr(graph, "initializer", ())  # a function has none
+        yield from _dense(getattr(graph, "sparse_initializer", ()))
+        for attribute in _attributes(graph):
             yield from (attribute.t, *attribute.tensors)
-            for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
-                yield from (sparse.values, sparse.indices)
+            yield from _dense((attribute.sparse_tensor, *attribute.sparse_tensors))
 
 
-def _graphs(graphs: Iterable["GraphProto | FunctionProto"]) -> Iterator["GraphProto"]:
-    """These and all that their nodes hold."""
+def _dense(tensors: Iterable["SparseTensorProto"]) -> Iterator["TensorProto"]:
+    for sparse in tensors:
+        yield from (sparse.values, sparse.indices)
+
+
+def _attributes(graph: "GraphProto | FunctionProto") -> Iterator["AttributeProto"]:
+    """Of its nodes, and what a function takes where a caller gives nothing."""
+    for node in graph.node:
+        yield from node.attribute
+    yield from getattr(graph, "attribute_proto", ())
+
+
+def _graphs(graphs: Iterable["GraphProto | FunctionProto"]) -> Iterator["GraphProto | FunctionProto"]:
+    """These and all that their attributes hold."""
     waiting = list(graphs)
     while waiting:
         graph = waiting.pop()
         yield graph
-        for node in graph.node:
-            for attribute in node.attribute:
-                waiting += [attribute.g] if attribute.HasField("g") else []
-                waiting += attribute.graphs
+        for attribute in _attributes(graph):
+            waiting += [attribute.g] if attribute.HasField("g") else []
+            waiting += attribute.graphs
 
 
 def _nodes(graphs: Iterable["GraphProto | FunctionProto"]) -> Iterator["NodeProto"]:

@@ -29,9 +29,9 @@ def findings(path: Path) -> Iterator[str]:
 
     with readable(path, "save it again with the TensorFlow that it was made with"):
         model = SavedModel.FromString((path / "saved_model.pb").read_bytes())
-    for graph in model.meta_graphs:
-        yield from _outer_assets(graph)
-        yield from _Graph(graph).findings()
+        for graph in model.meta_graphs:
+            yield from _outer_assets(graph)
+            yield from _Graph(graph).findings()
 
 
 def _links(path: Path) -> Iterator[str]:

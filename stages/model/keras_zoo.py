@@ -14,7 +14,7 @@ from stages.contracts.zoo import MODULES, entry
 from stages.core import isolate
 from stages.core.errors import PipelineError
 from stages.core.tensorflow import tensorflow
-from stages.model import checkpoints, efficientnet_lite
+from stages.model import checkpoints, door_hdf5, efficientnet_lite
 
 if TYPE_CHECKING:
     from keras import Model as Network
@@ -37,8 +37,9 @@ def build(tf: ModuleType, name: str, weights: Path | None) -> "Network":
         efficientnet_lite.fill(model, checkpoints.read_torch(weights))
         return model
     try:
+        door_hdf5.refuse_other_files(weights)
         model.load_weights(weights)
-    except (OSError, ValueError, KeyError, IndexError) as error:
+    except (OSError, RuntimeError, ValueError, KeyError, IndexError) as error:
         reason = " ".join(str(error).split())[:200]
         raise PipelineError(
             f"{weights.name} does not hold the weights of {name} ({reason}); check model.weights",

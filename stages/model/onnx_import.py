@@ -14,10 +14,11 @@ import numpy as np
 
 from stages.core import isolate
 from stages.core.errors import PipelineError, describe
+from stages.model.door_onnx import HINT, tensors
 from stages.model.signatures import Model, Original, from_saved_model, readable, refuse_fixed_batches
 
 if TYPE_CHECKING:
-    from onnx import GraphProto
+    from onnx import GraphProto, ModelProto
     from onnxruntime import InferenceSession
     from tensorflow import Tensor
 
@@ -31,17 +32,17 @@ def open_onnx(tf: ModuleType, path: Path) -> Model:
     import onnx
     import onnxruntime
 
-    hint = "export it again with an operator set of at most 22, an IR version of at most 10 and no custom operators"
-    with readable(path, hint):
-        graph = onnx.load(path, load_external_data=False).graph
-    _refuse_other_files(path, graph)
-    with readable(path, hint):
+    with readable(path, HINT):
+        file = onnx.load(path, load_external_data=False)
+    _refuse_other_files(path, file)
+    graph = file.graph
+    with readable(path, HINT):
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     inputs, outputs = ([item.name for item in items] for items in (session.get_inputs(), session.get_outputs()))
     for item in session.get_inputs():
         refuse_fixed_batches(item.name, item.shape)  # of these onnx2tf would go online for test images
     with tempfile.TemporaryDirectory() as work:
-        with readable(path, hint):
+        with readable(path, HINT):
             # In a process of its own: it brings another Keras, and the two disturb each other.
             isolate.call(_onnx_to_saved_model, path, inputs, Path(work))
         model = _named(from_saved_model(tf, Path(work)), inputs, outputs)
@@ -51,9 +52,9 @@ def open_onnx(tf: ModuleType, path: Path) -> Model:
     )
 
 
-def _refuse_other_files(path: Path, graph: "GraphProto") -> None:
+def _refuse_other_files(path: Path, model: "ModelProto") -> None:
     """PipelineError for weights that lie beside the file: it would come without them."""
-    names = {entry.value for item in graph.initializer for entry in item.external_data if entry.key == "location"}
+    names = {entry.value for item in tensors(model) for entry in item.external_data if entry.key == "location"}
     if names:
         raise PipelineError(
             f"{path.name} (model.path) keeps its weights in {', '.join(sorted(names))}: make it one file, by "

@@ -29,7 +29,7 @@ FAMILIES = words(
 # Of other families: parts of control flow, what only checks, and the next item of what a caller gives.
 MORE = re.compile(r"IteratorGetNext|TensorArray\w*|Stack\w*|Dynamic(Partition|Stitch)|ParallelDynamicStitch|Assert")
 # Of these families: it ends the process, runs on another machine, or reads a file.
-LESS = {"Abort", "RemoteCall", "InitializeTableFromTextFile", "InitializeTableFromTextFileV2"}
+LESS = words("Abort RemoteCall ImmutableConst InitializeTableFromTextFile InitializeTableFromTextFileV2")
 LESS_PATTERN = re.compile(r".*SparseToTensorsMap|.*SparseFromTensorsMap")
 # Parts of TensorFlow's own interface whose functions compute.
 COMPUTE = words(

@@ -1,4 +1,5 @@
 import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ def found(path: Path) -> list[str]:
     return list(door_keras.findings(path))
 
 
-def calls(function: str, kind: str = "TFOpLambda", **more: Any) -> dict[str, Any]:
+def calls(function: Any, kind: str = "TFOpLambda", **more: Any) -> dict[str, Any]:
     return layer(kind, config={"name": "planted", "function": function}, **more)
 
 
@@ -147,6 +148,94 @@ def test_what_keras_writes_of_common_layers_passes(tf: Any, tmp_path: Path) -> N
     for name in ("a.keras", "a.h5"):
         model.save(tmp_path / name)
         assert found(tmp_path / name) == []
+
+
+@pytest.mark.parametrize("name", ["a.h5", "a.keras"])
+def test_a_file_that_is_both_kinds_is_read_as_keras_reads_it(tmp_path: Path, name: str) -> None:
+    """By its name: what the other kind says of a model is none of it."""
+    path, benign = tmp_path / name, network(layer())
+    hdf5(path, network(layer("Lambda")) if name == "a.h5" else benign)
+    archive = keras_archive(tmp_path / "b.keras", benign if name == "a.h5" else network(layer("Lambda")))
+    with zipfile.ZipFile(archive) as given, zipfile.ZipFile(path, "a") as both:
+        for member in given.namelist():
+            both.writestr(member, given.read(member))
+    said = found(path)
+    assert "layer planted is a Lambda, which is Python code" in said
+    assert ("it is a zip archive as well, and may be read as either" in said) == (name == "a.h5")
+
+
+@pytest.mark.parametrize("name", ["a.h5", "a.keras"])
+def test_a_file_of_the_other_kind_is_not_opened(tmp_path: Path, name: str) -> None:
+    path = (keras_archive if name == "a.h5" else hdf5)(tmp_path / name, network(layer()))
+    assert named(refused(found, path), "file") == ("model-does-not-load", name)
+
+
+def test_weights_that_lie_in_another_file_are_named(tmp_path: Path) -> None:
+    archive, old = keras_archive(tmp_path / "a.keras", network()), hdf5(tmp_path / "a.h5", network())
+    with h5py.File(tmp_path / "weights", "w") as file:
+        file.create_dataset("w", (2,), "f4", external=[("/etc/passwd", 0, 8)])
+    with zipfile.ZipFile(archive, "a") as both:
+        both.write(tmp_path / "weights", "model.weights.h5")
+    with h5py.File(old, "a") as file:
+        file["w"] = h5py.ExternalLink("/etc/other.h5", "w")
+    assert found(archive) == ["the weights /w lie in the file /etc/passwd"]
+    assert found(old) == ["w in / is a link to w of /etc/other.h5"]
+
+
+@pytest.mark.parametrize("name", ["model.weights.npz", "run.py"])
+def test_what_keras_writes_into_no_archive_is_named(tmp_path: Path, name: str) -> None:
+    """From the first Keras would unpickle."""
+    path = keras_archive(tmp_path / "a.keras", network())
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("assets/vocabulary.txt", "a")
+        archive.writestr(name, "planted")
+    assert found(path) == [f"it holds {name}, which is no part of a Keras file"]
+
+
+@pytest.mark.parametrize(
+    ("name", "limit", "reason"),
+    [
+        ("config.json", "MAX_TEXT_BYTES", "its config.json has 100,000 bytes"),
+        ("assets/vocabulary.txt", "MAX_BYTES", "it would unpack to "),
+    ],
+)
+def test_a_small_archive_of_much_is_not_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, limit: str, reason: str
+) -> None:
+    monkeypatch.setattr(door_keras, limit, 1000)
+    path = tmp_path / "a.keras"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        described = json.dumps(network())
+        members = {"metadata.json": json.dumps({"keras_version": "2.14.0"}), "config.json": described}
+        for member, text in (members | {name: f"{described:100000}"}).items():
+            archive.writestr(member, text)
+    error = refused(found, path)
+    assert error.code == "model-does-not-load" and reason in str(error)
+
+
+ODD = {
+    "a function without a name": (holding(activation=FUNCTION | {"config": {"a": 1}}), "calls the function {'a': 1}"),
+    "an operation without a name": (
+        layer("TensorFlowOpLayer", config={"name": "planted", "node_def": {"op": ["AddV2"]}}),
+        "is an operation of TensorFlow outside the list",
+    ),
+    "a function that is a list": (calls(["einsum"]), "calls tf.['einsum']"),
+    "a class that is a list": (layer(["Dense"]), "is of the class ['Dense'], which is none of Keras"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_a_name_that_is_no_text_is_refused(kept: Kept, kind: str) -> None:
+    planted, said = ODD[kind]
+    assert found(kept(planted)) == [f"layer planted {said}"]
+
+
+def test_what_an_odd_description_raises_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise TypeError("unhashable type")
+
+    monkeypatch.setattr(door_keras, "_object", fail)
+    assert refused(found, keras_archive(tmp_path / "a.keras", network())).code == "model-does-not-load"
 
 
 def test_a_damaged_description_is_a_sentence(tmp_path: Path) -> None:

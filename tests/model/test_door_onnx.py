@@ -91,6 +91,23 @@ def test_weights_outside_the_folder_are_refused(tmp_path: Path, place: str, kind
     assert found(write(tmp_path, made)) == [f"the weights w lie outside its folder, in {place}"]
 
 
+@pytest.mark.parametrize("kind", ["weights of a branch", "default of an attribute"])
+def test_weights_outside_the_folder_are_refused_in_a_function(tmp_path: Path, kind: str) -> None:
+    branch = graph(node(), weights=(outside("/etc/passwd"),))
+    inside = node("If", then_branch=branch, else_branch=graph(node())) if "branch" in kind else node()
+    own = helper.make_function("mine", "Own", ["x"], ["y"], [inside], [helper.make_opsetid("", 17)])
+    if "default" in kind:
+        own.attribute_proto.append(helper.make_attribute("value", outside("/etc/passwd")))
+    assert found(write(tmp_path, graph(node("Own", "mine")), (own,))) == [
+        "the weights w lie outside its folder, in /etc/passwd"
+    ]
+
+
+def test_a_place_that_no_file_can_have_is_a_sentence(tmp_path: Path) -> None:
+    error = refused(found, write(tmp_path, graph(node(), weights=(outside("a\0b"),))))
+    assert error.code == "model-does-not-load" and "embedded null byte" in str(error)
+
+
 def test_weights_inside_pass_whether_in_the_file_or_beside_it(tmp_path: Path) -> None:
     inner = numpy_helper.from_array(np.ones(1, np.float32), "v")
     assert found(write(tmp_path, graph(node(), weights=(inner, outside("weights/w.bin"))))) == []

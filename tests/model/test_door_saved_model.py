@@ -1,3 +1,4 @@
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,9 @@ HOSTILE: dict[str, Callable[[Any, Any], Any]] = {
         x,
     ),
     "EagerPyFunc": lambda tf, x: tf.ensure_shape(tf.py_function(abs, [x], tf.float32), x.shape),
+    "ImmutableConst": lambda tf, x: x + tf.raw_ops.ImmutableConst(
+        dtype=tf.float32, shape=[3], memory_region_name="/etc/passwd"
+    ),
     "Abort": lambda tf, x: after(tf, tf.raw_ops.Abort(), x),
     "RangeDataset": lambda tf, x: x + tf.cast(tf.data.Dataset.range(3).cardinality(), tf.float32),
     "InitializeTableFromTextFileV2": lambda tf, x: after(
@@ -77,6 +81,20 @@ def test_it_is_found_in_a_branch_of_a_loop_that_no_input_takes(tf: Any, save: Ca
 def test_it_is_found_in_a_function_that_no_signature_has(tf: Any, save: Callable[..., Path]) -> None:
     other = tf.function(lambda x: HOSTILE["WriteFile"](tf, x), input_signature=[tf.TensorSpec([2])])
     assert found(save(lambda image: image, other=other))
+
+
+def test_no_listed_operation_names_a_file_or_another_machine(tf: Any) -> None:
+    from tensorflow.python.framework import op_def_registry
+
+    outer = re.compile(r"file|path|memory_region|target|token|address|server|program|library|command")
+    listed = [op_def_registry.get(name) for name in door_saved_model.PURE]
+    texts = [
+        (operation.name, part.name)
+        for operation in listed
+        for part in (*operation.attr, *operation.input_arg)
+        if part.type in ("string", "list(string)", tf.string.as_datatype_enum)
+    ]
+    assert len(texts) > 100 and not [text for text in texts if outer.search(text[1])]
 
 
 GOOD: dict[str, Callable[[Any, Any], Any]] = {
@@ -147,6 +165,12 @@ def test_a_link_in_the_folder_is_named(tiny_saved_model: tuple[Path, Any], tmp_p
     lead = {"a file": "/etc/passwd", "a folder": "/etc", "a dead link": "nowhere"}[kind]
     (tmp_path / "variables").symlink_to(lead)
     assert found(tmp_path) == ["variables is a link or no regular file"]
+
+
+def test_a_table_without_its_file_is_a_sentence(tf: Any, tiny_saved_model: tuple[Path, Any], tmp_path: Path) -> None:
+    (tmp_path / "saved_model.pb").write_bytes((tiny_saved_model[0] / "saved_model.pb").read_bytes())
+    edited(tf, tmp_path, lambda graph: graph.graph_def.node.add(name="t", op="InitializeTableFromTextFileV2"))
+    assert refused(found, tmp_path).code == "model-does-not-load"
 
 
 def test_a_damaged_graph_is_a_sentence(tf: Any, tmp_path: Path) -> None:

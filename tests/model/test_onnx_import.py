@@ -130,6 +130,17 @@ def test_weights_beside_an_onnx_file_are_named_with_how_to_join_them(tf: Any, tm
     assert named(refusal(tf, tmp_path / "b.onnx"), "file", "files") == expected
 
 
+def test_a_constant_beside_an_onnx_file_is_named_too(tf: Any, tmp_path: Path) -> None:
+    """One of a node is no initializer."""
+    whole = onnx.load(write_onnx(tmp_path / "a.onnx"))
+    constant = TensorProto(name="k", data_type=TensorProto.FLOAT, dims=[1], data_location=TensorProto.EXTERNAL)
+    constant.external_data.add(key="location", value="k.bin")
+    whole.graph.node.append(helper.make_node("Constant", [], ["k"], value=constant))
+    (tmp_path / "b.onnx").write_bytes(whole.SerializeToString())
+    expected = ("onnx-external-weights", "b.onnx", ["k.bin"])
+    assert named(refusal(tf, tmp_path / "b.onnx"), "file", "files") == expected
+
+
 def test_what_onnx2tf_cannot_convert_names_the_node(tf: Any, tmp_path: Path) -> None:
     """It leaves by sys.exit, and without a convolution's optional kernel_shape it always does."""
     error = refused_to_load(tf, write_onnx(tmp_path / "a.onnx", kernel_shape=False))

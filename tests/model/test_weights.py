@@ -18,7 +18,7 @@ from stages.params import load
 from stages.params.model import ModelParams
 from stages.params.training import TrainParams
 from tests.fixtures.errors import named, refused
-from tests.fixtures.kept import keras_archive, layer, network
+from tests.fixtures.kept import hdf5, keras_archive, layer, network
 
 Edit = Callable[..., None]
 
@@ -162,7 +162,7 @@ def test_a_custom_model_is_copied_relative_to_the_main_checkout(
     if name.endswith(".onnx"):
         (checkout / source).touch()  # to protobuf a model of nothing
     else:
-        keras_archive(checkout / source, network(layer()))
+        (hdf5 if name.endswith(".h5") else keras_archive)(checkout / source, network(layer()))
     monkeypatch.chdir(tmp_path)
     assert weights.fetch_custom(source, checkout, into) == into / name
     assert files.sha256(into / name) == files.sha256(checkout / source)
