@@ -23,6 +23,8 @@ MAX_REDIRECTS = 5
 MIN_BYTES_S = 1000
 PATIENCE_S = 30.0
 CHUNK = 1 << 16
+# More than any file has, and as many as Python reads at once.
+LENGTH_DIGITS = 18
 
 
 @dataclass
@@ -114,7 +116,7 @@ def _slow(url: str) -> PipelineError:
 
 def _length(response: "requests.Response") -> int | None:
     text = response.headers.get("Content-Length", "")
-    return int(text) if text.isdecimal() else None
+    return int(text) if text.isdecimal() and len(text) <= LENGTH_DIGITS else None
 
 
 def _piece(response: "requests.Response") -> bytes:

@@ -18,6 +18,8 @@ from .pixels import PRESETS, SCALINGS, Given, Preset, Scaling, Seen, contradicte
 CUSTOM, TRAINED = "custom", "trained"
 # As `train.backbone`: a small network from scratch.
 SMALL = "small"
+# Of so few digits that a float holds what comes out.
+FRACTION = re.compile(r"{0} */ *{0}".format(r"\d{1,99}(\.\d{1,99})?"))
 
 
 def _not_by_url(weights: str) -> str:
@@ -79,7 +81,7 @@ class ModelParams:
 
 def _fraction(value: object) -> object:
     """1/255 is no number to YAML."""
-    if isinstance(value, str) and re.fullmatch(r"\d+(\.\d+)? */ *\d+(\.\d+)?", value):
+    if isinstance(value, str) and FRACTION.fullmatch(value):
         above, below = (Fraction(part.strip()) for part in value.split("/"))
         return float(above / below) if below else value
     return value

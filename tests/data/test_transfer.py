@@ -60,6 +60,14 @@ def test_a_download_that_is_larger_than_the_disk_allows_is_not_begun(
     assert list(work.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("told", "length"), [("101", 101), ("9" * 5000, None), ("9" * 19, None), ("-1", None), (None, None)]
+)
+def test_a_length_that_no_file_has_is_none(told: str | None, length: int | None) -> None:
+    headers = {"Content-Length": told} if told else {}
+    assert transfer._length(SimpleNamespace(headers=headers)) == length  # type: ignore[arg-type]
+
+
 def test_redirects_in_a_circle_or_elsewhere_end(server: Any, work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archives, "RETRY_PAUSES_S", ())
     server.pages["/circle"] = (302, {"Location": f"{server.url}/circle"}, b"")
