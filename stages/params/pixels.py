@@ -107,4 +107,6 @@ def impossible(given: Given) -> tuple[str, str] | None:
         return "antialias", "area is an average"
     if given.resize_side is not None and seen.resize != "resize-crop":
         return "resize_side", "only resize-crop resizes the shorter side"
+    if given.crop_fraction not in (None, 1) and seen.resize in ("stretch", "pad"):
+        return "crop_fraction", f"{seen.resize} takes the whole image"
     return None

@@ -97,8 +97,8 @@ def test_images_reach_the_model_in_its_own_order(tf: Any, channels_first: bool) 
 
 
 def test_resizing_and_the_crop_are_those_of_params(tf: Any) -> None:
-    prepared = made(tf, model(tf), resize="pad", crop_fraction=0.5).preprocessing
-    assert (prepared.resize, prepared.crop_fraction) == ("pad", 0.5)
+    prepared = made(tf, model(tf), resize="resize-crop", crop_fraction=0.5).preprocessing
+    assert (prepared.resize, prepared.crop_fraction) == ("resize-crop", 0.5)
 
 
 @pytest.mark.parametrize(

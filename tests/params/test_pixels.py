@@ -71,11 +71,25 @@ def test_a_key_may_repeat_its_preset(edit: Edit) -> None:
         ((("custom.method", "lanczos"), ("custom.antialias", False)), {"custom.antialias": "resize-impossible"}),
         ((("custom.library", "opencv"), ("custom.antialias", True)), {"custom.antialias": "resize-impossible"}),
         ((("custom.resize_side", 256),), {"custom.resize_side": "resize-impossible"}),
+        (
+            (("custom.preset", "load_img"), ("custom.crop_fraction", 0.5)),
+            {"custom.crop_fraction": "resize-impossible"},
+        ),
+        (
+            (("custom.resize", "stretch"), ("custom.crop_fraction", 0.875)),
+            {"custom.crop_fraction": "resize-impossible"},
+        ),
+        ((("custom.resize", "pad"), ("custom.crop_fraction", 0.5)), {"custom.crop_fraction": "resize-impossible"}),
     ],
 )
 def test_what_does_not_go_together_is_refused(edit: Edit, changes: tuple[Change, ...], wrong: dict[str, str]) -> None:
     edit(*changes)
     assert mistakes(lambda: load.read(CustomParams)) == wrong
+
+
+@pytest.mark.parametrize("resize", ["stretch", "pad"])
+def test_the_whole_of_an_image_is_no_contradiction(edit: Edit, resize: str) -> None:
+    assert custom(edit, ("custom.resize", resize), ("custom.crop_fraction", 1.0)).seen.resize == resize
 
 
 def test_an_older_file_has_none_of_these_keys(edit: Edit, checkout: object) -> None:
