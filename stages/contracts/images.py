@@ -10,7 +10,7 @@ CALIBRATION = Path("data/calibration")
 TRAINING = Path("data/train")
 # Beside the files of a labelled set: their classes.
 TABLE = "labels.csv"
-# Files and folders whose names begin with a dot: of the system and of tools.
+# Files and folders whose names begin with a dot, or that systems make beside the user's: of the system and of tools.
 HIDDEN = "hidden"
 # In place of a class, none.
 EMPTY = "empty folder"

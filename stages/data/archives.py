@@ -7,6 +7,7 @@ from pathlib import Path
 
 from stages.core.errors import PipelineError
 from stages.data import transfer
+from stages.data.census import Census, of_system, walk
 from stages.data.unpack import unpack
 
 # Pauses before a connection that failed is tried once more.
@@ -22,12 +23,16 @@ def fetch(source: str, work: Path, is_class: Callable[[str], bool]) -> Path:
 
 def _top(folder: Path, is_class: Callable[[str], bool]) -> Path:
     """Where an archive's images start: at its labels.csv, or below folders that wrap all and name no class."""
-    tables = sorted(folder.rglob("labels.csv"))
+    tables = sorted(path for path in walk(folder, Census()) if path.name == "labels.csv")
     if tables:
         return tables[0].parent
-    while len(inside := list(folder.iterdir())) == 1 and inside[0].is_dir() and not is_class(inside[0].name):
+    while len(inside := _inside(folder)) == 1 and inside[0].is_dir() and not is_class(inside[0].name):
         folder = inside[0]
     return folder
+
+
+def _inside(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if not of_system(path.name)]
 
 
 def download(url: str, sha256: str, work: Path) -> Path:

@@ -11,6 +11,8 @@ from ..core.errors import PipelineError, describe
 from .decode import SUFFIXES, is_image
 
 IRREGULAR = "no regular file"
+# Folders that Synology, Windows, Linux and macOS make beside the user's, in lower case.
+OF_SYSTEMS = {"@eadir", "$recycle.bin", "system volume information", "lost+found", "__macosx"}
 
 
 @dataclass
@@ -56,15 +58,20 @@ def _told(path: Path) -> Path:
     return path
 
 
+def of_system(name: str) -> bool:
+    """Whether a file or folder of this name is none of the user's."""
+    return name.startswith(".") or name.lower() in OF_SYSTEMS
+
+
 def walk(folder: Path, found: Census) -> Iterator[Path]:
-    """All files below `folder` but hidden ones, which `found` counts, behind links too, each folder once."""
+    """All files below `folder` but those of systems, which `found` counts, behind links too, each folder once."""
     yield from _walk(folder, folder, found, {_identity(folder)})
 
 
 def _walk(folder: Path, root: Path, found: Census, seen: set[tuple[int, int]]) -> Iterator[Path]:
     for entry in sorted(_entries(folder), key=lambda entry: entry.name):
         path = folder / entry.name
-        if entry.name.startswith("."):
+        if of_system(entry.name):
             _leave_out_hidden(path, root, found)
         elif not entry.is_dir():
             yield path
@@ -86,7 +93,7 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def _leave_out_hidden(path: Path, root: Path, found: Census) -> None:
-    """A hidden file, or all that a hidden folder holds, which systems and tools keep there."""
+    """A hidden file, or all that a hidden folder or one of a system holds."""
     inside = [item for item in path.rglob("*") if item.is_file()] if path.is_dir() else [path]
     if inside:
         found.leave_out(HIDDEN, min(inside).relative_to(root).as_posix(), len(inside))

@@ -71,6 +71,19 @@ def test_an_archive_of_a_single_class_keeps_its_class(server: Any, photo: Photos
     assert named(pinned(server, "photos.zip", body)) == [("tench/a.png", 0)]
 
 
+def test_what_a_system_packs_beside_the_folder_is_none_of_it(
+    server: Any, photo: Photos, tmp_path: Path, named: Named
+) -> None:
+    image = image_bytes(photo, tmp_path)
+    members = {
+        "dataset/1/a.png": image,
+        "__MACOSX/dataset/1/._a.png": b"",
+        "__MACOSX/labels.csv": b"",
+        ".DS_Store": b"",
+    }
+    assert named(pinned(server, "photos.zip", packed(members, "zip"))) == [("1/a.png", 1)]
+
+
 def test_an_unlabelled_archive_gives_its_images(
     server: Any, photo: Photos, tmp_path: Path, checkout: Path, work: Path
 ) -> None:

@@ -123,3 +123,14 @@ def test_a_name_that_is_not_utf8_is_told(tmp_path: Path) -> None:
     assert census(tmp_path).first == {".txt": "red/n\\udce9.txt"}
     Path(os.fsdecode(os.fsencode(tmp_path) + b"/red/caf\xe9.png")).write_bytes(b"")
     assert named(refused(census, tmp_path), "file") == ("name-not-utf8", f"{tmp_path}/red/caf\\xe9.png")
+
+
+@pytest.mark.parametrize(
+    "name", ["@eaDir", "@EADIR", "$RECYCLE.BIN", "System Volume Information", "lost+found", "__MACOSX"]
+)
+def test_folders_of_systems_are_no_classes_and_hold_no_images(tmp_path: Path, name: str) -> None:
+    for file in ("red/a.png", f"red/{name}/a.png/thumb.png", f"{name}/S-1/b.png"):
+        image(tmp_path / file)
+    found = census(tmp_path)
+    assert names(found, tmp_path) == ["red/a.png"]
+    assert (found.left_out, found.first) == ({"hidden": 2}, {"hidden": f"{name}/S-1/b.png"})
