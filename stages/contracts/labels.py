@@ -16,6 +16,8 @@ LABELS = Path("data/model/labels.csv")
 LISTED = 10
 # Among more names it takes too long to look for the nearest.
 NEAREST = 2000
+# A longer number counts no class, and Python refuses to read very long ones.
+DIGITS = 18
 
 
 def plain(name: str) -> str:
@@ -24,6 +26,22 @@ def plain(name: str) -> str:
     macOS and archives from it take letters and their accents apart, and the two look alike.
     """
     return unicodedata.normalize("NFC", name).strip()
+
+
+def looks(name: str) -> str:
+    """The same for names that a reader takes for one: without case, width, signs that nobody sees, and zeros before.
+
+    A blank and _ are one here, however many there are.
+    """
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+    seen = "".join(letter for letter in folded if unicodedata.category(letter) != "Cf")
+    words = " ".join(seen.replace("_", " ").split())
+    return value(words) if words.isdecimal() else words
+
+
+def value(number: str) -> str:
+    """Digits of any script as 0 to 9, without zeros before; int() refuses very long ones."""
+    return "".join(str(unicodedata.decimal(digit)) for digit in number).lstrip("0") or "0"
 
 
 @dataclass(frozen=True)
@@ -55,7 +73,7 @@ class Labels:
     def is_place(self, text: str) -> bool:
         """Whether it counts a class and does not name it."""
         name = plain(text)
-        counts = name not in self._known and name.isdecimal() and int(name) < len(self)
+        counts = name not in self._known and name.isdecimal() and len(name) <= DIGITS and int(name) < len(self)
         return counts and not self._numbered
 
     def match(self, names: Sequence[str]) -> list[int | None]:

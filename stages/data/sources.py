@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from stages.contracts.images import EMPTY, LeftOut
-from stages.contracts.labels import Labels, plain
+from stages.contracts.labels import Labels, looks, plain, value
 from stages.core import files
 from stages.core.errors import PipelineError
 from stages.data import archives, changes, imagenet, samples, tfds, tfrecord
-from stages.data.census import Census, census
+from stages.data.census import Census, census, of_system
 from stages.data.image_file import ImageFile, Problem
 
 SAMPLE = "sample"
@@ -87,20 +87,26 @@ def class_names(source: str, checkout: Path, work: Path) -> Classes:
         names = {plain(row["label"]) for _, row in files.read_csv(table, "file", "label")} - {""}
         numbered = all(map(str.isdecimal, names))
         order = f"the labels.csv of the images, {'by number' if numbered else ALPHABETICAL}"
-        return Classes(_one_of_each(source, sorted(names, key=int if numbered else None)), order)
+        return Classes(_one_of_each(source, sorted(names, key=_by_number if numbered else None)), order)
     inside = (path.relative_to(place).parts for path in census(place).images)
     names = {plain(parts[0]) for parts in inside if len(parts) > 1}
     return Classes(_one_of_each(source, sorted(names)), f"the folders of the images, {ALPHABETICAL}")
 
 
+def _by_number(name: str) -> tuple[int, str, str]:
+    """Of two that are equal as numbers, such as 0 and 00, always the same comes first."""
+    digits = value(name)
+    return len(digits), digits, name
+
+
 def _one_of_each(source: str, names: list[str]) -> tuple[str, ...]:
-    """The names; PipelineError for two that only case or spelling tells apart, since one is a mistake."""
+    """The names; PipelineError for two that look alike, since one is a mistake."""
     seen: dict[str, str] = {}
     for second in names:
-        if (first := seen.setdefault(second.casefold(), second)) != second:
+        if (first := seen.setdefault(looks(second), second)) != second:
             raise PipelineError(
-                f"{source} has the classes {first} and {second}, which are the same but for upper case or spelling: "
-                "give them one name, or list both in custom.labels",
+                f"{source} has the classes {first!r} and {second!r}, which are the same but for upper case or "
+                "spelling, blanks or characters that nobody sees: give them one name, or list both in custom.labels",
                 code="classes-twins",
                 source=source,
                 classes=(first, second),
@@ -127,7 +133,7 @@ def _count_empty(place: Path, counted: Census) -> None:
     """Folders that look like a class and have no image."""
     filled = {path.relative_to(place).parts[0] for path in counted.images}
     for folder in sorted(place.iterdir()):
-        if folder.is_dir() and not folder.name.startswith(".") and folder.name not in filled:
+        if folder.is_dir() and not of_system(folder.name) and folder.name not in filled:
             counted.leave_out(EMPTY, folder.name)
 
 

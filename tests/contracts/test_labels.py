@@ -28,6 +28,38 @@ def test_a_class_is_found_by_number_wnid_or_unique_name(tiny_labels: Labels, tex
     assert tiny_labels.index(text) == index
 
 
+def test_a_number_that_python_does_not_read_is_no_class(tiny_labels: Labels) -> None:
+    text = "9" * 5000
+    assert (tiny_labels.index(text), tiny_labels.is_place(text)) == (None, False)
+
+
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [
+        ("fine", "Fine"),
+        ("fine", "fine\u200b"),
+        ("fine", "\ufefff\u00adine"),
+        ("fine", "\uff46\uff49\uff4e\uff45"),
+        ("light fine", "light_fine"),
+        ("light fine", "light\u3000 fine "),
+        ("0", "00"),
+        ("7", "\u0667"),
+        ("12", "\uff10\uff11\uff12\u200b"),
+        ("0" * 5000, "0"),
+        ("stra\u00dfe", "STRASSE"),
+    ],
+)
+def test_names_that_look_alike_are_one_to_a_reader(name: str, other: str) -> None:
+    assert labels.looks(name) == labels.looks(other)
+
+
+@pytest.mark.parametrize(
+    ("name", "other"), [("fine", "fines"), ("light fine", "lightfine"), ("1", "10"), ("1a", "01a"), ("a", "\u00e4")]
+)
+def test_names_that_do_not_look_alike_are_two(name: str, other: str) -> None:
+    assert labels.looks(name) != labels.looks(other)
+
+
 def test_a_class_without_a_name_goes_by_its_number(tiny_labels: Labels) -> None:
     assert [tiny_labels.name(index) for index in (1, 7)] == ["cock", "class 7"]
 

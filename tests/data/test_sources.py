@@ -3,9 +3,11 @@ from pathlib import Path
 
 import pytest
 
+from stages.contracts.images import LeftOut
+from stages.contracts.labels import Labels
 from stages.data import sources
+from tests.fixtures.errors import assert_helps, refused
 from tests.fixtures.errors import named as of
-from tests.fixtures.errors import refused
 from tests.fixtures.models import Named
 
 Photos = Callable[..., Path]
@@ -184,6 +186,7 @@ def test_folders_name_classes_in_the_order_that_keras_numbers_them(
     [
         (("dog", "cat", " dog "), ("cat", "dog"), "in alphabetical order"),
         (("10", "9", "0"), ("0", "9", "10"), "by number"),
+        (("9" * 5000, "10"), ("10", "9" * 5000), "by number"),
         (("10", "9", "b"), ("10", "9", "b"), "in alphabetical order"),
         (("dog", "", "cat"), ("cat", "dog"), "in alphabetical order"),
     ],
@@ -195,6 +198,49 @@ def test_a_table_names_classes_too_and_numbers_in_their_order(
     rows = "".join(f"{name},{label}\n" for name, label in zip(names, written, strict=True))
     table(checkout, photo, f"file,label\n{rows}", *names)
     assert classes("photos") == (found, f"the labels.csv of the images, {order}")
+
+
+@pytest.mark.parametrize(
+    ("written", "twins"),
+    [
+        (("Fine", "fine", "dog"), ("Fine", "fine")),
+        (("fine", "fine\u200b"), ("fine", "fine\u200b")),
+        (("light_fine", "light fine"), ("light fine", "light_fine")),
+        (("00", "7", "0", "000"), ("0", "00")),
+        (("01", "1", "b"), ("01", "1")),
+    ],
+)
+def test_two_classes_that_look_alike_are_told_by_both_names(
+    checkout: Path, photo: Photos, classes: Classes, written: tuple[str, ...], twins: tuple[str, str]
+) -> None:
+    rows = "".join(f"{index}.png,{label}\n" for index, label in enumerate(written))
+    table(checkout, photo, f"file,label\n{rows}", *(f"{index}.png" for index in range(len(written))))
+    error = refused(classes, "photos")
+    assert of(error, "source", "classes") == ("classes-twins", "photos", twins)
+    assert_helps(error, f"{twins[0]!r} and {twins[1]!r}")
+
+
+def test_two_folders_that_look_alike_are_told(checkout: Path, photo: Photos, classes: Classes) -> None:
+    for name in ("fine", "\uff46ine"):
+        photo(checkout / "photos" / name / "a.jpg")
+    assert of(refused(classes, "photos"), "classes") == ("classes-twins", ("fine", "\uff46ine"))
+
+
+def test_folders_of_systems_name_no_classes(
+    checkout: Path, photo: Photos, classes: Classes, tiny_labels: Labels, work: Path
+) -> None:
+    for name in ("tench/a.jpg", "tench/@eaDir/a.jpg/SYNOPHOTO_THUMB_M.png", "$RECYCLE.BIN/S-1/x.png"):
+        photo(checkout / "photos" / name)
+    (checkout / "photos/lost+found").mkdir()
+    assert classes("photos").names == ("tench",)
+    found = sources.labelled("photos", tiny_labels, checkout, work)
+    assert [image.name for image in found.images] == ["tench/a.jpg"]
+    assert found.left_out == (LeftOut("hidden", 2, "$RECYCLE.BIN/S-1/x.png"),)
+
+
+def test_a_label_of_more_digits_than_python_reads_is_told(checkout: Path, photo: Photos, named: Named) -> None:
+    table(checkout, photo, f"file,label\na.jpg,{'9' * 5000}\n", "a.jpg")
+    assert of(refused(named, "photos"), "source") == ("source-problems", "photos")
 
 
 def test_digits_have_ten_classes(classes: Classes) -> None:
