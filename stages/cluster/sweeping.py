@@ -197,7 +197,7 @@ class Sweeping:
     @staticmethod
     def _write(folder: Path, name: str, rows: Iterable[Prediction]) -> None:
         """What the stage `evaluate` writes; of the machines, which are many, Ray's own dashboard tells."""
-        counts = predict.write(rows, folder / predictions_path(name))
+        counts = predict.write(rows, folder / predictions_path(name), name)
         system.write([], folder / system_path(name, "evaluate"))
         codec.write(Evaluation(OK, counts), folder / evaluation_path(name))
 

@@ -6,9 +6,16 @@ from typing import ClassVar
 
 from .conversion import record
 from .status import Status
+from .variant import BASELINE
 
 # Of the images: so many may stay without an answer, which then count as wrong.
 FEW = 0.01
+# What to do where many do: of the model as it is, and of what is made of it.
+ITSELF = (
+    "the model itself does it, before anything is converted: mend its weights, or correct how images reach it "
+    "(`custom.scale`, `mean` and `std` of one of your own)"
+)
+ELSEWHERE = "leave this variant out of `variants`, or choose a precision whose range holds what the model computes"
 
 
 def evaluation_path(variant: str) -> Path:
@@ -50,15 +57,11 @@ class Counts:
     top5_correct: float
     answered: Answered = field(default_factory=Answered)
 
-    @property
-    def no_answers(self) -> str | None:
-        """Why the answers are none of a classifier; None where at most a few are missing."""
+    def no_answers(self, variant: str) -> str | None:
+        """Why the answers of a variant are none of a classifier; None where at most a few are missing."""
         answered = self.answered
         if answered.without > max(1, FEW * self.images):
-            return (
-                f"{answered.missing(self.images)}: leave this variant out of `variants`, or choose a precision whose "
-                "range holds what the model computes"
-            )
+            return f"{answered.missing(self.images)}: {ITSELF if variant == BASELINE.name else ELSEWHERE}"
         if answered.alike:
             return f"all {self.images:,} images have the same answer, whatever they show: the model does not see them"
         return None

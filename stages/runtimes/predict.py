@@ -30,7 +30,7 @@ def predict(session: Session, preprocessing: Preprocessing, order: PredictOrder,
     repeated.refuse(session, first, name)
     layers: list[str] = []
     rows = _predictions(session, table, chain([first], decoded), name, layers)
-    return write(rows, Path(order.target), layers)
+    return write(rows, Path(order.target), name, layers)
 
 
 def _predictions(
@@ -55,14 +55,14 @@ def classify(session: Session, batch: Floats, labels: Sequence[int]) -> list[Ans
     return answers(infer(session, batch), labels)
 
 
-def write(rows: Iterable[Prediction], path: Path, layers: Sequence[str] = ()) -> Counts:
-    """Write predictions.csv as the images come, and count them; PipelineError if these are no answers.
+def write(rows: Iterable[Prediction], path: Path, name: str, layers: Sequence[str] = ()) -> Counts:
+    """Write the predictions.csv of a variant as the images come, and count them; PipelineError if these are no answers.
 
     `layers` is filled meanwhile: with that which spoils the first answer.
     """
     tally = _Tally(layers)
     predictions.write(map(tally.counted, rows), path)
-    if fault := tally.counts.no_answers:
+    if fault := tally.counts.no_answers(name):
         raise PipelineError(fault, code="no-answers", **dataclasses.asdict(tally.counts.answered))
     return tally.counts
 

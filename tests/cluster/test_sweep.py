@@ -149,7 +149,9 @@ def test_counts_are_the_same_for_any_number_of_blocks(
         arguments = ("tflite-fp32", converted, PREPARED, codec.read(Environment, ENVIRONMENT))
         stream = partial(joined.stream, rows, decode, Classifier, *arguments, actors=2)
         made = [
-            predict.write(batches.in_order(stream(blocks=blocks), table, BATCH), tmp_path / f"{blocks}.csv")
+            predict.write(
+                batches.in_order(stream(blocks=blocks), table, BATCH), tmp_path / f"{blocks}.csv", "tflite-fp32"
+            )
             for blocks in more
         ]
     assert made == [counts(swept, "tflite-fp32"), counts(local, "tflite-fp32")]

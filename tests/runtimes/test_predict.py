@@ -125,6 +125,15 @@ def test_more_than_a_few_images_without_an_answer_are_a_failure_that_names_the_f
     assert_helps(error, "4 of 7 images have no answer")
 
 
+@pytest.mark.parametrize(("variant", "own"), [("savedmodel-fp32", True), ("tflite-int8", False)])
+def test_only_what_is_made_of_the_model_can_be_left_out(variant: str, own: bool, tmp_path: Path) -> None:
+    rows = [Prediction("a.png", 0, [], [], 0, 0.0, 0.0)] * 4
+    error = refused(predict.write, rows, tmp_path / "predictions.csv", variant)
+    told = str(error)
+    assert ("the model itself does it" in told, "leave this variant out" in told) == (own, not own)
+    assert_helps(error, "4 of 4 images have no answer")
+
+
 def test_a_runtime_that_mixes_up_a_batch_leaves_no_table(seven: Path) -> None:
     class Mixing(Red):
         def run(self) -> npt.NDArray[Any]:
@@ -139,9 +148,9 @@ def test_a_runtime_that_mixes_up_a_batch_leaves_no_table(seven: Path) -> None:
 def test_one_answer_to_all_images_of_several_classes_is_none(labels: list[int], refuses: bool, tmp_path: Path) -> None:
     rows = [Prediction.plain(f"{i}.png", label, [0, 1], [0.9, 0.1]) for i, label in enumerate(labels)]
     if refuses:
-        assert refused(predict.write, rows, tmp_path / "predictions.csv").code == "no-answers"
+        assert refused(predict.write, rows, tmp_path / "predictions.csv", "tflite-int8").code == "no-answers"
     else:
-        assert predict.write(rows, tmp_path / "predictions.csv").images == len(labels)
+        assert predict.write(rows, tmp_path / "predictions.csv", "tflite-int8").images == len(labels)
 
 
 def prediction(label: int, *classes: int) -> Prediction:
@@ -155,11 +164,11 @@ def test_the_first_and_the_first_five_classes_count(tmp_path: Path) -> None:
         prediction(2, 1, 2, 3, 4, 5),
         prediction(9, *range(5)),
     ]
-    assert predict.write(iter(rows), tmp_path / "predictions.csv") == Counts(4, 1, 3)
+    assert predict.write(iter(rows), tmp_path / "predictions.csv", "tflite-int8") == Counts(4, 1, 3)
     assert list(predictions.read(tmp_path / "predictions.csv")) == rows
 
 
 @pytest.mark.parametrize(("label", "correct"), [(1, 1), (2, 0)])
 def test_a_single_image_counts(label: int, correct: int, tmp_path: Path) -> None:
-    counts = predict.write([prediction(label, 1, 3, 4, 5, 6)], tmp_path / "predictions.csv")
+    counts = predict.write([prediction(label, 1, 3, 4, 5, 6)], tmp_path / "predictions.csv", "tflite-int8")
     assert counts.top1_correct == correct
