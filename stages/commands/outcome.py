@@ -105,6 +105,12 @@ def current_choice(excused: bool = False) -> Selection:
     return chosen
 
 
+def winner() -> str | None:
+    """The variant that was chosen among these figures; None where none was."""
+    chosen = codec.read(Selection, SELECTION) if SELECTION.exists() and SUMMARY.exists() else None
+    return chosen.winner if chosen and _of_these_figures(chosen) else None
+
+
 def _readable() -> bool:
     """Whether params.yaml asks for results at all; one that is wrong is told, and hides none."""
     try:

@@ -4,13 +4,14 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from stages.commands import results
+from stages.commands import outcome, results
 from stages.contracts import codec, labels, predictions
 from stages.contracts.conversion import MANIFEST, Manifest, folder
 from stages.contracts.evaluation import Counts
 from stages.contracts.messages import Loaded, LoadOrder, PredictOrder
 from stages.contracts.model import MODEL, ModelRecord
 from stages.contracts.predictions import Predictions
+from stages.contracts.row import SUMMARY, Summary
 from stages.core import files
 from stages.core.errors import PipelineError
 from stages.core.shown import say
@@ -52,14 +53,19 @@ def _answers(manifest: Manifest, paths: Sequence[Path]) -> Predictions:
 
 
 def converted(variant: str | None) -> Manifest:
-    """The variant asked for, or the first that has a model; PipelineError lists those that have."""
+    """The variant asked for, else the chosen one, else the first that has a model; PipelineError lists those that have.
+
+    What is left of an earlier run, and is no part of the last results, does not count.
+    """
     if variant is not None and variant not in registry.valid():
         raise PipelineError(
             f"there is no variant {variant}: name one of {', '.join(registry.valid())}",
             code="unknown-variant",
             variant=variant,
         )
-    there = [name for name in registry.valid() if (folder(name) / MANIFEST).exists()]
+    summary = codec.read(Summary, SUMMARY) if SUMMARY.exists() else None
+    known = {row.name for row in summary.here} if summary else registry.valid()
+    there = [name for name in registry.valid() if name in known and (folder(name) / MANIFEST).exists()]
     if variant in there and (named := _manifest(variant)).status.ok:
         return named
     ready = {name: manifest for name in there if (manifest := _manifest(name)).status.ok}
@@ -69,7 +75,7 @@ def converted(variant: str | None) -> Manifest:
         raise PipelineError(
             f"{variant} is not converted here: name one of {', '.join(ready)}", code="not-converted", variant=variant
         )
-    return next(iter(ready.values()))
+    return ready.get(outcome.winner() or "") or next(iter(ready.values()))
 
 
 def _manifest(name: str) -> Manifest:

@@ -1,5 +1,6 @@
 """Images by name, as a converted variant's own worker classifies them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,13 +11,17 @@ from stages.contracts import codec, labels
 from stages.contracts.conversion import MANIFEST, Manifest, folder
 from stages.contracts.labels import Labels
 from stages.contracts.model import MODEL
-from stages.contracts.status import OK
-from stages.contracts.variant import BASELINE
+from stages.contracts.row import SUMMARY
+from stages.contracts.selection import SELECTION
+from stages.contracts.status import OK, Status
+from stages.contracts.variant import BASELINE, Variant
 from stages.core import files
 from stages.runtimes import loading
 from tests.fixtures.errors import named, refused
 from tests.fixtures.records import TINY
 from tests.fixtures.tiny import save_tiny
+from tests.reporting.rows import SELECTION as SELECTED
+from tests.reporting.rows import row, summary
 
 CLASSES = ("a", "b", "c", "d", "e", "f")
 
@@ -61,6 +66,48 @@ def test_a_record_of_another_variant_is_named(converted: None) -> None:
     path = folder("tflite-int8") / MANIFEST
     codec.write(Manifest(BASELINE, OK, {"tf32": True}), path)
     assert named(refused(predict.converted, "tflite-int8"), "file") == ("manifest-variant", str(path))
+
+
+def other(name: str = "tflite-int8", status: Status = OK) -> None:
+    """One more variant beside the baseline."""
+    codec.write(Manifest(Variant.parse(name), status, {"xnnpack": True}), folder(name) / MANIFEST)
+
+
+def choice(*names: str, winner: str | None, figures: str = "") -> None:
+    """Results of these variants."""
+    codec.write(summary(*(row(name) for name in names)), SUMMARY)
+    codec.write(replace(SELECTED, winner=winner, figures=figures or files.sha256(SUMMARY)), SELECTION)
+
+
+def test_without_a_variant_the_chosen_one_answers(converted: None) -> None:
+    other()
+    assert predict.converted(None).variant == BASELINE
+    choice(BASELINE.name, "tflite-int8", winner="tflite-int8")
+    assert predict.converted(None).variant.name == "tflite-int8"
+    assert predict.converted(BASELINE.name).variant == BASELINE
+
+
+@pytest.mark.parametrize(("winner", "figures"), [(None, ""), ("tflite-int8", "0" * 64), ("tensorrt-fp16", "")])
+def test_without_a_choice_of_these_figures_the_first_converted_one_answers(
+    converted: None, winner: str | None, figures: str
+) -> None:
+    other()
+    choice(BASELINE.name, "tflite-int8", winner=winner, figures=figures)
+    assert predict.converted(None).variant == BASELINE
+
+
+def test_a_chosen_one_that_was_not_converted_again_does_not_answer(converted: None) -> None:
+    other(status=Status("failed", "no memory"))
+    choice(BASELINE.name, "tflite-int8", winner="tflite-int8")
+    assert predict.converted(None).variant == BASELINE
+
+
+def test_what_is_left_of_an_earlier_run_does_not_answer(converted: None) -> None:
+    other()
+    choice("tflite-int8", winner=None)
+    assert predict.converted(None).variant.name == "tflite-int8"
+    error = refused(predict.converted, BASELINE.name)
+    assert named(error, "variant") == ("not-converted", BASELINE.name)
 
 
 @pytest.mark.parametrize("value", ["yes", None, 1.5])
