@@ -16,6 +16,8 @@ HIDDEN = "hidden"
 EMPTY = "empty folder"
 # Names that a record or a sentence shows.
 SHOWN = 10
+# Names of copies.
+COPIES_SHOWN = 3
 # The source of a set that is a part of `split.source`.
 SPLIT = "split"
 
@@ -59,7 +61,7 @@ class ImageSet:
     left_out: tuple[LeftOut, ...] = ()
     # Of a labelled set: copies of the same pixels with the same label, of which the first counts.
     copies: int = 0
-    first_copy: str = ""
+    first_copies: tuple[str, ...] = ()
     # Pairs of which no model gets both right: how many, and the first ones.
     contradictions: int = 0
     twins: tuple[Twins, ...] = ()
@@ -84,7 +86,9 @@ class ImageSet:
             told.append(f"{_were(files, 'file')} left out: {kinds}, such as {others[0].first}")
         if self.copies:
             copies = _were(self.copies, "image")
-            told.append(f"{copies} left out as a copy of another with the same label, such as {self.first_copy}")
+            told.append(
+                f"{copies} left out as a copy of another with the same label, such as {', '.join(self.first_copies)}"
+            )
         told += map(str, self.twins)
         if self.contradictions > len(self.twins):
             told.append(f"and so in {self.contradictions - len(self.twins):,} more pairs")

@@ -135,7 +135,7 @@ class _Collecting:
             described(self._request.evaluation, exam.digests, exam.images),
             left_out=found.left_out,
             copies=exam.copies,
-            first_copy=exam.first_copy,
+            first_copies=exam.first_copies,
             contradictions=len(exam.pairs),
             twins=tuple(exam.pairs[:SHOWN]),
             empty_classes=_empty(exam.images, classes.names),

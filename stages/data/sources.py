@@ -1,5 +1,6 @@
 """Where images come from: what a source in params.yaml means, and the layouts a folder may have."""
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -88,9 +89,19 @@ def class_names(source: str, checkout: Path, work: Path) -> Classes:
         numbered = all(map(str.isdecimal, names))
         order = f"the labels.csv of the images, {'by number' if numbered else ALPHABETICAL}"
         return Classes(_one_of_each(source, sorted(names, key=_by_number if numbered else None)), order)
-    inside = (path.relative_to(place).parts for path in census(place).images)
+    counted = census(place)
+    inside = (path.relative_to(place).parts for path in counted.images)
     names = {plain(parts[0]) for parts in inside if len(parts) > 1}
-    return Classes(_one_of_each(source, sorted(names)), f"the folders of the images, {ALPHABETICAL}")
+    order = f"the folders of the images, {ALPHABETICAL}" + _without(_empty(place, counted))
+    return Classes(_one_of_each(source, sorted(names)), order)
+
+
+def _without(folders: list[str]) -> str:
+    """Words for those that are no class, since a forgotten one moves the numbers of all that follow."""
+    if not folders:
+        return ""
+    more = f" and {len(folders) - 1:,} more" if len(folders) > 1 else ""
+    return f", without {folders[0]}{more}, which {'have' if more else 'has'} no image"
 
 
 def _by_number(name: str) -> tuple[int, str, str]:
@@ -125,16 +136,16 @@ def _read(place: Path, labels: Labels, work: Path) -> tuple[list[ImageFile], lis
     if imagenet.validation_images(place):
         return *imagenet.labelled(place, labels), ()
     counted = census(place)
-    _count_empty(place, counted)
+    for name in _empty(place, counted):
+        counted.leave_out(EMPTY, name)
     return *_from_folders(place, labels, counted.images), _left_out(counted)
 
 
-def _count_empty(place: Path, counted: Census) -> None:
+def _empty(place: Path, counted: Census) -> list[str]:
     """Folders that look like a class and have no image."""
     filled = {path.relative_to(place).parts[0] for path in counted.images}
-    for folder in sorted(place.iterdir()):
-        if folder.is_dir() and not of_system(folder.name) and folder.name not in filled:
-            counted.leave_out(EMPTY, folder.name)
+    folders = sorted(path.name for path in place.iterdir() if path.is_dir())
+    return [name for name in folders if not of_system(name) and name not in filled]
 
 
 def _left_out(counted: Census) -> tuple[LeftOut, ...]:
@@ -199,15 +210,23 @@ def _from_table(table: Path, labels: Labels) -> tuple[list[ImageFile], list[Prob
     for line, row in lines:
         name, text = row["file"], row["label"].strip()
         path, label = table.parent / name, labels.index(text)
-        if not path.is_file() or not path.resolve().is_relative_to(table.parent.resolve()):
+        if not path.is_file() or (inside := _name(path, table.parent)) is None:
             missing = f"labels.csv line {line}: the file {name or '(empty)'} does not exist in its folder"
             problems.append(Problem(missing, missing))
         elif label is None:
             unknown = labels.unknown(text)
             problems.append(Problem(f"labels.csv line {line}: {name} has the {unknown}", unknown))
         else:
-            images.append(ImageFile(path, name, label))
+            images.append(ImageFile(path, inside, label))
     return images, problems
+
+
+def _name(path: Path, folder: Path) -> str | None:
+    """What the file is called in the folder, however a table names it; None where it lies elsewhere."""
+    if not path.resolve().is_relative_to(folder.resolve()):
+        return None
+    name = os.path.relpath(path.absolute(), folder.absolute())
+    return path.resolve().relative_to(folder.resolve()).as_posix() if name.startswith("..") else name
 
 
 def _from_folders(folder: Path, labels: Labels, found: list[Path]) -> tuple[list[ImageFile], list[Problem]]:

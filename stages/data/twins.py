@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from stages.contracts.images import Twins
+from stages.contracts.images import COPIES_SHOWN, Twins
 from stages.contracts.labels import Labels
 from stages.data.image_file import ImageFile
 
@@ -15,7 +15,7 @@ class Exam:
     images: list[ImageFile]
     digests: list[str]
     copies: int
-    first_copy: str
+    first_copies: tuple[str, ...]
     pairs: list[Twins]
 
 
@@ -34,7 +34,7 @@ def find(digests: Sequence[str], images: Sequence[ImageFile], labels: Labels) ->
         kept[digest, image.label] = image
         if (other := first.setdefault(digest, image)) is not image:
             pairs.append(_twins(other, image, labels))
-    return Exam(list(kept.values()), [digest for digest, _ in kept], len(copies), copies[0] if copies else "", pairs)
+    return Exam(list(kept.values()), [digest for digest, _ in kept], len(copies), tuple(copies[:COPIES_SHOWN]), pairs)
 
 
 def _twins(first: ImageFile, second: ImageFile, labels: Labels) -> Twins:

@@ -133,7 +133,7 @@ def test_copies_count_once_and_contradicting_labels_are_named(sets: None, run: R
         original.save("eval/1/other label.png")
     run()
     found = record().evaluation
-    assert (found.images, found.copies, found.first_copy, found.contradictions) == (4, 1, "0/copy.bmp", 1)
+    assert (found.images, found.copies, found.first_copies, found.contradictions) == (4, 1, ("0/copy.bmp",), 1)
     assert found.twins == (Twins("0/b.png", "tench", "1/other label.png", "cock"),)
     assert "0/b.png and 1/other label.png show the same and are labelled tench and cock" in found.remarks
     assert [name for name, *_ in table_of(EVALUATION)] == ["0/a.jpg", "0/b.png", "1/a.jpg", "1/other label.png"]

@@ -168,6 +168,17 @@ def classes(checkout: Path, work: Path) -> Callable[[str], sources.Classes]:
 Classes = Callable[[str], sources.Classes]
 
 
+@pytest.mark.parametrize("written", ["{place}/a/1.png", "./a/1.png", "a/../a/1.png", "{link}/a/1.png"])
+def test_a_table_may_name_its_files_by_any_path_inside_the_folder(
+    checkout: Path, photo: Photos, named: Named, written: str
+) -> None:
+    photo(checkout / "photos/a/1.png")
+    (checkout / "link").symlink_to("photos")
+    path = written.format(place=checkout / "photos", link=checkout / "link")
+    (checkout / "photos/labels.csv").write_text(f"file,label\n{path},0\n")
+    assert named("photos") == [("a/1.png", 0)]
+
+
 def test_folders_name_classes_in_the_order_that_keras_numbers_them(
     checkout: Path, photo: Photos, classes: Classes
 ) -> None:
@@ -177,7 +188,7 @@ def test_folders_name_classes_in_the_order_that_keras_numbers_them(
     (checkout / "photos/notes").mkdir()
     (checkout / "photos/notes/readme.txt").write_text("no image")
     (checkout / "photos/a file").write_text("no folder")
-    order = "the folders of the images, in alphabetical order"
+    order = "the folders of the images, in alphabetical order, without empty and 1 more, which have no image"
     assert classes("photos") == (("10", "9", "Zebra", "cat", "dog"), order)
 
 
