@@ -9,8 +9,11 @@ from typing import Any
 CALLS = {"StatefulPartitionedCall", "PartitionedCall"}
 
 
-def tensorflow(threads: int | None = None, tf32: bool = True) -> Any:
-    """Import TensorFlow with `threads` CPU threads (None: all cores) and GPU memory that grows as needed."""
+def tensorflow(threads: int | None = None, tf32: bool | None = None) -> Any:
+    """Import TensorFlow with `threads` CPU threads (None: all cores) and GPU memory that grows as needed.
+
+    `tf32` is whether a GPU may round FP32 to 10 bits; None leaves it as it is, which at first is that it may.
+    """
     # 3: even an import on a healthy machine logs errors about CUDA factories; real ones arrive as exceptions.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # CUDA's own order is by speed; NVML and the records count by slot.
@@ -27,7 +30,8 @@ def tensorflow(threads: int | None = None, tf32: bool = True) -> Any:
         # Refused where the GPU is in use already, as in a notebook that loads the champion: that process has chosen.
         with suppress(RuntimeError):
             tensorflow.config.experimental.set_memory_growth(gpu, True)
-    tensorflow.config.experimental.enable_tensor_float_32_execution(tf32)
+    if tf32 is not None:
+        tensorflow.config.experimental.enable_tensor_float_32_execution(tf32)
     return tensorflow
 
 

@@ -33,7 +33,8 @@ def export(model: ModelRecord, target: Path) -> OnnxRecord:
     """Export in this process; an error of a library becomes a sentence too, since models bring them about."""
     try:
         shown = examples.read(model.preprocessing)
-        return onnx_export.write(tensorflow(), SAVED_MODEL, target, model.name, shown, model.largest_logit)
+        # A GPU that rounds FP32 to TF32 would be further from ONNX Runtime than any mistake in the graph.
+        return onnx_export.write(tensorflow(tf32=False), SAVED_MODEL, target, model.name, shown, model.largest_logit)
     except PipelineError:
         raise
     except Exception as error:

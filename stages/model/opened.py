@@ -18,7 +18,7 @@ def save(chosen: ChosenModel, names: Labels, folder: Path) -> ModelRecord:
 
 def make(chosen: ChosenModel, names: Labels, folder: Path) -> ModelRecord:
     """Build, compare with its file's own runtime, save and compare again, in this process."""
-    tf, name = tensorflow(), chosen.model.name
+    tf, name = tensorflow(tf32=False), chosen.model.name
     model = chosen.classifier(tf)
     saved_model.refuse_other_classes(name, model.classes, names)
     shown = examples.read(model.preprocessing)

@@ -27,10 +27,11 @@ class Facts:
 def facts(threads: int | None, tf32: bool) -> Facts:
     tf = tensorflow(threads, tf32)
     config = tf.config
-    enabled = bool(config.experimental.tensor_float_32_execution_enabled())
     growing = [bool(config.experimental.get_memory_growth(device)) for device in config.list_physical_devices("GPU")]
     float(tf.reduce_sum(tf.ones([64, 64])))
     assert tensorflow() is tf  # again, in a process that uses its devices already, as a notebook does
+    # Who asks without a word about it changes nothing.
+    enabled = bool(config.experimental.tensor_float_32_execution_enabled())
     count = config.threading.get_intra_op_parallelism_threads()
     return Facts(count, enabled, os.environ["TF_CPP_MIN_LOG_LEVEL"], tuple(growing), nvml_bytes()[0])
 
