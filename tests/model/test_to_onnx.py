@@ -132,7 +132,7 @@ NODE = "StatefulPartitionedCall/model/wide/Conv2D"
 def test_an_operator_that_onnx_runtime_lacks_is_named_with_its_layer(
     monkeypatch: pytest.MonkeyPatch, told: str, operator: str | None, layer: str
 ) -> None:
-    def broken(*_: Any) -> None:
+    def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError(told)
 
     monkeypatch.setattr(exported, "tensorflow", broken)
