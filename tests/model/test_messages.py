@@ -180,7 +180,7 @@ def test_weights_that_keras_cannot_fetch_name_the_key(tmp_path: Path, monkeypatc
 
 
 def test_a_failed_export_names_the_model_and_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: Any) -> None:
+    def broken(*_: Any, **__: Any) -> None:
         raise ValueError("no kernel for Conv(1)")
 
     monkeypatch.setattr(exported, "tensorflow", broken)
