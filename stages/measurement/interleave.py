@@ -99,7 +99,9 @@ class Repeat:
         """None for a variant on the CPU, and where no GPU tells."""
         if self._gpu is None or not self._memory[name].on_gpu:
             return None
-        return GpuWatch(self._gpu_bytes.get(name), self._other_processes, tuple(self._gpu_states[name]))
+        grown = self._gpu_bytes.get(name)
+        own = None if grown is not None and grown < 0 else grown  # another process has freed more
+        return GpuWatch(own, self._other_processes, tuple(self._gpu_states[name]))
 
     def _others(self) -> int | None:
         """Processes on the GPU that are not ours; None where NVML does not even see ours, and so may miss others."""

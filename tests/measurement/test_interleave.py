@@ -224,6 +224,15 @@ def test_gpu_memory_that_nvml_does_not_tell_is_unknown() -> None:
     assert watch(timed(setting(), Silent(0), there=on_gpu()), "there").process_memory_bytes is None
 
 
+def test_gpu_memory_that_another_process_frees_is_not_taken_off() -> None:
+    class Freed(FakeGpu):
+        def used_bytes(self) -> int:
+            self.used = getattr(self, "used", 1_000_000) - 1
+            return self.used
+
+    assert watch(timed(setting(), Freed(1), there=on_gpu()), "there").process_memory_bytes is None
+
+
 def test_a_process_that_joins_the_gpu_later_is_counted() -> None:
     class Joined(FakeGpu):
         def processes(self) -> int:
