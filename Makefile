@@ -26,7 +26,8 @@ SIDE_BY_SIDE = $(if $(HAS_GPU),,-n $(shell expr $$(nproc) + 1) --maxprocesses=4 
 
 COMPILE = uv pip compile -q --python-version 3.10 --generate-hashes --no-header --no-annotate
 
-# One package comes as source. It is built by this setuptools: pip alone would fetch one for it that no hash vouches for.
+# antlr4 comes as source, and so does TensorRT 11. They are built by what build.txt has: pip alone would fetch builders
+# that no hash vouches for.
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-build-isolation -r
 
 OR_SAY = || { echo 'error: the requirements could not be installed: check the connection to the package index (PIP_INDEX_URL) and the disk, and run the same command again' >&2; exit 1; }
@@ -104,7 +105,7 @@ records: $(VENV)/runs  ## write docs/reference/records.md from the dataclasses o
 
 lock:  ## compile the pinned requirements anew (needs uv)
 	@$(COMPILE) --universal --extra cpu -o requirements/base.txt pyproject.toml
-	@echo setuptools | $(COMPILE) --universal -c requirements/base.txt -o requirements/build.txt -
+	@printf 'setuptools\nwheel-stub\n' | $(COMPILE) --universal -c requirements/base.txt -o requirements/build.txt -
 	@for extra in cluster dev; do $(COMPILE) --universal --extra $$extra -c requirements/base.txt -o requirements/$$extra.txt pyproject.toml || exit 1; done
 	@for extra in gpu tensorrt11 tensorrtrtx; do \
 	$(COMPILE) --python-platform x86_64-manylinux_2_28 --extra $$extra -c requirements/base.txt -o requirements/$$extra.txt pyproject.toml || exit 1; done
