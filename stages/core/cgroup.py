@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from .files import text_of
+
 ROOT = Path("/")
 # Where version 2 is mounted, beside version 1 too, and where version 1 has what it counts of the CPUs.
 UNIFIED = ("sys/fs/cgroup", "sys/fs/cgroup/unified")
@@ -34,7 +36,7 @@ def _folders(root: Path) -> Iterator[Path]:
 
 def _groups(root: Path) -> Iterator[tuple[list[str], str]]:
     """By its controllers where this process is: those of version 2 have no name."""
-    for line in (_text(root / "proc/self/cgroup") or "").splitlines():
+    for line in (text_of(root / "proc/self/cgroup") or "").splitlines():
         _, names, path = line.split(":", 2)
         if names == "" or "cpu" in names.split(","):
             yield names.split(","), path
@@ -42,7 +44,9 @@ def _groups(root: Path) -> Iterator[tuple[list[str], str]]:
 
 def _quota(folder: Path) -> float | None:
     """Of this group alone."""
-    text = _text(folder / "cpu.max") or f"{_text(folder / 'cpu.cfs_quota_us')} {_text(folder / 'cpu.cfs_period_us')}"
+    text = (
+        text_of(folder / "cpu.max") or f"{text_of(folder / 'cpu.cfs_quota_us')} {text_of(folder / 'cpu.cfs_period_us')}"
+    )
     with suppress(
         ValueError, ZeroDivisionError
     ):  # `max` where there is none, and no two numbers where there is no file
@@ -53,14 +57,7 @@ def _quota(folder: Path) -> float | None:
 
 def _throttled(folder: Path) -> float | None:
     """Microseconds in version 2, nanoseconds in version 1."""
-    lines = (line.split() for line in (_text(folder / "cpu.stat") or "").splitlines())
+    lines = (line.split() for line in (text_of(folder / "cpu.stat") or "").splitlines())
     counts = {line[0]: int(line[1]) for line in lines if len(line) == 2}
     scales = {"throttled_usec": 1e-6, "throttled_time": 1e-9}
     return next((counts[name] * scale for name, scale in scales.items() if name in counts), None)
-
-
-def _text(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError:
-        return None

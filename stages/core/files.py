@@ -153,6 +153,14 @@ def _left_by_killed(target: Path) -> Iterator[Path]:
             yield beside
 
 
+def text_of(path: Path) -> str | None:
+    """What a small file says, as those in which Linux tells of itself; None where it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return None
+
+
 def sha256(path: Path) -> str:
     """Hex digest of a file, read in pieces."""
     digest = hashlib.sha256()

@@ -223,10 +223,11 @@ def _from_table(table: Path, labels: Labels) -> tuple[list[ImageFile], list[Prob
 
 def _name(path: Path, folder: Path) -> str | None:
     """What the file is called in the folder, however a table names it; None where it lies elsewhere."""
-    if not path.resolve().is_relative_to(folder.resolve()):
+    file, place = path.resolve(), folder.resolve()
+    if not file.is_relative_to(place):
         return None
     name = os.path.relpath(path.absolute(), folder.absolute())
-    return path.resolve().relative_to(folder.resolve()).as_posix() if name.startswith("..") else name
+    return file.relative_to(place).as_posix() if name.startswith("..") else name
 
 
 def _from_folders(folder: Path, labels: Labels, found: list[Path]) -> tuple[list[ImageFile], list[Problem]]:

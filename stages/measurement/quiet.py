@@ -118,7 +118,7 @@ class Watch:
         self._limit = limit
         self._uses: dict[Series, list[CpuUse]] = defaultdict(list)
         self._retimed: dict[Series, int] = defaultdict(int)
-        self._span: list[Reading] = []
+        self._span: tuple[Reading, Reading] | None = None
         # By batch size, from the first block of any variant to the end of the last.
         self.windows: dict[str, CpuUse] = {}
 
@@ -134,14 +134,14 @@ class Watch:
         before = self._meter.read()
         result = block()
         after = self._meter.read()
-        self._span = [*self._span[:1], *([] if self._span else [before]), after]
+        self._span = (self._span[0] if self._span else before, after)
         return result, between(before, after)
 
     def close(self, batch_size: int) -> None:
         """All blocks at this batch size have been timed."""
         if self._span:
-            self.windows[str(batch_size)] = between(self._span[0], self._span[-1])
-        self._span = []
+            self.windows[str(batch_size)] = between(*self._span)
+        self._span = None
 
     def add(self, series: Series, use: CpuUse | None) -> None:
         """One more block."""

@@ -9,7 +9,6 @@ from contextlib import suppress
 import pynvml
 
 from ..contracts.environment import (
-    CpuIdentity,
     CpuSettings,
     Discovery,
     Environment,
@@ -17,12 +16,12 @@ from ..contracts.environment import (
     Machine,
     RuntimeEnvironment,
 )
-from ..core import cgroup, cpu
+from ..core import cgroup
 from ..core import gpu as nvml
 from ..core.cores import cores
 from ..core.errors import reason
 from ..core.variables import speed_variables
-from . import registry
+from . import cpu, registry
 
 # Of the pipeline itself: what decodes, saves and exports.
 BASE = ("tensorflow", "keras", "numpy", "pillow", "onnx", "tf2onnx")
@@ -44,7 +43,6 @@ def settings() -> CpuSettings:
 def describe_machine(threads: int | None) -> Machine:
     """The hardware, with the number of CPU threads that runtimes get (None: all cores)."""
     driver, gpus, gpu_missing = _nvidia()
-    described = cpu.describe()
     return Machine(
         cpu=cpu.name(),
         cores=cores(),
@@ -53,7 +51,7 @@ def describe_machine(threads: int | None) -> Machine:
         driver=driver,
         gpus=gpus,
         gpu_missing=gpu_missing,
-        identity=CpuIdentity(*described) if described else None,
+        identity=cpu.describe(),
     )
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from stages.contracts import codec
 from stages.contracts.environment import ENVIRONMENT, GPU_MODELS, SOURCES, CpuIdentity, Environment, GpuModels, Sources
-from stages.core import cgroup, cpu
-from stages.runtimes import host, registry
+from stages.core import cgroup
+from stages.runtimes import cpu, host, registry
 from stages.runtimes.fingerprints import Digests
 
 REPOSITORY = Path(__file__).parents[2]
@@ -70,9 +70,9 @@ def test_variables_of_speed_and_the_governor_are_part_of_the_description(monkeyp
 def test_a_cpu_that_tells_nothing_of_itself_has_no_identity(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpu, "describe", lambda: None)
     assert host.describe_machine(None).identity is None
-    described = cpu.Description("AuthenticAMD", "25", "17", "1", "0x1", ("avx2",), {"L2": 1 << 20}, "KVM")
+    described = CpuIdentity("AuthenticAMD", "25", "17", "1", "0x1", ("avx2",), {"L2": 1 << 20}, "KVM")
     monkeypatch.setattr(cpu, "describe", lambda: described)
-    assert host.describe_machine(None).identity == CpuIdentity(*described)
+    assert host.describe_machine(None).identity == described
 
 
 def test_the_stage_runs_without_importing_a_framework(checkout: Path) -> None:

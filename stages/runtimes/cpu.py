@@ -3,9 +3,10 @@
 import platform
 import re
 from pathlib import Path
-from typing import NamedTuple
 
-from .cores import allowed
+from ..contracts.environment import CpuIdentity
+from ..core.cores import allowed
+from ..core.files import text_of
 
 ROOT = Path("/")
 FOLDER = "sys/devices/system/cpu"
@@ -22,38 +23,25 @@ FLAGS = ("flags", "Features")
 UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
-class Description(NamedTuple):
-    """What tells two CPUs of one name apart; the hypervisor is None on a machine that is none's guest."""
-
-    vendor: str | None
-    family: str | None
-    model: str | None
-    stepping: str | None
-    microcode: str | None
-    features: tuple[str, ...]
-    caches: dict[str, int]
-    hypervisor: str | None
-
-
 def name(root: Path = ROOT) -> str:
     """As its maker sells it."""
     return _facts(root).get("model name") or platform.processor()
 
 
-def describe(root: Path = ROOT) -> Description | None:
+def describe(root: Path = ROOT) -> CpuIdentity | None:
     """Of the first that this process may use; None where the system does not tell."""
     facts = _facts(root)
     if not facts:
         return None
     flags = set((_first(facts, FLAGS) or "").split())
-    return Description(
+    return CpuIdentity(
         vendor=_first(facts, VENDOR),
         family=_first(facts, FAMILY),
         model=_first(facts, MODEL),
         stepping=_first(facts, STEPPING),
         microcode=facts.get("microcode"),
         features=tuple(feature for feature in FEATURES if feature in flags),
-        caches=_caches(root / FOLDER / f"cpu{facts['processor']}/cache"),
+        caches_bytes=_caches(root / FOLDER / f"cpu{facts['processor']}/cache"),
         hypervisor=_hypervisor(root) if "hypervisor" in flags else None,
     )
 
@@ -61,12 +49,12 @@ def describe(root: Path = ROOT) -> Description | None:
 def governor(root: Path = ROOT) -> str | None:
     """What sets the clocks, of all that this process may use."""
     files = [root / FOLDER / f"cpu{number}/cpufreq/scaling_governor" for number in sorted(allowed())]
-    return ", ".join(sorted({text for path in files if (text := _text(path))})) or None
+    return ", ".join(sorted({text for path in files if (text := text_of(path))})) or None
 
 
 def _facts(root: Path) -> dict[str, str]:
     """What /proc/cpuinfo has of the first CPU that this process may use; nothing where it has no numbers."""
-    for block in (_text(root / "proc/cpuinfo") or "").split("\n\n"):
+    for block in (text_of(root / "proc/cpuinfo") or "").split("\n\n"):
         pairs = (line.partition(":") for line in block.splitlines())
         facts = {key.strip(): value.strip() for key, _, value in pairs}
         if facts.get("processor") in set(map(str, allowed())):
@@ -82,7 +70,7 @@ def _caches(folder: Path) -> dict[str, int]:
     """Bytes by level and kind: L1d, L1i, L2, L3."""
     found = {}
     for place in sorted(folder.glob("index*")):
-        level, kind, size = (_text(place / part) or "" for part in ("level", "type", "size"))
+        level, kind, size = (text_of(place / part) or "" for part in ("level", "type", "size"))
         if fields := re.fullmatch(r"(\d+)([KMG]?)", size):
             letter = {"Data": "d", "Instruction": "i"}.get(kind, "")
             found[f"L{level}{letter}"] = int(fields[1]) * UNITS.get(fields[2], 1)
@@ -91,12 +79,5 @@ def _caches(folder: Path) -> dict[str, int]:
 
 def _hypervisor(root: Path) -> str:
     """What names itself as the maker of this machine."""
-    parts = [_text(root / "sys/class/dmi/id" / part) for part in ("sys_vendor", "product_name")]
-    return " ".join(filter(None, parts)) or _text(root / "sys/hypervisor/type") or "one without a name"
-
-
-def _text(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace").strip()
-    except OSError:
-        return None
+    parts = [text_of(root / "sys/class/dmi/id" / part) for part in ("sys_vendor", "product_name")]
+    return " ".join(filter(None, parts)) or text_of(root / "sys/hypervisor/type") or "one without a name"

@@ -1,10 +1,11 @@
 """Machines as Linux describes them, in folders that stand for /."""
 
+from dataclasses import astuple
 from pathlib import Path
 
 import pytest
 
-from stages.core import cpu
+from stages.runtimes import cpu
 
 # Of an Intel server that is a guest, but for lines that nobody reads.
 INTEL = """processor\t: {number}
@@ -47,15 +48,15 @@ def machine(root: Path, text: str, flag: str = "") -> Path:
 
 def test_an_intel_cpu_is_told_by_its_numbers_and_its_arithmetic(tmp_path: Path) -> None:
     found = cpu.describe(machine(tmp_path, INTEL))
-    assert found and found[:5] == ("GenuineIntel", "6", "143", "8", "0x2b0005b0")
+    assert found and astuple(found)[:5] == ("GenuineIntel", "6", "143", "8", "0x2b0005b0")
     assert found.features == ("avx", "avx2", "fma", "avx512f", "avx512_vnni", "amx_int8")
-    assert (found.caches, found.hypervisor) == ({}, None)
+    assert (found.caches_bytes, found.hypervisor) == ({}, None)
     assert cpu.name(tmp_path) == "Intel(R) Xeon(R) Platinum 8488C"
 
 
 def test_an_arm_cpu_is_told_by_the_same(tmp_path: Path) -> None:
     found = cpu.describe(machine(tmp_path, ARM))
-    assert found and found[:5] == ("0x41", "8", "0xd40", "1", None)
+    assert found and astuple(found)[:5] == ("0x41", "8", "0xd40", "1", None)
     assert found.features == ("asimd", "asimddp", "asimdhp", "i8mm", "bf16", "sve")
 
 
@@ -73,7 +74,7 @@ def test_caches_are_told_in_bytes(tmp_path: Path) -> None:
         for part, text in (("level", level), ("type", kind), ("size", size)):
             write(tmp_path / f"sys/devices/system/cpu/cpu1/cache/index{index}/{part}", f"{text}\n")
     found = cpu.describe(machine(tmp_path, INTEL))
-    assert found and found.caches == {"L1d": 48 << 10, "L1i": 32 << 10, "L2": 2 << 20, "L3": 105 << 20}
+    assert found and found.caches_bytes == {"L1d": 48 << 10, "L1i": 32 << 10, "L2": 2 << 20, "L3": 105 << 20}
 
 
 @pytest.mark.parametrize(
