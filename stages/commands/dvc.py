@@ -30,7 +30,8 @@ def dump_stages(lock: Lockfile, stages: Sequence[Stage], **how: Any) -> None:
     text = path.read_text(encoding="utf-8") if path.exists() else HEAD
     entries = {entry[1]: entry[0] for entry in ENTRY.finditer(text)}
     if text != HEAD + "".join(entries.values()):
-        return written_by_dvc(lock, stages, **how)
+        written_by_dvc(lock, stages, **how)
+        return
     made = {stage.name: dumps_yaml({"stages": serialize.to_lockfile(stage, **how)}) for stage in stages}
     entries |= {name: text.partition("\n")[2] for name, text in made.items()}
     files.write_text(path, HEAD + "".join(entries.values()))

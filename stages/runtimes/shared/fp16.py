@@ -68,12 +68,17 @@ def check(weights: Iterable[Weights]) -> Loss:
             layers=lost,
         )
     zeros = [(one, _zeros(one.values)) for one in found]
-    notes = (
-        f"rounds {count:,} of {one.values.size:,} weights of {one.layer} to 0"
-        for one, count in zeros
-        if count > FEW * one.values.size
-    )
-    return Loss({"fp16_weights_to_0": sum(count for _, count in zeros)}, tuple(notes))
+    return Loss({"fp16_weights_to_0": sum(count for _, count in zeros)}, _note(zeros))
+
+
+def _note(zeros: list[tuple[Weights, int]]) -> tuple[str, ...]:
+    """A sentence about the layers of which more than a few weights become 0, which names the one that loses most."""
+    many = [(one, count) for one, count in zeros if count > FEW * one.values.size]
+    if not many:
+        return ()
+    worst, most = max(many, key=lambda pair: pair[1] / pair[0].values.size)
+    others = f", the largest share in {len(many)} layers that lose some" if len(many) > 1 else ""
+    return (f"rounds {most:,} of {worst.values.size:,} weights of {worst.layer} to 0{others}",)
 
 
 def _beyond(weights: Weights) -> str | None:

@@ -43,6 +43,13 @@ def test_weights_that_become_0_are_counted_and_told_where_they_are_many() -> Non
     assert notes == ("rounds 40 of 100 weights of many to 0",)
 
 
+def test_of_many_layers_that_lose_weights_the_worst_is_named() -> None:
+    layers = [of(*[1e-9] * lost, *[1.0] * (10 - lost), name=f"layer{lost}/kernel") for lost in (1, 3, 2)]
+    assert fp16.check(layers).notes == (
+        "rounds 3 of 10 weights of layer3 to 0, the largest share in 3 layers that lose some",
+    )
+
+
 def test_the_weights_of_a_savedmodel_and_of_its_onnx_file_are_read(tmp_path: Path) -> None:
     tiny.save_tiny_onnx(tmp_path, (8, 8, 3), 5)
     exported = [one.values.size for one in onnx_precision.weights(tmp_path / "model.onnx")]
