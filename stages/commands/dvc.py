@@ -13,7 +13,6 @@ from typing import Any
 from dvc.cli import main
 from dvc.dvcfile import Lockfile
 from dvc.stage import Stage, serialize
-
 from dvc.utils.serialize import dumps_yaml
 
 from stages.core import files
