@@ -160,7 +160,8 @@ def other_gpu(results: Results, mixed: tuple[str, ...]) -> tuple[str, ...]:
 
 @pytest.fixture
 def heeded() -> Iterator[None]:
-    """Ctrl-C as a terminal has it: where these tests run in the background, they and their children would ignore it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Ctrl-C and a closed terminal as usual: in the background, or by `nohup`, tests and their children ignore them."""
+    before = [signal.signal(signal.SIGINT, signal.default_int_handler), signal.signal(signal.SIGHUP, signal.SIG_DFL)]
     yield
-    signal.signal(signal.SIGINT, before)
+    for number, handler in zip((signal.SIGINT, signal.SIGHUP), before, strict=True):
+        signal.signal(number, handler)

@@ -68,11 +68,12 @@ class Checkout:
         subprocess.run(command, cwd=self.folder, env=environment, check=True, capture_output=True)
 
     def dvc(self, *arguments: str) -> str:
+        """As the runner starts it, which a test compares with DVC itself."""
         environment = os.environ | {
             "DVC_NO_ANALYTICS": "1",
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         }
-        command = [sys.executable, "-m", "dvc", *arguments]
+        command = [sys.executable, "-m", "stages.commands.dvc", *arguments]
         done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         return done.stdout
