@@ -58,7 +58,7 @@ test-cases: $(VENV)/tests  ## a whole run for each input of ../shared/cases that
 	@$(BIN)/python -m pytest -m cases
 
 check: $(VENV)/runs  ## say which variant to ship, and fail if none is: make check [AGAINST=REV]
-	@$(BIN)/python -m stages check $(if $(filter undefined,$(origin AGAINST)),,--against "$$AGAINST")
+	@$(BIN)/python -m stages check $(if $(filter undefined file,$(origin AGAINST)),,--against "$$AGAINST")
 
 # A model of one's own from nothing: docs/tutorials/your-own-model.md has the same keys.
 DEMO := model.name=custom model.path=trained split.source=digits evaluation.source=split calibration.source=split \

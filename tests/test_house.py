@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import os
 import re
 import shutil
 import subprocess
@@ -167,3 +168,12 @@ def test_what_builds_a_package_is_in_a_lock_of_its_own() -> None:
     setuptools, stub = build.split("wheel-stub==")  # the latter is of TensorRT 11
     assert setuptools.startswith("setuptools==") and setuptools in base and stub
     assert "--require-hashes --no-build-isolation" in (ROOT / "Makefile").read_text()
+
+
+@pytest.mark.parametrize(("given", "against"), [((), False), (("AGAINST=main",), True), (("AGAINST=",), True)])
+def test_make_check_compares_with_a_revision_where_one_is_named(given: tuple[str, ...], against: bool) -> None:
+    """An exported variable that nobody set is empty to the shell, and would be a revision without a name."""
+    environment = {name: value for name, value in os.environ.items() if name != "AGAINST"}
+    command = ["make", "--dry-run", "check", *given]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    assert ("--against" in done.stdout.splitlines()[-1]) is against
