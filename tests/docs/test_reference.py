@@ -82,7 +82,13 @@ def test_every_make_target_and_every_verb_is_in_the_reference_of_commands() -> N
 # By kind the modules whose facts they are; what stands between the parts of a name, code puts together.
 WRITERS = {
     "saved_model": ("savedmodel/convert.py", "shared/saved_model.py"),
-    "trt_ops": ("tftrt/convert.py", "tftrt/proof.py", "shared/saved_model.py", "shared/fp16.py"),
+    "trt_ops": (
+        "tftrt/convert.py",
+        "tftrt/prepared.py",
+        "tftrt/proof.py",
+        "shared/saved_model.py",
+        "shared/fp16.py",
+    ),
     "tensor_types": ("tflite/convert.py", "shared/fp16.py"),
     "graph_layers": ("onnxruntime/convert.py", "onnxruntime/options.py"),
     "engine_layers": (

@@ -4,6 +4,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from ..shared import calibration, fp16
 from ..shared.saved_model import flow, part_sizes, weights
 from . import proof
 from .options import Options
+from .prepared import prepared
 from .session import BATCH_SIZES
 
 if TYPE_CHECKING:
@@ -24,18 +26,26 @@ if TYPE_CHECKING:
 
 
 def convert(job: ConvertJob, options: Options) -> Proof:
-    """Convert, build one engine for each batch size, save both, and prove it from the saved files."""
-    tf, target = tensorflow(tf32=options.tf32), Path(job.target)
+    """Prepare, convert, build one engine for each batch size, save both, and prove it from the saved files."""
+    tensorflow(tf32=options.tf32)
     versions = proof.tensorrt_versions()
     lost = fp16.of(job.precision, lambda: weights(Path(job.saved_model)))
     seen = fp16.between_layers(job.precision, job, lambda: flow(Path(job.saved_model)))
+    # Compared in FP32 proper: TF32 rounds by kernel.
+    with prepared(tensorflow(tf32=False), job) as ready:
+        made = _convert(replace(job, saved_model=str(ready.folder)), options)
+    facts = {"tf32": options.tf32, **versions, **ready.facts, **made, **lost.facts, **seen}
+    return Proof("trt_ops", {}, facts, lost.notes)
+
+
+def _convert(job: ConvertJob, options: Options) -> dict[str, Scalar]:
+    """Of a prepared SavedModel: seconds, and what is on disk."""
+    tf, target = tensorflow(tf32=options.tf32), Path(job.target)
     converter = _converter(job, options)
     seconds = _build(tf, converter, job, options)
     converter.save(job.target, save_gpu_specific_engines=True)
     files.write_json(target / BATCH_SIZES, job.batch_sizes)
-    built = proof.of(converter, job, options)
-    facts = {"tf32": options.tf32, **versions, **seconds, **built, **lost.facts, **seen, **part_sizes(target)}
-    return Proof("trt_ops", {}, facts, lost.notes)
+    return {**seconds, **proof.of(converter, job, options), **part_sizes(target)}
 
 
 def _converter(job: ConvertJob, options: Options) -> "TrtGraphConverterV2":
