@@ -7,6 +7,8 @@ from typing import Any
 
 # What TensorFlow puts around a layer's own name.
 CALLS = {"StatefulPartitionedCall", "PartitionedCall"}
+# tensorflow.DataType: half and bfloat16.
+HALVES = (14, 19)
 
 
 def tensorflow(threads: int | None = None, tf32: bool | None = None) -> Any:
@@ -39,6 +41,11 @@ def nodes(graph: Any) -> list[Any]:
     """All of a tf.Graph, those of the functions that it calls too."""
     definition = graph.as_graph_def()
     return [*definition.node, *(node for function in definition.library.function for node in function.node_def)]
+
+
+def has_half(graph: Any) -> bool:
+    """Whether a part of a tf.Graph computes in 16 bits."""
+    return any(value.type in HALVES for node in nodes(graph) for value in node.attr.values())
 
 
 def layer(names: Iterable[str]) -> str:

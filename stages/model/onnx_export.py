@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from stages.contracts.model import OnnxRecord
 from stages.contracts.preprocessing import Floats
 from stages.core.errors import PipelineError
+from stages.core.tensorflow import has_half
 from stages.model import tolerance
 from stages.model.examples import Examples
 from stages.model.tolerance import Gap
@@ -39,7 +40,7 @@ def write(
     signature = saved.signatures["serving_default"]
     model = export(signature)
     target.write_bytes(model.SerializeToString(deterministic=True))
-    rounding = tolerance.allowed(tolerance.has_half(signature.graph), logits)
+    rounding = tolerance.allowed(has_half(signature.graph), logits)
     gap = difference(signature, target, shown, most or rounding)
     if not gap.close:
         raise PipelineError(

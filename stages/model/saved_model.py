@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from stages.contracts.labels import Labels
 from stages.contracts.preprocessing import Floats
 from stages.core.errors import PipelineError
+from stages.core.tensorflow import has_half
 from stages.model import tolerance
 from stages.model.classifier import Answer, Classifier
 from stages.model.examples import Examples
@@ -86,7 +87,7 @@ def difference(tf: ModuleType, model: Classifier, folder: Path, shown: Examples,
     """Of the answers of the SavedModel in `folder` from those of `model`; where no more is allowed, for rounding."""
     saved = tf.saved_model.load(str(folder))  # its variables live as long as this
     signature = saved.signatures["serving_default"]
-    most = allowed or tolerance.allowed(tolerance.has_half(signature.graph), model.logits)
+    most = allowed or tolerance.allowed(has_half(signature.graph), model.logits)
     served = _numpy(tf, lambda images: signature(images=images)["probabilities"])
     return tolerance.compare(_numpy(tf, model.call), served, shown, most)
 

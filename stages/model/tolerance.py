@@ -1,7 +1,7 @@
 """Compares the answers of two forms of a model, and knows how far rounding alone may take them apart."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -9,7 +9,6 @@ from stages.contracts.closeness import distance
 from stages.contracts.predictions import top_k
 from stages.contracts.preprocessing import Floats
 from stages.core.errors import PipelineError
-from stages.core.tensorflow import nodes
 from stages.model.examples import Examples
 
 # Of a probability, and of the largest logit, which rounds before softmax does: in FP32, and where FP16 takes part.
@@ -24,8 +23,6 @@ LOGS = 10
 # Smaller probabilities are not compared by it. One that was made as 1 less another is coarse: of the steps that FP32
 # has below 1.
 SMALLEST, SMALLEST_COARSE, STEP = 1e-30, 1e-4, 2.0**-24
-# tensorflow.DataType: half and bfloat16.
-HALVES = (14, 19)
 Answers = Callable[[Floats], Floats]
 
 
@@ -57,11 +54,6 @@ def allowed(half: bool, logits: float = 1.0) -> float:
     """Of a probability, in a model with FP16 or without, whose logits are up to so large."""
     plain, share = HALF if half else SINGLE
     return min(max(plain, share * logits), MOST)
-
-
-def has_half(graph: Any) -> bool:
-    """Whether a part of a tf.Graph computes in 16 bits."""
-    return any(value.type in HALVES for node in nodes(graph) for value in node.attr.values())
 
 
 def compare(reference: Answers, other: Answers, shown: Examples, most: float) -> Gap:

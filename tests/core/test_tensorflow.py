@@ -4,12 +4,13 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
 from stages.core import gpu, isolate
+from stages.core.tensorflow import has_half, tensorflow
 from stages.core.tensorflow import layer as layer_of
-from stages.core.tensorflow import tensorflow
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,12 @@ def facts(threads: int | None, tf32: bool) -> Facts:
 def test_threads_and_tf32_are_set_before_anything_computes(threads: int | None, tf32: bool) -> None:
     found = isolate.call(facts, threads, tf32)
     assert (found.threads, found.tf32, found.log_level) == (threads or 0, tf32, "3")
+
+
+@pytest.mark.parametrize(("kind", "half"), [("float32", False), ("float16", True), ("bfloat16", True)])
+def test_a_graph_tells_whether_it_computes_in_16_bits(tf: Any, kind: str, half: bool) -> None:
+    function = tf.function(lambda x: tf.cast(tf.cast(x, kind) * 2, tf.float32))
+    assert has_half(function.get_concrete_function(tf.TensorSpec([None], tf.float32)).graph) == half
 
 
 def test_the_module_imports_no_tensorflow() -> None:

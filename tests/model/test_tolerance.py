@@ -79,12 +79,6 @@ def test_what_is_allowed_knows_the_precision_and_the_range_of_logits(half: bool,
     assert tolerance.allowed(half, logits) == pytest.approx(most)
 
 
-@pytest.mark.parametrize(("kind", "half"), [("float32", False), ("float16", True), ("bfloat16", True)])
-def test_a_graph_tells_whether_it_computes_in_16_bits(tf: Any, kind: str, half: bool) -> None:
-    function = tf.function(lambda x: tf.cast(tf.cast(x, kind) * 2, tf.float32))
-    assert tolerance.has_half(function.get_concrete_function(tf.TensorSpec([None], tf.float32)).graph) == half
-
-
 @pytest.mark.parametrize("answers", [[[0.2, 0.8]] * 3, [[0, 1]] * 3, [[np.nan, 1]] * 3])
 def test_a_model_that_tells_no_image_from_another_proves_nothing(answers: list[list[float]]) -> None:
     shown = Examples(np.zeros((3, 1), np.float32), "16 images of data/calibration")

@@ -74,4 +74,6 @@ def save(tf: ModuleType, function: "ConcreteFunction", like: "ConcreteFunction",
         (answers,) = function(images)
         return {key: answers}
 
-    tf.saved_model.save(tf.Module(), str(folder), signatures={"serving_default": serve})
+    # Nobody trains it, and of a pruned graph they could not be saved.
+    without_gradients = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+    tf.saved_model.save(tf.Module(), str(folder), {"serving_default": serve}, without_gradients)

@@ -14,17 +14,16 @@ from ...contracts.closeness import distance
 from ...contracts.conversion import ConvertJob, Scalar
 from ...contracts.preprocessing import Floats
 from ...core.errors import PipelineError
-from ...core.tensorflow import nodes
+from ...core.tensorflow import has_half
 from ...data import batches
 from . import frozen, rewrites
 
 if TYPE_CHECKING:
-    from tensorflow import Graph
     from tensorflow.core.framework.graph_pb2 import GraphDef
     from tensorflow.types.experimental import ConcreteFunction
 
-# Of a probability: what other kernels of the same precision round, and with FP16 in the graph (tensorflow.DataType).
-ROUNDING, HALF, HALVES = 1e-3, 1e-2, (14, 19)
+# Of a probability: what other kernels of the same precision round, and with FP16 in the graph.
+ROUNDING, HALF = 1e-3, 1e-2
 # On which the two are compared: of the calibration set, and of noise.
 IMAGES, NOISE = 12, 4
 
@@ -83,7 +82,7 @@ def compare(tf: ModuleType, job: ConvertJob, signature: "ConcreteFunction", fold
     )
     other = tf.saved_model.load(str(folder))
     gap = distance(_answers(tf, signature, images), _answers(tf, other.signatures["serving_default"], images))
-    most = HALF if _has_half(signature.graph) else ROUNDING
+    most = HALF if has_half(signature.graph) else ROUNDING
     if gap > most:
         raise PipelineError(
             f"the graph that is prepared for TF-TRT answers otherwise than the SavedModel: {gap:.2g} away on "
@@ -98,7 +97,3 @@ def _answers(tf: ModuleType, signature: "ConcreteFunction", images: Floats) -> F
     (answers,) = signature(images=tf.constant(images)).values()
     found: Floats = answers.numpy()
     return found
-
-
-def _has_half(graph: "Graph") -> bool:
-    return any(value.type in HALVES for node in nodes(graph) for value in node.attr.values())

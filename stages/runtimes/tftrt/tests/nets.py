@@ -49,8 +49,8 @@ def enliven(model: Any) -> None:
             layer.momentum = 0.0
         if type(layer).__name__ == "LayerScale":  # ConvNeXt begins with blocks that do nothing
             layer.gamma.assign(rng.normal(0, 0.3, layer.gamma.shape))
-    last = model.layers[-1].kernel
-    last.assign(rng.normal(0, 0.1, last.shape))
+    last = next(layer.kernel for layer in reversed(model.layers) if hasattr(layer, "kernel"))
+    last.assign(rng.normal(0, 0.03, last.shape))
 
 
 def save_convnext(folder: Path, groups: int = 8) -> Path:

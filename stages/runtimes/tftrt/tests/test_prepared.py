@@ -1,5 +1,6 @@
 from collections import Counter
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -46,14 +47,16 @@ class Ready:
         return Counter(node.op for node in nodes(frozen.freeze(self.signature).graph))
 
     def difference(self, count: int) -> float:
-        images = nets.example(count, self.shape)
-        original = self.tf.saved_model.load(str(self.source))
-        ours, theirs = (
-            signature(images=self.tf.constant(images))["probabilities"].numpy()
-            for signature in (self.signature, original.signatures["serving_default"])
-        )
+        """From the SavedModel, frozen as TF-TRT does in any case: constants let TensorFlow fold more of the graph."""
+        images = self.tf.constant(nets.example(count, self.shape))
+        ours, (theirs,) = self.signature(images=images)["probabilities"].numpy(), self.original(images)
         assert count == 1 or np.ptp(theirs, axis=0).max() > 1e-3  # else any graph would do
         return float(np.abs(ours - theirs).max())
+
+    @cached_property
+    def original(self) -> Any:
+        self._original = self.tf.saved_model.load(str(self.source))
+        return frozen.freeze(self._original.signatures["serving_default"])
 
 
 def job(source: Path, shape: tuple[int, int, int], precision: str = "fp16") -> ConvertJob:
@@ -90,9 +93,12 @@ def test_a_prepared_graph_has_the_same_answers_without_what_cuts_engines(
     ready = Ready(make(tmp_path / "model"), shape)
     assert ready.done == done
     assert ready.facts["prepared_images"] == 12
-    assert not {"Erfc", *CALLS, *SHAPES} & set(ready.operations)
+    assert float(str(ready.facts["prepared_difference"])) < 1e-4
+    assert not {"Erfc", "StridedSlice", *CALLS} & set(ready.operations)
+    # A dense layer on a feature map merges batch and places to rows, which no constant shape can.
+    assert ready.operations["Shape"] == ready.operations["Pack"] == done.get("prepared.calls", 0)
     for count in (1, 8):
-        assert ready.difference(count) < 1e-5
+        assert ready.difference(count) < 1e-6
     assert not ready.folder.exists()
 
 
@@ -103,9 +109,10 @@ def test_a_model_without_what_cuts_engines_goes_in_as_it_is(tmp_path: Path) -> N
 
 
 def test_weights_are_written_once(tmp_path: Path) -> None:
-    ready = Ready(nets.save_keras(tmp_path / "model", "EfficientNetB0", 32), (32, 32, 3))
-    before = part_sizes(ready.source)
-    assert ready.sizes["graph_bytes"] < 1.1 * before["variables_bytes"]
+    weights = tensorflow().Variable(np.random.default_rng(0).normal(0, 1, (3, 100_000)).astype(np.float32))
+    source = nets.save(tmp_path / "model", lambda x: tensorflow().nn.softmax(erfc(x) @ weights), holds=weights)
+    ready = Ready(source, nets.SHAPE)
+    assert 1.2e6 < ready.sizes["graph_bytes"] < 1.3e6 < part_sizes(source)["variables_bytes"] + 1e5
 
 
 def test_other_groups_stay_in_their_call_since_no_engine_would_hold_them(tmp_path: Path) -> None:
