@@ -56,9 +56,14 @@ def _unmarked(name: str) -> str:
 
 
 def of_graph(graph: "GraphDef", like: "ConcreteFunction") -> "ConcreteFunction":
-    """A function of a graph with the inputs and outputs of another, of which it has what these need."""
+    """A function of a graph with the inputs and outputs of another, of which it has what these need.
+
+    It has no gradients of its own, such as Keras has of swish: TensorFlow could not save them, and warns of it.
+    """
     from tensorflow.python.eager.wrap_function import function_from_graph_def
 
+    for node in graph.node:
+        node.attr.pop("_gradient_op_type", None)
     return function_from_graph_def(
         graph, [tensor.name for tensor in like.inputs], [tensor.name for tensor in like.outputs]
     )
@@ -74,6 +79,4 @@ def save(tf: ModuleType, function: "ConcreteFunction", like: "ConcreteFunction",
         (answers,) = function(images)
         return {key: answers}
 
-    # Nobody trains it, and of a pruned graph they could not be saved.
-    without_gradients = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
-    tf.saved_model.save(tf.Module(), str(folder), {"serving_default": serve}, without_gradients)
+    tf.saved_model.save(tf.Module(), str(folder), signatures={"serving_default": serve})

@@ -12,8 +12,14 @@ from stages.core.tensorflow import tensorflow
 SHAPE = (8, 8, 3)
 
 
-def save(folder: Path, call: Callable[[Any], Any], shape: tuple[int, int, int] = SHAPE, holds: Any = None) -> Path:
-    """Of images to probabilities; `holds` has the variables."""
+def save(
+    folder: Path,
+    call: Callable[[Any], Any],
+    shape: tuple[int, int, int] = SHAPE,
+    holds: Any = None,
+    gradients: bool = False,
+) -> Path:
+    """Of images to probabilities; `holds` has the variables, and `gradients`: with those of swish."""
     tf = tensorflow()
 
     @tf.function(input_signature=[tf.TensorSpec([None, *shape], tf.float32, name="images")])  # type: ignore[untyped-decorator]
@@ -22,7 +28,9 @@ def save(folder: Path, call: Callable[[Any], Any], shape: tuple[int, int, int] =
 
     module = tf.Module()
     module.holds = holds
-    tf.saved_model.save(module, str(folder), signatures={"serving_default": serve})
+    # Gradients of swish would take half a minute in EfficientNet.
+    options = tf.saved_model.SaveOptions(experimental_custom_gradients=gradients)
+    tf.saved_model.save(module, str(folder), {"serving_default": serve}, options)
     return folder
 
 

@@ -48,13 +48,16 @@ def test_a_graph_without_such_functions_is_the_same() -> None:
 
 
 def test_a_saved_graph_keeps_its_interface_and_its_open_batch(tmp_path: Path) -> None:
-    nets.save(tmp_path / "model", nets.pooled)
+    nets.save(tmp_path / "model", lambda images: nets.pooled(tf.nn.swish(images)), gradients=True)
     original = tf.saved_model.load(str(tmp_path / "model"))
     signature = original.signatures["serving_default"]
-    frozen.save(tf, frozen.freeze(signature), signature, tmp_path / "copy")
+    closed = frozen.freeze(signature)
+    frozen.save(tf, frozen.of_graph(closed.graph.as_graph_def(), closed), signature, tmp_path / "copy")
     copy = tf.saved_model.load(str(tmp_path / "copy"))
     ours = copy.signatures["serving_default"]
     assert ours.structured_input_signature == signature.structured_input_signature
     assert list(ours.structured_outputs) == ["probabilities"]
+    assert any("_gradient_op_type" in node.attr for node in nodes(signature.graph))
+    assert not any("_gradient_op_type" in node.attr for node in nodes(ours.graph))
     images = nets.example(5)
     np.testing.assert_array_equal(ours(images=images)["probabilities"], signature(images=images)["probabilities"])
