@@ -73,7 +73,7 @@ def _walk(folder: Path, root: Path, found: Census, seen: set[tuple[int, int]]) -
         path = folder / entry.name
         if of_system(entry.name):
             _leave_out_hidden(path, root, found)
-        elif not entry.is_dir():
+        elif not _is_folder(entry):
             yield path
         elif (identity := _identity(path)) not in seen:
             seen.add(identity)
@@ -90,6 +90,11 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
             code="folder-unreadable",
             file=str(folder),
         ) from None
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether it is or leads to one; for a link Path asks, since DirEntry fails of one to itself or into a file."""
+    return Path(entry.path).is_dir() if entry.is_symlink() else entry.is_dir()
 
 
 def _leave_out_hidden(path: Path, root: Path, found: Census) -> None:

@@ -80,6 +80,19 @@ def test_links_to_folders_are_followed_once_and_a_circle_ends(tmp_path: Path) ->
     assert found.left_out == {"dead link": 1}
 
 
+@pytest.mark.parametrize("target", ["itself", "nowhere", "red/a.png/deeper"])
+@pytest.mark.parametrize("name", ["itself", "red/itself", ".hidden/itself"])
+def test_a_link_that_leads_nowhere_is_left_out_whatever_the_system_calls_that(
+    tmp_path: Path, name: str, target: str
+) -> None:
+    image(tmp_path / "red/a.png")
+    (tmp_path / ".hidden").mkdir()
+    (tmp_path / name).symlink_to(tmp_path / name if target == "itself" else tmp_path / target)
+    found = census(tmp_path)
+    assert names(found, tmp_path) == ["red/a.png"]
+    assert found.first == ({} if name.startswith(".") else {"dead link": name})
+
+
 def test_a_pipe_is_no_image_and_is_not_opened(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.png")
     assert census(tmp_path).left_out == {"no regular file": 1}

@@ -73,6 +73,13 @@ def touch(photos: Path) -> None:
     os.utime(photos / "sub/b.jpg", ns=(1, 1))
 
 
+@pytest.mark.parametrize("target", ["loop", "a.jpg/deeper"])
+def test_a_link_that_leads_nowhere_changes_nothing(checkout: Path, photos: Path, target: str) -> None:
+    before = digests(checkout)
+    (photos / "loop").symlink_to(target)
+    assert digests(checkout) == before
+
+
 @pytest.mark.parametrize("change", [add, remove, rename, grow, touch])
 def test_a_change_of_any_file_is_noticed(checkout: Path, photos: Path, change: Callable[[Path], None]) -> None:
     before = digests(checkout)

@@ -160,6 +160,17 @@ def test_unlabelled_images_come_from_every_depth(checkout: Path, photo: Photos, 
     assert all(image.path.is_file() for image in found)
 
 
+@pytest.mark.parametrize("target", ["0", "1/a.jpg/deeper"])
+def test_a_link_that_leads_nowhere_beside_the_classes_is_left_out(
+    checkout: Path, photo: Photos, tiny_labels: Labels, work: Path, target: str
+) -> None:
+    photo(checkout / "photos/1/a.jpg")
+    (checkout / "photos/0").symlink_to(target)
+    found = sources.labelled("photos", tiny_labels, checkout, work)
+    assert [(image.name, image.label) for image in found.images] == [("1/a.jpg", 1)]
+    assert found.left_out == (LeftOut("dead link", 1, "0"),)
+
+
 @pytest.fixture
 def classes(checkout: Path, work: Path) -> Callable[[str], sources.Classes]:
     return lambda source: sources.class_names(source, checkout, work)
