@@ -14,6 +14,16 @@ TABLE = "labels.csv"
 HIDDEN = "hidden"
 # In place of a class, none.
 EMPTY = "empty folder"
+# Of a folder, as behind a link: it counts once.
+AGAIN = "second way to a folder"
+# What to say of one such folder, and of more.
+FOLDERS = {
+    EMPTY: ("{} of its folders has no image", "{:,} of its folders have no image"),
+    AGAIN: (
+        "{} link was left out, since its folder counts under another name",
+        "{:,} links were left out, since their folders count under other names",
+    ),
+}
 # Names that a record or a sentence shows.
 SHOWN = 10
 # Names of copies.
@@ -76,10 +86,10 @@ class ImageSet:
     def remarks(self) -> list[str]:
         """What a person should know of its files, a sentence each."""
         hidden = [one for one in self.left_out if one.kind == HIDDEN]
-        empty = [one for one in self.left_out if one.kind == EMPTY]
-        others = [one for one in self.left_out if one.kind not in (HIDDEN, EMPTY)]
+        folders = [one for one in self.left_out if one.kind in FOLDERS]
+        others = [one for one in self.left_out if one.kind not in (HIDDEN, *FOLDERS)]
         told = [f"{_were(one.files, 'hidden file')} left out, such as {one.first}" for one in hidden]
-        told += [f"{one.files:,} of its folders have no image, such as {one.first}" for one in empty]
+        told += [f"{FOLDERS[one.kind][one.files > 1].format(one.files)}, such as {one.first}" for one in folders]
         if others:
             kinds = ", ".join(f"{one.files:,} {one.kind}" for one in others)
             files = sum(one.files for one in others)
@@ -91,7 +101,8 @@ class ImageSet:
             )
         told += map(str, self.twins)
         if self.contradictions > len(self.twins):
-            told.append(f"and so in {self.contradictions - len(self.twins):,} more pairs")
+            more = self.contradictions - len(self.twins)
+            told.append(f"and so in {more:,} more pair{'s' if more > 1 else ''}")
         if self.empty_classes:
             names = ", ".join(self.empty_classes[:SHOWN])
             told.append(f"classes without an image ({len(self.empty_classes):,}): {names}")

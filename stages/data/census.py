@@ -1,12 +1,13 @@
 """What lies below a folder of images: the images, and what is left out and why, so that the counts add up."""
 
+import heapq
 import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..contracts.images import HIDDEN
+from ..contracts.images import AGAIN, HIDDEN
 from ..core.errors import PipelineError, describe
 from .decode import SUFFIXES, is_image
 
@@ -17,11 +18,15 @@ OF_SYSTEMS = {"@eadir", "$recycle.bin", "system volume information", "lost+found
 
 @dataclass
 class Census:
-    """Image files in a stable order; of the others how many by kind (a suffix, or a word), and the first of each."""
+    """Image files in a stable order; of the others how many by kind (a suffix, or a word), and the first of each.
+
+    `again` has the names of folders that count under another name.
+    """
 
     images: list[Path] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
     first: dict[str, str] = field(default_factory=dict)
+    again: list[str] = field(default_factory=list)
 
     def leave_out(self, kind: str, name: str, count: int = 1) -> None:
         """So many files of a kind, such as this."""
@@ -29,6 +34,11 @@ class Census:
             kind, name = (text.encode("utf-8", "backslashreplace").decode() for text in (kind, name))
             self.left_out[kind] += count
             self.first.setdefault(kind, name)
+
+    def leave_out_again(self, name: str) -> None:
+        """A folder of this name that counts under another one."""
+        self.again.append(name)
+        self.leave_out(AGAIN, name)
 
 
 def census(folder: Path, but: Path | None = None) -> Census:
@@ -64,20 +74,34 @@ def of_system(name: str) -> bool:
 
 
 def walk(folder: Path, found: Census) -> Iterator[Path]:
-    """All files below `folder` but those of systems, which `found` counts, behind links too, each folder once."""
-    yield from _walk(folder, folder, found, {_identity(folder)})
+    """All files below `folder` but those of systems, which `found` counts, behind links too, each folder once.
+
+    It counts under its own name, or else under that of the link nearest the top: a link takes over no class.
+    """
+    waiting, seen = [(0, folder)], set[tuple[int, int]]()
+    while waiting:
+        _, path = heapq.heappop(waiting)
+        yield from _walk(path, folder, found, seen, waiting)
 
 
-def _walk(folder: Path, root: Path, found: Census, seen: set[tuple[int, int]]) -> Iterator[Path]:
+def _walk(
+    folder: Path, root: Path, found: Census, seen: set[tuple[int, int]], waiting: list[tuple[int, Path]]
+) -> Iterator[Path]:
+    """The files of a folder that is not yet `seen`; links to folders wait, each with its depth."""
+    if (identity := _identity(folder)) in seen:
+        found.leave_out_again(folder.relative_to(root).as_posix())
+        return
+    seen.add(identity)
     for entry in sorted(_entries(folder), key=lambda entry: entry.name):
         path = folder / entry.name
         if of_system(entry.name):
             _leave_out_hidden(path, root, found)
         elif not _is_folder(entry):
             yield path
-        elif (identity := _identity(path)) not in seen:
-            seen.add(identity)
-            yield from _walk(path, root, found, seen)
+        elif entry.is_symlink():
+            heapq.heappush(waiting, (len(path.parts), path))
+        else:
+            yield from _walk(path, root, found, seen, waiting)
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:

@@ -92,7 +92,7 @@ def class_names(source: str, checkout: Path, work: Path) -> Classes:
     counted = census(place)
     inside = (path.relative_to(place).parts for path in counted.images)
     names = {plain(parts[0]) for parts in inside if len(parts) > 1}
-    order = f"the folders of the images, {ALPHABETICAL}" + _without(_empty(place, counted))
+    order = f"the folders of the images, {ALPHABETICAL}" + _without(_imageless(place, counted))
     return Classes(_one_of_each(source, sorted(names)), order)
 
 
@@ -100,8 +100,9 @@ def _without(folders: list[str]) -> str:
     """Words for those that are no class, since a forgotten one moves the numbers of all that follow."""
     if not folders:
         return ""
-    more = f" and {len(folders) - 1:,} more" if len(folders) > 1 else ""
-    return f", without {folders[0]}{more}, which {'have' if more else 'has'} no image"
+    if len(folders) == 1:
+        return f", without {folders[0]}, which has no image of its own"
+    return f", without {folders[0]} and {len(folders) - 1:,} more, which have no image of their own"
 
 
 def _by_number(name: str) -> tuple[int, str, str]:
@@ -136,13 +137,15 @@ def _read(place: Path, labels: Labels, work: Path) -> tuple[list[ImageFile], lis
     if imagenet.validation_images(place):
         return *imagenet.labelled(place, labels), ()
     counted = census(place)
-    for name in _empty(place, counted):
-        counted.leave_out(EMPTY, name)
+    second = {name.partition("/")[0] for name in counted.again}
+    for name in _imageless(place, counted):
+        if name not in second:
+            counted.leave_out(EMPTY, name)
     return *_from_folders(place, labels, counted.images), _left_out(counted)
 
 
-def _empty(place: Path, counted: Census) -> list[str]:
-    """Folders that look like a class and have no image."""
+def _imageless(place: Path, counted: Census) -> list[str]:
+    """Folders that look like a class and have no image, or none that counts under their name."""
     filled = {path.relative_to(place).parts[0] for path in counted.images}
     folders = sorted(path.name for path in place.iterdir() if path.is_dir())
     return [name for name in folders if not of_system(name) and name not in filled]
@@ -154,11 +157,16 @@ def _left_out(counted: Census) -> tuple[LeftOut, ...]:
 
 def _unlisted(table: Path, images: list[ImageFile]) -> tuple[LeftOut, ...]:
     """What lies beside a table and is no line of it."""
-    counted, listed = census(table.parent, but=table), {image.path for image in images}
+    counted, listed = census(table.parent, but=table), {_behind_links(image.path) for image in images}
     for path in counted.images:
-        if path not in listed:
+        if _behind_links(path) not in listed:
             counted.leave_out("not in labels.csv", path.relative_to(table.parent).as_posix())
     return _left_out(counted)
+
+
+def _behind_links(path: Path) -> Path:
+    """The same for each way to a file through links to folders, of which a table may take any."""
+    return path.parent.resolve() / path.name
 
 
 def unlabelled(source: str, checkout: Path, work: Path) -> Found:

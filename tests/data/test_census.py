@@ -77,7 +77,33 @@ def test_links_to_folders_are_followed_once_and_a_circle_ends(tmp_path: Path) ->
     (tmp_path / "photos/red/gone.png").symlink_to(tmp_path / "nowhere.png")
     found = census(tmp_path / "photos")
     assert names(found, tmp_path / "photos") == ["green/a.png"]
-    assert found.left_out == {"dead link": 1}
+    assert found.left_out == {"dead link": 1, "second way to a folder": 2}
+    assert (found.first["second way to a folder"], found.again) == ("green again", ["green again", "red/up"])
+
+
+@pytest.mark.parametrize(
+    ("link", "target"),
+    [("alpha", "cat"), ("kitty", "cat"), ("all/cat", "cat"), ("alpha", "cat/deep"), ("alpha", "."), ("ant/all", "cat")],
+)
+def test_a_folder_goes_by_its_own_name_and_not_by_that_of_a_link(tmp_path: Path, link: str, target: str) -> None:
+    for name in ("ant/a.png", "cat/a.png", "cat/deep/a.png", "dog/a.png"):
+        image(tmp_path / name)
+    (tmp_path / link).parent.mkdir(exist_ok=True)
+    (tmp_path / link).symlink_to(tmp_path / target)
+    found = census(tmp_path)
+    assert names(found, tmp_path) == ["ant/a.png", "cat/a.png", "cat/deep/a.png", "dog/a.png"]
+    assert (found.left_out, found.first) == ({"second way to a folder": 1}, {"second way to a folder": link})
+
+
+def test_of_links_to_a_folder_elsewhere_the_one_nearest_the_top_names_it(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        image(tmp_path / "store" / name / "a.png")
+        (tmp_path / "photos/all").mkdir(parents=True, exist_ok=True)
+        for link in (f"photos/all/{name}", f"photos/{name}"):
+            (tmp_path / link).symlink_to(tmp_path / "store" / name)
+    found = census(tmp_path / "photos")
+    assert names(found, tmp_path / "photos") == ["cat/a.png", "dog/a.png"]
+    assert found.again == ["all/cat", "all/dog"]
 
 
 @pytest.mark.parametrize("target", ["itself", "nowhere", "red/a.png/deeper"])

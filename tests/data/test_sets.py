@@ -110,7 +110,7 @@ def test_what_is_left_out_is_recorded_and_printed(
     assert record().calibration.left_out == (LeftOut(".txt", 1, "notes.txt"),)
     assert capsys.readouterr().out.splitlines() == [
         "evaluation: 2 hidden files were left out, such as .checkpoints/a.jpg",
-        "evaluation: 1 of its folders have no image, such as 3",
+        "evaluation: 1 of its folders has no image, such as 3",
         "evaluation: 1 file was left out: 1 .txt, such as 0/notes.txt",
         "calibration: 1 file was left out: 1 .txt, such as notes.txt",
     ]

@@ -199,8 +199,59 @@ def test_folders_name_classes_in_the_order_that_keras_numbers_them(
     (checkout / "photos/notes").mkdir()
     (checkout / "photos/notes/readme.txt").write_text("no image")
     (checkout / "photos/a file").write_text("no folder")
-    order = "the folders of the images, in alphabetical order, without empty and 1 more, which have no image"
+    order = (
+        "the folders of the images, in alphabetical order, without empty and 1 more, which have no image of their own"
+    )
     assert classes("photos") == (("10", "9", "Zebra", "cat", "dog"), order)
+
+
+@pytest.mark.parametrize(("link", "target"), [("alpha", "cat"), ("kitty", "cat"), ("all/cat", "../cat")])
+def test_a_link_to_a_class_is_no_class_and_is_named(
+    checkout: Path, photo: Photos, classes: Classes, work: Path, link: str, target: str
+) -> None:
+    for name in ("cat/a.jpg", "dog/a.jpg"):
+        photo(checkout / "photos" / name)
+    (checkout / "photos" / link).parent.mkdir(exist_ok=True)
+    (checkout / "photos" / link).symlink_to(target)
+    no_class = link.partition("/")[0]
+    order = f"the folders of the images, in alphabetical order, without {no_class}, which has no image of its own"
+    assert classes("photos") == (("cat", "dog"), order)
+    found = sources.labelled("photos", Labels.from_names(("cat", "dog")), checkout, work)
+    assert [(image.name, image.label) for image in found.images] == [("cat/a.jpg", 0), ("dog/a.jpg", 1)]
+    assert found.left_out == (LeftOut("second way to a folder", 1, link),)
+
+
+def test_a_link_that_custom_labels_names_takes_no_images_of_another_class(
+    checkout: Path, photo: Photos, work: Path
+) -> None:
+    for name in ("cat/a.jpg", "dog/a.jpg"):
+        photo(checkout / "photos" / name)
+    (checkout / "photos/alpha").symlink_to("cat")
+    found = sources.labelled("photos", Labels.from_names(("alpha", "cat", "dog")), checkout, work)
+    assert [(image.name, image.label) for image in found.images] == [("cat/a.jpg", 1), ("dog/a.jpg", 2)]
+
+
+def test_a_link_to_an_empty_folder_is_an_empty_one(
+    checkout: Path, photo: Photos, tiny_labels: Labels, work: Path
+) -> None:
+    photo(checkout / "photos/1/a.jpg")
+    (checkout / "nothing").mkdir()
+    (checkout / "photos/0").symlink_to(checkout / "nothing")
+    found = sources.labelled("photos", tiny_labels, checkout, work)
+    assert found.left_out == (LeftOut("empty folder", 1, "0"),)
+
+
+def test_a_table_may_name_its_files_through_a_link(
+    checkout: Path, photo: Photos, tiny_labels: Labels, work: Path
+) -> None:
+    table(checkout, photo, "file,label\nall/a.jpg,3\n", "sub/a.jpg", "sub/b.jpg")
+    (checkout / "photos/all").symlink_to("sub")
+    found = sources.labelled("photos", tiny_labels, checkout, work)
+    assert [(image.name, image.label) for image in found.images] == [("all/a.jpg", 3)]
+    assert set(found.left_out) == {
+        LeftOut("not in labels.csv", 1, "sub/b.jpg"),
+        LeftOut("second way to a folder", 1, "all"),
+    }
 
 
 @pytest.mark.parametrize(
