@@ -1,6 +1,5 @@
 """Where images come from: what a source in params.yaml means, and the layouts a folder may have."""
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -234,8 +233,9 @@ def _name(path: Path, folder: Path) -> str | None:
     file, place = path.resolve(), folder.resolve()
     if not file.is_relative_to(place):
         return None
-    name = os.path.relpath(path.absolute(), folder.absolute())
-    return file.relative_to(place).as_posix() if name.startswith("..") else name
+    # Up from a link is up from where it leads, which the written path does not show.
+    as_written = path.is_relative_to(folder) and ".." not in path.relative_to(folder).parts
+    return path.relative_to(folder).as_posix() if as_written else file.relative_to(place).as_posix()
 
 
 def _from_folders(folder: Path, labels: Labels, found: list[Path]) -> tuple[list[ImageFile], list[Problem]]:

@@ -190,6 +190,17 @@ def test_a_table_may_name_its_files_by_any_path_inside_the_folder(
     assert named("photos") == [("a/1.png", 0)]
 
 
+@pytest.mark.parametrize("written", ["link/../0.png", "{place}/link/../0.png", "sub/../link/../0.png"])
+def test_a_path_that_goes_up_from_a_link_names_the_file_it_leads_to(
+    checkout: Path, photo: Photos, named: Named, written: str
+) -> None:
+    """Up from where the link leads, and not from where it lies: two files went by one name."""
+    row = written.format(place=checkout / "photos")
+    table(checkout, photo, f"file,label\n0.png,0\n{row},1\n", "0.png", "sub/deep/1.png", "sub/0.png")
+    (checkout / "photos/link").symlink_to("sub/deep")
+    assert named("photos") == [("0.png", 0), ("sub/0.png", 1)]
+
+
 def test_folders_name_classes_in_the_order_that_keras_numbers_them(
     checkout: Path, photo: Photos, classes: Classes
 ) -> None:
