@@ -1,6 +1,7 @@
 """The model's classes: index, WordNet id and name, as `download` writes them."""
 
 import difflib
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,15 @@ LISTED = 10
 NEAREST = 2000
 # A longer number counts no class, and Python refuses to read very long ones.
 DIGITS = 18
+# Drawn as blanks, beside those that str.split knows: fillers of Hangul, and Braille without a dot.
+BLANK = "\u3164\uffa0\u2800"
+# Not drawn: Unicode's property Default_Ignorable_Code_Point (DerivedCoreProperties.txt of 15.0), which Python lacks.
+IGNORABLE = (
+    "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f"
+    "\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+)
+# And control characters that are no blanks, and those around notes between lines.
+UNSEEN = re.compile(rf"[{IGNORABLE}\ufff9-\ufffb\0-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]")
 
 
 def plain(name: str) -> str:
@@ -33,10 +43,15 @@ def looks(name: str) -> str:
 
     A blank and _ are one here, however many there are.
     """
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
-    seen = "".join(letter for letter in folded if unicodedata.category(letter) != "Cf")
-    words = " ".join(seen.replace("_", " ").split())
+    seen = UNSEEN.sub("", re.sub(f"[{BLANK}]", " ", name))
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", seen).casefold())
+    words = " ".join(folded.replace("_", " ").split())
     return value(words) if words.isdecimal() else words
+
+
+def spelled(name: str) -> str:
+    """A name in quotes, with numbers for signs that nobody sees, by which alone it may differ from another."""
+    return re.sub(f"{UNSEEN.pattern}|[{BLANK}]", lambda sign: ascii(sign[0])[1:-1], repr(name))
 
 
 def value(number: str) -> str:

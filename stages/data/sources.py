@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from stages.contracts.images import EMPTY, LeftOut
-from stages.contracts.labels import Labels, looks, plain, value
+from stages.contracts.labels import Labels, looks, plain, spelled, value
 from stages.core import files
 from stages.core.errors import PipelineError
 from stages.data import archives, changes, imagenet, samples, tfds, tfrecord
@@ -116,8 +116,9 @@ def _one_of_each(source: str, names: list[str]) -> tuple[str, ...]:
     for second in names:
         if (first := seen.setdefault(looks(second), second)) != second:
             raise PipelineError(
-                f"{source} has the classes {first!r} and {second!r}, which are the same but for upper case or "
-                "spelling, blanks or characters that nobody sees: give them one name, or list both in custom.labels",
+                f"{source} has the classes {spelled(first)} and {spelled(second)}, which are the same but for upper "
+                "case or spelling, blanks or characters that nobody sees: give them one name, or list both in "
+                "custom.labels",
                 code="classes-twins",
                 source=source,
                 classes=(first, second),
@@ -208,6 +209,20 @@ def _one_way(source: Path, texts: Iterable[str], labels: Labels) -> None:
             file=str(source),
             labels=(place, name),
         )
+    _one_spelling(source, texts, labels)
+
+
+def _one_spelling(source: Path, texts: Iterable[str], labels: Labels) -> None:
+    """PipelineError where a class is counted in two ways, such as 1 and 01: one of them may be a name."""
+    seen: dict[int | None, str] = {}
+    for text in filter(labels.is_place, map(plain, texts)):
+        if (first := seen.setdefault(labels.index(text), text)) != text:
+            raise PipelineError(
+                f"{source} counts one class as {first!r} and {text!r}: write its number in one way",
+                code="labels-two-ways",
+                file=str(source),
+                labels=(first, text),
+            )
 
 
 def _from_table(table: Path, labels: Labels) -> tuple[list[ImageFile], list[Problem]]:

@@ -47,6 +47,19 @@ def test_a_number_that_python_does_not_read_is_no_class(tiny_labels: Labels) -> 
         ("12", "\uff10\uff11\uff12\u200b"),
         ("0" * 5000, "0"),
         ("stra\u00dfe", "STRASSE"),
+        ("fine", "fine\ufe0f"),
+        ("fine", "fi\u034fne"),
+        ("fine", "fine\u3164"),
+        ("fine", "\uffa0fine"),
+        ("fine", "fine\u2800"),
+        ("fine", "fine\x07"),
+        ("fine", "\x7ffi\x9bne"),
+        ("fine", "fi\u17b4ne\U000e0101"),
+        ("fine", "\ufff9fine\ufffb"),
+        ("light fine", "light\tfine"),
+        ("light fine", "light\u2800\u3164fine"),
+        ("\u00e9", "e\u034f\u0301"),
+        ("7", "\ufe0f07"),
     ],
 )
 def test_names_that_look_alike_are_one_to_a_reader(name: str, other: str) -> None:
@@ -54,10 +67,25 @@ def test_names_that_look_alike_are_one_to_a_reader(name: str, other: str) -> Non
 
 
 @pytest.mark.parametrize(
-    ("name", "other"), [("fine", "fines"), ("light fine", "lightfine"), ("1", "10"), ("1a", "01a"), ("a", "\u00e4")]
+    ("name", "other"),
+    [("fine", "fines"), ("light fine", "lightfine"), ("1", "10"), ("1a", "01a"), ("a", "\u00e4"), ("a", "a\u0600")],
 )
 def test_names_that_do_not_look_alike_are_two(name: str, other: str) -> None:
     assert labels.looks(name) != labels.looks(other)
+
+
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        ("blå", "'blå'"),
+        ("fine\ufe0f", r"'fine\ufe0f'"),
+        ("fi\u034fne\u3164", r"'fi\u034fne\u3164'"),
+        ("fine\u2800\x07", r"'fine\u2800\x07'"),
+        ("fine\U000e0101", r"'fine\U000e0101'"),
+    ],
+)
+def test_signs_that_nobody_sees_are_written_as_numbers(name: str, written: str) -> None:
+    assert labels.spelled(name) == written
 
 
 def test_a_class_without_a_name_goes_by_its_number(tiny_labels: Labels) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from stages.contracts.images import LeftOut
-from stages.contracts.labels import Labels
+from stages.contracts.labels import Labels, spelled
 from stages.data import sources
 from tests.fixtures.errors import assert_helps, refused
 from tests.fixtures.errors import named as of
@@ -41,6 +41,27 @@ def test_names_and_numbers_together_are_refused_of_folders(checkout: Path, photo
     for folder in ("3", "tench"):
         photo(checkout / "photos" / folder / "a.jpg")
     assert of(refused(named, "photos"), "labels") == ("labels-mixed", ("3", "tench"))
+
+
+@pytest.mark.parametrize("texts", [("01", "1"), ("001", "01"), ("1", "\u0661")])
+@pytest.mark.parametrize("layout", ["folders", "table"])
+def test_one_number_written_in_two_ways_is_refused(
+    checkout: Path, photo: Photos, named: Named, texts: tuple[str, str], layout: str
+) -> None:
+    """They went into one class."""
+    names = [f"{text}/a.jpg" for text in texts]
+    if layout == "folders":
+        for name in (*names, "3/a.jpg"):
+            photo(checkout / "photos" / name)
+    else:
+        rows = "".join(f"{name},{text}\n" for name, text in zip(names, texts, strict=True))
+        table(checkout, photo, f"file,label\n{rows}", *names)
+    error = refused(named, "photos")
+    assert of(error, "labels", "file") == ("labels-two-ways", texts, str(checkout / WHERE[layout]))
+    assert_helps(error, f"{texts[0]!r} and {texts[1]!r}")
+
+
+WHERE = {"folders": "photos", "table": "photos/labels.csv"}
 
 
 def test_the_same_problem_of_many_files_is_told_once(checkout: Path, photo: Photos, named: Named) -> None:
@@ -292,6 +313,8 @@ def test_a_table_names_classes_too_and_numbers_in_their_order(
         (("light_fine", "light fine"), ("light fine", "light_fine")),
         (("00", "7", "0", "000"), ("0", "00")),
         (("01", "1", "b"), ("01", "1")),
+        (("fine", "fine\ufe0f"), ("fine", "fine\ufe0f")),
+        (("fine\x07", "fine"), ("fine", "fine\x07")),
     ],
 )
 def test_two_classes_that_look_alike_are_told_by_both_names(
@@ -301,7 +324,7 @@ def test_two_classes_that_look_alike_are_told_by_both_names(
     table(checkout, photo, f"file,label\n{rows}", *(f"{index}.png" for index in range(len(written))))
     error = refused(classes, "photos")
     assert of(error, "source", "classes") == ("classes-twins", "photos", twins)
-    assert_helps(error, f"{twins[0]!r} and {twins[1]!r}")
+    assert_helps(error, f"{spelled(twins[0])} and {spelled(twins[1])}")
 
 
 def test_two_folders_that_look_alike_are_told(checkout: Path, photo: Photos, classes: Classes) -> None:
