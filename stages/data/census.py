@@ -12,8 +12,16 @@ from ..core.errors import PipelineError, describe
 from .decode import SUFFIXES, is_image
 
 IRREGULAR = "no regular file"
-# Folders that Synology, Windows, Linux and macOS make beside the user's, in lower case.
-OF_SYSTEMS = {"@eadir", "$recycle.bin", "system volume information", "lost+found", "__macosx"}
+# Folders that these make beside the user's, in lower case; the others of theirs begin with a dot.
+OF_SYSTEMS = {
+    *("@eadir", "#recycle", "#snapshot", "@tmp", "@sharesnap"),  # Synology
+    *("@recycle", "@recently-snapshot", "@transcode"),  # QNAP
+    "~snapshot",  # NetApp
+    *("$recycle.bin", "system volume information", "found.000"),  # Windows
+    "lost+found",  # Linux
+    *("__macosx", "network trash folder", "temporary items", "thevolumesettingsfolder"),  # macOS, and its servers
+    "_gsdata_",  # GoodSync
+}
 
 
 @dataclass

@@ -338,7 +338,8 @@ def test_folders_of_systems_name_no_classes(
 ) -> None:
     for name in ("tench/a.jpg", "tench/@eaDir/a.jpg/SYNOPHOTO_THUMB_M.png", "$RECYCLE.BIN/S-1/x.png"):
         photo(checkout / "photos" / name)
-    (checkout / "photos/lost+found").mkdir()
+    for name in ("lost+found", "Network Trash Folder", "Temporary Items"):
+        (checkout / "photos" / name).mkdir()
     assert classes("photos").names == ("tench",)
     found = sources.labelled("photos", tiny_labels, checkout, work)
     assert [image.name for image in found.images] == ["tench/a.jpg"]
