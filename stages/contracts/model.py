@@ -60,6 +60,8 @@ class ModelRecord:
     trusted: bool = False
     # What this system could not keep the process that opened it from; None where nobody tried.
     unguarded: tuple[str, ...] | None = None
+    # How far rounding alone may move a probability, by the precision of its graph and by the largest logit.
+    allowed_difference: float = 1e-4
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from stages.contracts.status import Status
 from stages.core import isolate
 from stages.core.errors import PipelineError, describe
 from stages.core.tensorflow import layer, tensorflow
-from stages.model import examples, onnx_export
+from stages.data import examples
+from stages.model import onnx_export
 
 # How ONNX Runtime calls a node whose operator it does not have, and one that it has for other types alone.
 UNKNOWN = re.compile(r'In Node, \("(?P<node>[^"]+)", (?P<operator>\w+),.*No Op registered')

@@ -6,13 +6,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from stages.contracts import closeness
+from stages.contracts.closeness import Gap
 from stages.contracts.model import OnnxRecord
 from stages.contracts.preprocessing import Floats
 from stages.core.errors import PipelineError
 from stages.core.tensorflow import has_half
+from stages.data.examples import Examples
 from stages.model import tolerance
-from stages.model.examples import Examples
-from stages.model.tolerance import Gap
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto
@@ -40,7 +41,7 @@ def write(
     signature = saved.signatures["serving_default"]
     model = export(signature)
     target.write_bytes(model.SerializeToString(deterministic=True))
-    rounding = tolerance.allowed(has_half(signature.graph), logits)
+    rounding = closeness.allowed(has_half(signature.graph), logits)
     gap = difference(signature, target, shown, most or rounding)
     if not gap.close:
         raise PipelineError(

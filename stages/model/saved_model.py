@@ -4,14 +4,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from stages.contracts import closeness
+from stages.contracts.closeness import Gap
 from stages.contracts.labels import Labels
 from stages.contracts.preprocessing import Floats
 from stages.core.errors import PipelineError
 from stages.core.tensorflow import has_half
+from stages.data.examples import Examples
 from stages.model import tolerance
 from stages.model.classifier import Answer, Classifier
-from stages.model.examples import Examples
-from stages.model.tolerance import Gap
 
 if TYPE_CHECKING:
     from tensorflow import Tensor
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 
 def write(
     tf: ModuleType, model: Classifier, folder: Path, name: str, shown: Examples, allowed: float | None = None
-) -> float:
-    """Save in `folder`; returns the largest difference from what was saved, PipelineError if it is too large."""
+) -> Gap:
+    """Save in `folder`; how far its answers are from what was saved, PipelineError if that is too far."""
     save(tf, model, folder)
     gap = difference(tf, model, folder, shown, allowed)
     if not gap.close:
@@ -31,7 +32,7 @@ def write(
             model=name,
             difference=gap.difference,
         )
-    return gap.difference
+    return gap
 
 
 def refuse_other_answers(tf: ModuleType, name: str, model: Classifier, shown: Examples) -> float | None:
@@ -42,7 +43,7 @@ def refuse_other_answers(tf: ModuleType, name: str, model: Classifier, shown: Ex
     tolerance.refuse_alike(name, _numpy(tf, model.call)(shown.images), shown)
     if model.original is None:
         return None
-    most = max(tolerance.REBUILT, tolerance.allowed(model.original_half, model.logits))
+    most = max(closeness.REBUILT, closeness.allowed(model.original_half, model.logits))
     gap = tolerance.compare(_numpy(tf, model.original), _numpy(tf, model.call), shown, most)
     if not gap.close:
         raise PipelineError(
@@ -87,7 +88,7 @@ def difference(tf: ModuleType, model: Classifier, folder: Path, shown: Examples,
     """Of the answers of the SavedModel in `folder` from those of `model`; where no more is allowed, for rounding."""
     saved = tf.saved_model.load(str(folder))  # its variables live as long as this
     signature = saved.signatures["serving_default"]
-    most = allowed or tolerance.allowed(has_half(signature.graph), model.logits)
+    most = allowed or closeness.allowed(has_half(signature.graph), model.logits)
     served = _numpy(tf, lambda images: signature(images=images)["probabilities"])
     return tolerance.compare(_numpy(tf, model.call), served, shown, most)
 

@@ -16,7 +16,8 @@ from stages.contracts.training import QAT_ONNX, QAT_SAVED_MODEL, QatRecord, QatT
 from stages.core import files, isolate
 from stages.core.errors import PipelineError
 from stages.core.tensorflow import tensorflow
-from stages.model import examples, onnx_export, saved_model
+from stages.data import examples
+from stages.model import onnx_export, saved_model
 from stages.model.chosen import ChosenModel
 from stages.model.classifier import Classifier
 from stages.params.training import QatParams, TrainParams, asks_qat

@@ -7,9 +7,10 @@ import onnx
 import onnxruntime
 import pytest
 
+from stages.contracts.closeness import Gap
 from stages.contracts.preprocessing import Preprocessing
-from stages.model import examples, onnx_export
-from stages.model.tolerance import Gap
+from stages.data import examples
+from stages.model import onnx_export
 from tests.fixtures.errors import named, refused
 
 SHAPE = (4, 4, 3)
@@ -55,7 +56,7 @@ def test_its_interface_has_names_and_an_open_batch(exported: Path) -> None:
 def test_a_tolerance_is_what_the_answers_may_be_apart(
     tf: Any, saved: Saved, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(onnx_export, "difference", lambda *given: Gap(0.05, 0, 1, given[-1], SHOWN))
+    monkeypatch.setattr(onnx_export, "difference", lambda *given: Gap(0.05, 0, 1, given[-1], SHOWN.words, SHOWN.images))
     found = onnx_export.write(tf, saved[0], tmp_path / "a.onnx", "tiny", SHOWN, most=0.1)
     assert (found.onnx_difference, found.compared_on) == (0.05, "12 images of noise")
     error = refused(onnx_export.write, tf, saved[0], tmp_path / "a.onnx", "tiny", SHOWN, 1.0, 0.01)

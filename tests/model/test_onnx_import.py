@@ -9,7 +9,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from stages.core import isolate
-from stages.model import classifier, examples, saved_model
+from stages.data import examples
+from stages.model import classifier, saved_model
 from stages.params import load
 from stages.params.model import CustomParams
 from tests.fixtures.errors import named, refused

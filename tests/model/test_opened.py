@@ -3,6 +3,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from stages import save
@@ -12,6 +13,7 @@ from stages.contracts.model import SAVED_MODEL, WEIGHTS, ModelRecord
 from stages.core import wall
 from stages.model import opened
 from stages.model.chosen import ChosenModel
+from stages.model.opened import Saved
 from stages.params import load
 from stages.params.model import CustomParams, ModelParams
 from tests.fixtures.errors import named, refused
@@ -49,11 +51,13 @@ def test_the_process_that_opens_is_another_and_what_it_lacks_is_recorded(
 ) -> None:
     monkeypatch.setattr(wall, "missing", lambda: ("the network",))
     monkeypatch.setattr(opened, "make", made)
-    record = opened.save(None, None, tmp_path)  # type: ignore[arg-type]
+    record, answers = opened.save(None, None, tmp_path)  # type: ignore[arg-type]
     assert record.unguarded == ("the network",)
     assert record.parameters != os.getpid() and (tmp_path / "written").exists()
+    assert answers.tolist() == [[0.5, 0.5]]
 
 
-def made(chosen: None, names: None, folder: Path) -> ModelRecord:
+def made(chosen: None, names: None, folder: Path) -> Saved:
     (folder / "written").touch()
-    return ModelRecord("tiny", "", os.getpid(), (1, 1, 3), 2, None, None, 0.0, 1)  # type: ignore[arg-type]
+    record = ModelRecord("tiny", "", os.getpid(), (1, 1, 3), 2, None, None, 0.0, 1)  # type: ignore[arg-type]
+    return Saved(record, np.full((1, 2), 0.5, np.float32))

@@ -6,13 +6,16 @@ import numpy as np
 import pytest
 
 from stages import save
-from stages.contracts import codec, labels
+from stages.contracts import codec, labels, reference
+from stages.contracts.images import CALIBRATION
 from stages.contracts.labels import Labels
 from stages.contracts.model import MODEL, SAVED_MODEL, WEIGHTS, ModelRecord
 from stages.contracts.preprocessing import Preprocessing
 from stages.core import files, wall
+from stages.data import batches
 from stages.model import saved_model
 from stages.model.classifier import Classifier
+from tests.fixtures import tiny
 from tests.fixtures.errors import named, refused
 
 Edit = Callable[..., None]
@@ -59,6 +62,16 @@ def test_a_custom_model_is_saved_as_any_other(custom: Custom, tf: Any, edit: Edi
     assert record.training is None
     assert (record.trusted, record.unguarded) == (trusted, wall.missing())
     assert record.size_bytes == sum(files.sizes(SAVED_MODEL).values())
+    assert record.allowed_difference == 1e-4
+
+
+def test_what_it_answers_to_calibration_images_is_written_for_the_conversions(custom: Custom, tf: Any) -> None:
+    network = custom("custom.keras", 3, "softmax")
+    tiny.calibration_images(CALIBRATION, (6, 8, 3), 5)
+    save.main()
+    prepared = codec.read(ModelRecord, MODEL).preprocessing
+    images = np.stack([batches.load(path, prepared) for path in sorted(CALIBRATION.iterdir())])
+    np.testing.assert_allclose(reference.read(), network(images).numpy(), atol=1e-6)
 
 
 def test_a_single_sigmoid_is_saved_as_two_classes(custom: Custom, tf: Any) -> None:

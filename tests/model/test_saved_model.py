@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from stages.contracts.preprocessing import Preprocessing
-from stages.model import examples, saved_model
+from stages.data import examples
+from stages.data.examples import Examples
+from stages.model import saved_model
 from stages.model.classifier import Classifier
-from stages.model.examples import Examples
 from tests.fixtures.errors import assert_helps, named, refused
 
 PREPARED = Preprocessing(6, 8, "stretch", 1.0, (1 / 255,) * 3, (0.0,) * 3, "rgb")
@@ -32,7 +33,7 @@ def model(tf: Any, shift: Any) -> Classifier:
 def test_a_savedmodel_has_one_signature_with_names_for_any_batch_size(
     tf: Any, model: Classifier, tmp_path: Path
 ) -> None:
-    assert saved_model.write(tf, model, tmp_path, "tiny", SHOWN) <= 1e-6
+    assert saved_model.write(tf, model, tmp_path, "tiny", SHOWN).difference <= 1e-6
     signatures = tf.saved_model.load(str(tmp_path)).signatures
     assert list(signatures) == ["serving_default"]
     found = signatures["serving_default"]
@@ -48,7 +49,8 @@ def test_the_difference_is_the_largest_of_any_answer(tf: Any, model: Classifier,
     shift.assign(0.25)
     gap = saved_model.difference(tf, model, tmp_path, SHOWN)
     assert gap.difference == pytest.approx(0.25, abs=1e-6)
-    assert not gap.close and gap.shown == SHOWN
+    assert not gap.close and gap.words == SHOWN.words
+    np.testing.assert_allclose(gap.answers, SHOWN.images.mean(axis=(1, 2)), atol=1e-5)
 
 
 @pytest.mark.parametrize(("change", "far"), [(0.01, 0.01), (float("nan"), float("inf"))])
@@ -77,7 +79,7 @@ def test_a_caller_may_allow_more(
         shift.assign(0.05)
 
     monkeypatch.setattr(saved_model, "save", spoilt)
-    assert saved_model.write(tf, model, tmp_path, "tiny", SHOWN, 0.1) == pytest.approx(0.05, abs=1e-5)
+    assert saved_model.write(tf, model, tmp_path, "tiny", SHOWN, 0.1).difference == pytest.approx(0.05, abs=1e-5)
 
 
 @pytest.mark.parametrize(("factor", "half", "refuses"), [(1, False, False), (0.996, False, True), (0.996, True, False)])

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from stages.contracts.preprocessing import Preprocessing
-from stages.model import examples, steady
+from stages.data import examples
+from stages.model import steady
 from stages.model.classifier import Classifier
 from tests.fixtures.errors import assert_helps, named, refused
 

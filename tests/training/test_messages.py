@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from stages.contracts import codec
+from stages.contracts.closeness import Gap
 from stages.contracts.images import IMAGES, TABLE, TRAINING, ImageSet, ImagesRecord
 from stages.core import files
 from stages.core.errors import PipelineError
-from stages.model.examples import Examples
-from stages.model.tolerance import Gap
+from stages.data.examples import Examples
 from stages.training import dataset, fake_quant, fit, qat
 from tests.fixtures.errors import assert_helps, refused
 
@@ -47,7 +47,9 @@ def other_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(qat.fake_quant, "flatten", lambda *_: None)
     shown = Examples(np.zeros((1, 4, 4, 3), np.float32), "1 image")
     monkeypatch.setattr(qat.examples, "read", lambda *_: shown)
-    monkeypatch.setattr(qat.saved_model, "difference", lambda *_: Gap(0.5, 0, 1, 1e-4, shown))
+    monkeypatch.setattr(
+        qat.saved_model, "difference", lambda *_: Gap(0.5, 0, 1, 1e-4, shown.words, np.zeros((1, 3), np.float32))
+    )
     chosen: Any = SimpleNamespace(network=lambda _: None, classifier_of=lambda *_: SimpleNamespace(preprocessing=None))
     qat.flat(None, chosen)
 

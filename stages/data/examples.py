@@ -5,31 +5,37 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stages.contracts.images import CALIBRATION
-from stages.contracts.preprocessing import Floats, Preprocessing
-from stages.data import batches
+from ..contracts.images import CALIBRATION
+from ..contracts.preprocessing import Floats, Preprocessing
+from . import batches
 
 REAL, NOISE, VARIED = 16, 4, 8
 
 
 class Examples(NamedTuple):
-    """Model inputs [n, height, width, channels], and in words what they are."""
+    """Model inputs [n, height, width, channels], in words what they are, and how many of the first ones are real."""
 
     images: Floats
     words: str
+    real: int = 0
 
     @property
     def few(self) -> Floats:
         """The first ones, and those that differ most from each other."""
         return np.concatenate([self.images[:NOISE], self.images[-VARIED:]])
 
+    @property
+    def asked(self) -> Floats:
+        """The real ones; all where none is."""
+        return self.images[: self.real or None]
+
 
 def read(prepared: Preprocessing, folder: Path = CALIBRATION) -> Examples:
     """Some images of the folder, spread over it, besides noise; noise alone where it has none."""
     noise = [prepared.noise(NOISE), varied(prepared)]
     words = f"{NOISE + VARIED} images of noise"
-    if len(real := batches.some(folder, prepared, REAL)):
-        return Examples(np.concatenate([real, *noise]), f"{len(real)} images of {folder} and {words}")
+    if real := len(images := batches.some(folder, prepared, REAL)):
+        return Examples(np.concatenate([images, *noise]), f"{real} images of {folder} and {words}", real)
     return Examples(np.concatenate(noise), words)
 
 

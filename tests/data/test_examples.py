@@ -8,7 +8,7 @@ from PIL import Image
 
 from stages.contracts.images import CALIBRATION
 from stages.contracts.preprocessing import Preprocessing
-from stages.model import examples
+from stages.data import examples
 
 # Pixels as they are, up to 255.
 PREPARED = Preprocessing(6, 8, "stretch", 1.0, (1.0,) * 3, (0.0,) * 3, "rgb")
@@ -29,6 +29,7 @@ def test_real_images_are_taken_from_all_over_the_calibration_set(checkout: Path,
     assert found.images.shape == (real + 12, 6, 8, 3)
     assert found.images[: len(chosen), 0, 0, 0].tolist() == chosen
     assert found.words == f"{real} images of data/calibration and 12 images of noise"
+    np.testing.assert_array_equal(found.asked, found.images[:real])
 
 
 @pytest.mark.parametrize("empty", [True, False])
@@ -36,7 +37,7 @@ def test_without_images_it_says_that_there_is_noise_alone(checkout: Path, empty:
     if empty:
         CALIBRATION.mkdir(parents=True)  # as a calibration set that failed leaves it
     found = examples.read(PREPARED)
-    assert (len(found.images), found.words) == (12, "12 images of noise")
+    assert (len(found.images), found.words, len(found.asked)) == (12, "12 images of noise", 12)
     # In the range of the model, and not from 0 to 1.
     assert found.images.max() > 250
 
