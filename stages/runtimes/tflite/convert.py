@@ -16,7 +16,7 @@ from ...contracts.conversion import ConvertJob, Proof, Scalar
 from ...contracts.preprocessing import Floats
 from ...core.tensorflow import layer, tensorflow
 from ..shared import calibration, fp16, saved_model
-from . import trouble
+from . import operators, trouble
 from .options import Options
 from .session import FILE, Details, interpreter
 
@@ -35,13 +35,16 @@ def convert(job: ConvertJob, options: Options) -> Proof:
         _write(job, path, options)
     except (ConverterError, RuntimeError, ValueError) as error:
         raise trouble.explain(error, partial(_layer, job, options), partial(_runs_fixed, job, options)) from None
-    return Proof("tensor_types", {}, {"xnnpack": options.xnnpack, **lost.facts, **tensor_types(path)}, lost.notes)
+    counts = {f"operations.{name}": count for name, count in sorted(operators.count(path.read_bytes()).items())}
+    facts = {"xnnpack": options.xnnpack, **lost.facts, **tensor_types(path), **counts}
+    return Proof("tensor_types", {}, facts, lost.notes)
 
 
 def _write(job: ConvertJob, path: Path, options: Options, fixed: bool = False) -> None:
-    """Write the file, and run it once, since a file may fail there alone."""
+    """Write the file, which has its weights, and run it once, since a file may fail there alone."""
     with trouble.without_log():
         content = _converter(job, fixed).convert()
+    operators.refuse_variables(content)
     path.write_bytes(content)
     model = interpreter(path, options.xnnpack, threads=1)
     model.allocate_tensors()
