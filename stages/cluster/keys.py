@@ -8,6 +8,7 @@ from stages.contracts import codec
 from stages.contracts.environment import Fingerprints
 from stages.contracts.images import CALIBRATION, IMAGES
 from stages.contracts.model import MODEL, ONNX, SAVED_MODEL, ModelRecord
+from stages.contracts.reference import ANSWERS
 from stages.contracts.training import QAT, QAT_RECORD
 from stages.contracts.variant import Variant
 from stages.core import files
@@ -32,7 +33,7 @@ class Keys:
     def convert(self, name: str, setting: conversion.Setting) -> str:
         """Of a conversion."""
         trained = (QAT, QAT_RECORD) if Variant.parse(name).qat else ()
-        inputs = [self._input(), *(self._digest(path) for path in (SAVED_MODEL, ONNX, CALIBRATION, *trained))]
+        inputs = [self._input(), *(self._digest(path) for path in (SAVED_MODEL, ANSWERS, ONNX, CALIBRATION, *trained))]
         return files.combine([self._prints.convert[name], self._code["conversion"], *inputs, _plain(setting)])
 
     def evaluate(self, name: str, model: str, batch_size: int) -> str:

@@ -22,6 +22,7 @@ from stages.contracts.evaluation import Evaluation, evaluation_path, predictions
 from stages.contracts.images import CALIBRATION, EVALUATION, IMAGES
 from stages.contracts.model import MODEL, ONNX, ONNX_RECORD, SAVED_MODEL, ModelRecord
 from stages.contracts.predictions import Prediction
+from stages.contracts.reference import ANSWERS
 from stages.contracts.status import OK, Status
 from stages.contracts.system import system_path
 from stages.contracts.timing import TIMING, Timing, VariantTiming
@@ -35,7 +36,7 @@ from stages.params.measurement import BenchmarkParams
 from stages.runtimes import predict
 
 # What a worker needs of this checkout; the images are read where they lie.
-INPUTS = (SAVED_MODEL, ONNX, QAT, CALIBRATION, MODEL, QAT_RECORD, ONNX_RECORD, IMAGES)
+INPUTS = (SAVED_MODEL, ONNX, QAT, CALIBRATION, MODEL, ANSWERS, QAT_RECORD, ONNX_RECORD, IMAGES)
 
 
 @dataclass(frozen=True)

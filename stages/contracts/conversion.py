@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from .preprocessing import Preprocessing
+from .reference import Reference
 from .status import Status
 from .variant import Variant
 
@@ -46,6 +47,8 @@ class ConvertJob:
     preprocessing: Preprocessing
     # Decoded in the worker to the runtime's own Options.
     options: dict[str, Scalar]
+    # What the converted model is to answer.
+    reference: Reference
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from stages.contracts.environment import ENVIRONMENT, Environment, RuntimeEnviro
 from stages.contracts.images import CALIBRATION, IMAGES, ImagesRecord
 from stages.contracts.messages import BatchOrder, Block, BlockOrder, Converted, Loaded, LoadOrder
 from stages.contracts.model import MODEL, ONNX, ONNX_RECORD, SAVED_MODEL, ModelRecord, OnnxRecord
+from stages.contracts.reference import ANSWERS, Reference
 from stages.contracts.status import OK, Status
 from stages.contracts.system import system_path
 from stages.contracts.timing import TERMS, WarmUp
@@ -51,6 +52,7 @@ def record_failure(name: str, reason: str) -> Status:
 
 def job_for(variant: Variant, setting: Setting, target: Path) -> ConvertJob:
     """All that the conversion needs to know."""
+    model = codec.read(ModelRecord, MODEL)
     return ConvertJob(
         saved_model=str(QAT_SAVED_MODEL if variant.qat else SAVED_MODEL),
         onnx=str(QAT_ONNX if variant.qat else ONNX),
@@ -58,8 +60,9 @@ def job_for(variant: Variant, setting: Setting, target: Path) -> ConvertJob:
         precision=variant.precision,
         batch_sizes=setting.batch_sizes,
         calibration=str(CALIBRATION),
-        preprocessing=codec.read(ModelRecord, MODEL).preprocessing,
+        preprocessing=model.preprocessing,
         options=setting.options,
+        reference=Reference(str(ANSWERS), model.parameters, model.allowed_difference),
     )
 
 

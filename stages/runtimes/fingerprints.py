@@ -32,7 +32,7 @@ class Digests:
         timed = [self._digest(variant, "session", "timer") for variant in parsed]
         speed = msgspec.json.encode(self._speed(), order="sorted").decode()
         return Fingerprints(
-            convert={variant.name: self._digest(variant, "convert") for variant in parsed},
+            convert={variant.name: self._digest(variant, "convert", "comparison") for variant in parsed},
             predict={variant.name: self._digest(variant, "session", "predict") for variant in parsed},
             time=files.combine([*timed, speed]),
             onnx=any(self._takes_onnx(variant) for variant in parsed),

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -19,14 +20,14 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 
 from ..contracts import messages
-from ..contracts.conversion import ConvertJob
+from ..contracts.conversion import ConvertJob, Scalar
 from ..contracts.environment import Discovery, Machine
 from ..contracts.evaluation import Counts
 from ..contracts.timing import Memory, WarmUp
 from ..core import process
 from ..core.errors import PipelineError, describe, trace
 from . import loading, registry
-from .contract import Convert, Discover, Interface, Serve, Session
+from .contract import Convert, Discover, Interface, Open, Serve, Session
 
 if TYPE_CHECKING:
     from .timer import Timer
@@ -60,11 +61,22 @@ class Worker:
         return cast(Discover, self._module("discover")).discover(machine)
 
     def convert(self, job: ConvertJob) -> messages.Converted:
-        """Convert, and tell the seconds that it takes, imports included."""
+        """Convert, tell the seconds that it takes, imports included, and compare what came of it."""
         start = time.perf_counter()
         module = cast(Convert, self._module("convert"))
         proof = module.convert(job, loading.options(self._runtime, job.options))
-        return messages.Converted(time.perf_counter() - start, proof, loading.defaults(self._runtime, job.options))
+        seconds = time.perf_counter() - start
+        if proof.kind != "saved_model":  # a copy of what the others are compared with
+            proof = replace(proof, facts=proof.facts | self._compared(job))
+        return messages.Converted(seconds, proof, loading.defaults(self._runtime, job.options))
+
+    def _compared(self, job: ConvertJob) -> dict[str, Scalar]:
+        from . import comparison
+
+        comparison.refuse_small(job)
+        options = loading.options(self._runtime, job.options)
+        module = cast(Open, self._module("session"))
+        return comparison.compare(job, module.open_session(Path(job.target), job.precision, options, None))
 
     def describe(self, folder: str) -> Interface:
         """The tensors of a converted model."""

@@ -28,6 +28,7 @@ from stages.contracts.evaluation import Counts
 from stages.contracts.images import CALIBRATION
 from stages.contracts.messages import BatchOrder, Block, BlockOrder, Converted, Loaded, LoadOrder, PredictOrder
 from stages.contracts.preprocessing import Preprocessing
+from stages.contracts.reference import Reference
 from stages.contracts.status import OK
 from stages.contracts.timing import TERMS, Memory, WarmUp
 from stages.contracts.variant import Variant
@@ -216,11 +217,21 @@ def bare_loop(model: Path) -> Callable[[np.ndarray, int], list[float]]:
 
 def tiny_model(folder: Path) -> Path:
     """A convolution and a softmax as a TFLite file: of so short a call a harness takes the largest share."""
-    isolate.call(save_tiny, folder / "saved_model")
+    isolate.call(save_tiny, folder)
     target = folder / "tflite-fp32"
     target.mkdir()
     options = loading.defaults("tflite", {})
-    job = ConvertJob(str(folder / "saved_model"), "", str(target), "fp32", (1,), "", PREPROCESSING, options)
+    job = ConvertJob(
+        str(folder / "saved_model"),
+        "",
+        str(target),
+        "fp32",
+        (1,),
+        str(folder / "none"),
+        PREPROCESSING,
+        options,
+        Reference(str(folder / "answers.npy"), 0, 1e-4),
+    )
     with Client("tflite") as client:
         client.ask("convert", job, Converted)
     codec.write(Manifest(Variant("tflite", "fp32"), OK, options), target / MANIFEST)
@@ -229,7 +240,8 @@ def tiny_model(folder: Path) -> Path:
 
 def save_tiny(folder: Path) -> None:
     """In a process of its own, so that TensorFlow's threads are not in this one."""
-    tiny.save_tiny(folder, PREPROCESSING.shape, 1000)
+    answer = tiny.save_tiny(folder / "saved_model", PREPROCESSING.shape, 1000)
+    tiny.write_answers(folder / "answers.npy", answer, PREPROCESSING, folder / "none")
 
 
 def main() -> None:

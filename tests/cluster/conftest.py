@@ -51,13 +51,13 @@ def values(engine: str, names: list[str]) -> dict[str, Any]:
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkout of a tiny model and noise to show it, as the stages before `sweep` leave it."""
     folder = tmp_path_factory.mktemp("model")
-    isolate.call(save, folder / "models")
-    (folder / ONNX).parent.mkdir()
-    (folder / "models/model.onnx").rename(folder / ONNX)
     for place, count in ((EVALUATION, COUNT), (CALIBRATION, 10)):
         (folder / place).mkdir(parents=True)
         for index in range(count):
             Image.effect_noise((24, 20), 40 + index).convert("RGB").save(folder / place / f"{index}.png")
+    isolate.call(save, folder)
+    (folder / ONNX).parent.mkdir()
+    (folder / "models/model.onnx").rename(folder / ONNX)
     names = [f"{index}.png" for index in range(COUNT)]
     rows = [(name, index % 6, files.sha256(folder / EVALUATION / name)) for index, name in enumerate(names)]
     files.write_csv(folder / TABLE, ("file", "label", "sha256"), rows)

@@ -8,6 +8,7 @@ from stages.contracts import codec
 from stages.contracts.environment import Fingerprints
 from stages.contracts.images import CALIBRATION, IMAGES
 from stages.contracts.model import MODEL, ONNX, SAVED_MODEL
+from stages.contracts.reference import ANSWERS
 from stages.contracts.training import QAT, QAT_RECORD
 from stages.core import files
 from stages.measurement.conversion import Setting
@@ -24,7 +25,7 @@ BENCHMARK = BenchmarkParams(batch_sizes=(1,), min_samples=10, min_seconds=0.0, r
 def prepared(checkout: Path) -> None:
     codec.write(TINY, MODEL)
     codec.write(SETS, IMAGES)
-    for path in (SAVED_MODEL / "saved_model.pb", ONNX, CALIBRATION / "a.png", QAT / "model.onnx", QAT_RECORD):
+    for path in (SAVED_MODEL / "saved_model.pb", ANSWERS, ONNX, CALIBRATION / "a.png", QAT / "model.onnx", QAT_RECORD):
         files.write_text(path, "content")
 
 
@@ -44,9 +45,10 @@ def test_a_conversion_depends_on_what_it_reads(prepared: None) -> None:
     assert changed(before, prints=another) == {"tflite-int8"}
     files.write_text(QAT / "model.onnx", "another")
     assert changed(before) == {"tflite-int8-qat"}
-    before = converted()
-    files.write_text(CALIBRATION / "a.png", "another")
-    assert changed(before) == set(VARIANTS)
+    for path in (CALIBRATION / "a.png", ANSWERS):
+        before = converted()
+        files.write_text(path, "another")
+        assert changed(before) == set(VARIANTS)
 
 
 @pytest.mark.parametrize("setting", [Setting((1,), 1, {}), Setting((1, 8), 2, {}), Setting((1, 8), 1, {"xnnpack": 0})])

@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+from stages.contracts.images import CALIBRATION
 from stages.contracts.preprocessing import Preprocessing
+from stages.contracts.reference import ANSWERS
 from tests.fixtures import tiny
 
 VARIANTS = ["savedmodel-fp32", "tflite-fp32", "onnxruntime-int8", "tensorrt-fp16"]
@@ -13,5 +15,6 @@ PREPARED = Preprocessing(16, 16, "crop", 0.875, (1 / 255,) * 3, (0.0,) * 3, "rgb
 
 
 def save(folder: Path) -> None:
-    """A SavedModel, and model.onnx beside it."""
-    tiny.save_tiny_onnx(folder, PREPARED.shape, 6)
+    """In a checkout a SavedModel, model.onnx beside it, and what it answers."""
+    answer = tiny.save_tiny_onnx(folder / "models", PREPARED.shape, 6)
+    tiny.write_answers(folder / ANSWERS, answer, PREPARED, folder / CALIBRATION)

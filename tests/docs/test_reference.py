@@ -88,15 +88,17 @@ WRITERS = {
         "tftrt/proof.py",
         "shared/saved_model.py",
         "shared/fp16.py",
+        "comparison.py",
     ),
-    "tensor_types": ("tflite/convert.py", "shared/fp16.py"),
-    "graph_layers": ("onnxruntime/convert.py", "onnxruntime/options.py"),
+    "tensor_types": ("tflite/convert.py", "shared/fp16.py", "comparison.py"),
+    "graph_layers": ("onnxruntime/convert.py", "onnxruntime/options.py", "comparison.py"),
     "engine_layers": (
         "tensorrt/convert.py",
         "tensorrt/proof.py",
         "tensorrt/forms.py",
         "tensorrt/timing_cache.py",
         "shared/fp16.py",
+        "comparison.py",
     ),
 }
 

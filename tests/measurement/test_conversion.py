@@ -15,6 +15,7 @@ from stages.contracts.environment import ENVIRONMENT, Environment, RuntimeEnviro
 from stages.contracts.images import CALIBRATION, IMAGES, ImageSet
 from stages.contracts.messages import Block, Converted
 from stages.contracts.model import MODEL, ONNX, ONNX_RECORD, SAVED_MODEL, OnnxRecord
+from stages.contracts.reference import ANSWERS, Reference
 from stages.contracts.status import OK, Status
 from stages.contracts.system import Sample, system_path
 from stages.contracts.training import QAT_ONNX, QAT_RECORD, QAT_SAVED_MODEL, QatRecord
@@ -302,11 +303,13 @@ def test_a_job_has_all_that_a_worker_must_know(
     prepared: None, run: Run, edit: Edit, requests: list[tuple[str, Any]]
 ) -> None:
     edit(("benchmark.batch_sizes", [16, 1]), ("evaluation.batch_size", 8), ("tflite.xnnpack", False))
+    codec.write(replace(TINY, allowed_difference=0.002), MODEL)
     run("tflite-fp16")
     ((_, job),) = requests
     assert job == ConvertJob(
-        str(SAVED_MODEL), str(ONNX), job.target, "fp16", (1, 8, 16), str(CALIBRATION), PREPARED, {"xnnpack": False}
-    )
+        str(SAVED_MODEL), str(ONNX), job.target, "fp16", (1, 8, 16), str(CALIBRATION), PREPARED, {"xnnpack": False},
+        Reference(str(ANSWERS), 100, 0.002),
+    )  # fmt: skip
     assert Path(job.target) != folder("tflite-fp16") and not Path(job.target).exists()
 
 

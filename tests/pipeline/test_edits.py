@@ -58,7 +58,7 @@ class Checkout:
     def _write(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         sources = {"sources": dict.fromkeys(VARIANTS), "trained": dict.fromkeys(VARIANTS), "benchmark": None}
-        sources |= {"preprocessing": None}  # of reports/model.json
+        sources |= dict.fromkeys(("preprocessing", "parameters", "allowed_difference"))  # of model.json
         path.write_text(json.dumps(sources) if path.suffix == ".json" else path.name)
 
     def run(self, module: str, *arguments: str) -> None:

@@ -10,6 +10,7 @@ from stages.contracts.conversion import MANIFEST, ConvertJob, Manifest
 from stages.contracts.environment import Discovery, Machine
 from stages.contracts.evaluation import Counts
 from stages.contracts.messages import BatchOrder, Block, BlockOrder, Converted, Loaded, LoadOrder, PredictOrder
+from stages.contracts.reference import Reference
 from stages.contracts.status import OK
 from stages.contracts.timing import TERMS, Memory, WarmUp
 from stages.contracts.variant import Variant
@@ -25,15 +26,16 @@ VARIANTS = [name for name in registry.valid() if not Variant.parse(name).qat]
 
 
 def save(folder: Path) -> None:
-    tiny.save_tiny_onnx(folder, SHAPE, CLASSES)
+    answer = tiny.save_tiny_onnx(folder, SHAPE, CLASSES)
+    tiny.write_answers(folder / "answers.npy", answer, PREPROCESSING, folder / "images")
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A SavedModel, the ONNX file made of it, and a folder of labelled images."""
     folder = tmp_path_factory.mktemp("model")
-    isolate.call(save, folder)
     tiny.calibration_images(folder / "images", SHAPE, IMAGES)
+    isolate.call(save, folder)
     rows = [(path.name, index % CLASSES) for index, path in enumerate(sorted((folder / "images").glob("*.png")))]
     files.write_csv(folder / "images/labels.csv", ("file", "label"), rows)
     return folder
@@ -60,8 +62,8 @@ def convert(client: Client, variant: Variant, model: Path, target: Path) -> Conv
     """Into the folder, with the manifest that the stage `convert` writes."""
     options = loading.defaults(variant.runtime, {})
     source = str(model / "saved_model"), str(model / "model.onnx")
-    calibration = str(model / "images")
-    order = ConvertJob(*source, str(target), variant.precision, (1, 4), calibration, PREPROCESSING, options)
+    calibration, expected = str(model / "images"), Reference(str(model / "answers.npy"), 3 * 3 * 3 * 8, 1e-4)
+    order = ConvertJob(*source, str(target), variant.precision, (1, 4), calibration, PREPROCESSING, options, expected)
     converted = client.ask("convert", order, Converted)
     codec.write(Manifest(variant, OK, options), target / MANIFEST)
     return converted
@@ -77,6 +79,10 @@ def test_a_variant_is_converted_described_asked_and_timed(
     assert converted.seconds > 0
     assert converted.proof.kind in {"saved_model", "trt_ops", "engine_layers", "tensor_types", "graph_layers"}
     assert files.sizes(target)
+    if converted.proof.kind != "saved_model":
+        facts = converted.proof.facts
+        assert facts["compared_images"] == IMAGES and facts["compared_agreement"] == 1
+        assert 0 <= facts["compared_difference"] < 0.1  # type: ignore[operator]
     described = client.ask("describe", str(target), Interface)
     assert len(described.input.shape or (1, 2, 3, 4)) == 4
 

@@ -26,6 +26,7 @@ from stages.core import process
 from stages.runtimes import client, worker
 from stages.runtimes.client import Client
 from tests.fixtures.errors import refused
+from tests.fixtures.tiny import UNASKED
 
 MACHINE = Machine("a CPU", 2, 2, "Linux x86_64", None, (), "no GPU")
 PREPROCESSING = Preprocessing(4, 6, "crop", 1.0, (1.0,) * 3, (0.0,) * 3, "rgb")
@@ -99,7 +100,7 @@ def started(toy: Path) -> Iterator[Client]:
 
 
 def job(precision: str, **options: Any) -> ConvertJob:
-    return ConvertJob("", "", "", precision, (1,), "", PREPROCESSING, options)
+    return ConvertJob("", "", "", precision, (1,), "", PREPROCESSING, options, UNASKED)
 
 
 def test_the_first_line_says_who_answers(started: Client) -> None:

@@ -18,6 +18,7 @@ from stages.contracts.images import CALIBRATION, TABLE, TRAINING
 from stages.contracts.labels import Labels
 from stages.contracts.model import ONNX, SAVED_MODEL, WEIGHTS
 from stages.contracts.preprocessing import Floats, Preprocessing
+from stages.contracts.reference import ANSWERS, Reference
 from stages.contracts.status import OK, Status
 from stages.contracts.training import (
     QAT,
@@ -32,13 +33,14 @@ from stages.contracts.variant import Variant
 from stages.core import files
 from stages.data import batches
 from stages.params import load
-from stages.runtimes import registry
+from stages.runtimes import comparison, registry
 from stages.runtimes.contract import infer
 from stages.training import qat
 from stages.training.curves import COLUMNS
 from tests.fixtures.coloured import COLOURS, paint
 from tests.fixtures.errors import named, refused
 from tests.fixtures.models import read_table
+from tests.fixtures.tiny import UNASKED
 
 REPOSITORY = Path(__file__).parents[2]
 Edit = Callable[..., None]
@@ -153,9 +155,11 @@ def accuracy(name: str, folder: Path) -> float:
     source, onnx = (QAT_SAVED_MODEL, QAT_ONNX) if variant.qat else (SAVED_MODEL, ONNX)
     options = registry.module(variant.runtime, "options").Options()
     options = replace(options, reduce_range=False) if hasattr(options, "reduce_range") else options
-    job = ConvertJob(str(source), str(onnx), str(target), "int8", (1,), str(CALIBRATION), PREPARED, options={})
+    job = ConvertJob(str(source), str(onnx), str(target), "int8", (1,), str(CALIBRATION), PREPARED, {}, UNASKED)
     registry.module(variant.runtime, "convert").convert(job, options)
     session = registry.module(variant.runtime, "session").open_session(target, "int8", options, 1)
+    if variant.qat:  # held against the model before that training, as all variants are
+        comparison.compare(replace(job, reference=Reference(str(ANSWERS), 0, 1e-4)), session)
     inputs, classes = images()
     return float((infer(session, inputs).argmax(axis=1) == classes).mean())
 

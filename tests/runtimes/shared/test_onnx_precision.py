@@ -32,7 +32,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def int8_job(source: Path, images: Path) -> ConvertJob:
     prepared = tiny.preprocessing(SHAPE)
-    return ConvertJob("unused", str(source), "unused", "int8", (1,), str(images), prepared, {})
+    return ConvertJob("unused", str(source), "unused", "int8", (1,), str(images), prepared, {}, tiny.UNASKED)
 
 
 def answer(path: Path, images: Any) -> Any:

@@ -23,7 +23,9 @@ class Op:
 
 def job(precision: str = "fp16", batch_sizes: tuple[int, ...] = (1, 8)) -> ConvertJob:
     prepared = tiny.preprocessing((4, 4, 3))
-    return ConvertJob("saved_model", "onnx", "target", precision, batch_sizes, "calibration", prepared, {})
+    return ConvertJob(
+        "saved_model", "onnx", "target", precision, batch_sizes, "calibration", prepared, {}, tiny.UNASKED
+    )
 
 
 def engine(batch_size: int, size: int = 100) -> Engine:
