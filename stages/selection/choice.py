@@ -15,6 +15,8 @@ from stages.params.choice import Budget, SelectParams
 from stages.selection.budget import Measured, Standing, judge, measured
 from stages.statistics import paired
 
+# What these compare are times, which a disturbed measurement makes doubtful; accuracies and sizes it does not.
+TIMED: tuple[Objective, ...] = ("latency", "throughput")
 # Of a variant, by its name.
 Answers = Callable[[str], Predictions]
 
@@ -123,7 +125,7 @@ def pick(variants: Sequence[Measured], objective: Objective, answers: Answers) -
     group = [one for one in variants if one is first or alike(one, first, objective, answers)]
     ties = [one for one in group if all(one is other or alike(one, other, objective, answers) for other in group)]
     # A doubtful time is wide, and ties with all.
-    timed = objective in ("latency", "throughput")
+    timed = objective in TIMED
     smallest = min(ties, key=lambda one: (timed and bool(one.doubts), one.size_bytes, one.peak_memory_bytes))
     equal = objective != "top1" or cost(smallest, objective) == cost(first, objective)
     winner = smallest if equal else first

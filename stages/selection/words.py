@@ -4,7 +4,7 @@ from stages.contracts.row import Row
 from stages.contracts.selection import Limits, Objective
 from stages.contracts.variant import BASELINE
 from stages.selection.budget import UNDECIDED, Measured, Miss, Standing
-from stages.selection.choice import Choice, cost
+from stages.selection.choice import TIMED, Choice, cost
 from stages.statistics.doubts import words
 from stages.statistics.latency import calls_needed
 from stages.statistics.paired import MOST_IMAGES
@@ -83,20 +83,22 @@ def reason(row: Row, choice: Choice) -> str | None:
     figures = f"{_figure(standing.measured, choice)} against the {_figure(winner, choice)} of {winner.name}"
     if row.name not in choice.rivals:
         return figures
-    return f"{figures}, though the measurements cannot tell them apart{_leaner(winner, [standing.measured])}"
+    return f"{figures}, though the measurements cannot tell them apart{_leaner(winner, [standing.measured], choice)}"
 
 
-def _leaner(winner: Measured, others: list[Measured]) -> str:
+def _leaner(winner: Measured, others: list[Measured], choice: Choice) -> str:
     """What a tie was decided by; nothing where that was the figure itself."""
-    sure = [other for other in others if winner.doubts or not other.doubts]
+    timed = choice.question.objective in TIMED
+    sure = [other for other in others if winner.doubts or not (timed and other.doubts)]
     if not sure:
         return f", and only the measurement of {winner.name} is beyond doubt"
+    own = f", and {'of those beyond doubt ' * (len(sure) < len(others))}{winner.name}"
     if all(winner.size_bytes < other.size_bytes for other in sure):
         least = min(other.size_bytes for other in sure)
-        return f", and {winner.name} is smaller ({winner.size_bytes / 1e6:.3g} against {least / 1e6:.3g} MB)"
+        return f"{own} is smaller ({winner.size_bytes / 1e6:.3g} against {least / 1e6:.3g} MB)"
     memories = [other.peak_memory_bytes for other in sure if other.size_bytes == winner.size_bytes]
-    own, least = winner.peak_memory_bytes, min(memories, default=0)
-    return f", and {winner.name} needs less memory ({own / 1e6:,.0f} against {least / 1e6:,.0f} MB)" * (own < least)
+    memory, least = winner.peak_memory_bytes, min(memories, default=0)
+    return f"{own} needs less memory ({memory / 1e6:,.0f} against {least / 1e6:,.0f} MB)" * (memory < least)
 
 
 def misses(standing: Standing, limits: Limits) -> str:
@@ -177,7 +179,7 @@ def _rivals(choice: Choice) -> str:
     figures = {"latency": "p50", "top1": "top-1"}.get(choice.question.objective, choice.question.objective)
     others = [standing.measured for name in choice.rivals if (standing := choice.standing(name))]
     names = ", ".join(choice.rivals)
-    return f" The measurements cannot tell {winner.name} from {names} in {figures}{_leaner(winner, others)}."
+    return f" The measurements cannot tell {winner.name} from {names} in {figures}{_leaner(winner, others, choice)}."
 
 
 def _doubts(winner: Measured | None) -> str:

@@ -90,6 +90,20 @@ def test_what_decided_a_tie_is_told(found: Choice, told: str) -> None:
     assert holds(words.reason(row(loser), found), "cannot tell them apart, and")
 
 
+@pytest.mark.parametrize("objective", ["top1", "size"])
+def test_a_doubtful_time_decides_no_tie_of_what_is_no_time(objective: Objective) -> None:
+    shaky = row(BASELINE, memory=400_000_000, doubts=(Doubt("unsteady", 0.3),))
+    found = words.sentence(choice(shaky, row(INT8), objective=objective))
+    assert found.endswith(f"and {INT8} needs less memory (300 against 400 MB).")
+
+
+def test_what_decided_among_sure_times_alone_is_told_as_that() -> None:
+    wide = {1: latency(2.0, (1.0, 5.0))}
+    small = row("tflite-fp16", latencies=wide, size=1_000_000, doubts=(Doubt("unsteady", 0.3),))
+    found = choice(row(BASELINE, latencies=wide, size=8_000_000), small, FAST)
+    assert words.sentence(found).endswith(f", and of those beyond doubt {INT8} is smaller (2 against 8 MB).")
+
+
 def test_a_tie_with_many_is_counted_in_the_headline() -> None:
     wide = {1: latency(2.0, (1.0, 5.0))}
     others = [row(name, latencies=wide, size=8_000_000) for name in (BASELINE, "tflite-fp32", "tflite-fp16")]
