@@ -29,9 +29,8 @@ def check(against: str | None) -> int:
 def _check(against: str | None, chosen: Selection) -> int:
     summary = codec.read(Summary, SUMMARY)
     say(table.title(summary))
-    best = "chosen" if chosen.outcome == "selected" else "within budget"
     for name, judged in chosen.variants.items():
-        say(f"  {name}: {judged.reason or best}")
+        say(f"  {name}: {judged.reason or chosen.mark}")
     say(chosen.sentence)
     least = STATUS["cannot tell"] if void(summary) else 0
     return max(least, STATUS[chosen.outcome], _compared(against, summary, chosen) if against is not None else 0)

@@ -69,3 +69,10 @@ class Selection:
     headline: str = ""
     # SHA-256 of the summary.json that was judged; empty in records of before.
     figures: str = ""
+
+    @property
+    def mark(self) -> str:
+        """What the winner is, beside its name."""
+        if self.outcome == "selected":
+            return "chosen"
+        return "within budget" if self.budget.any else "best figure"

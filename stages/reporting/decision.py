@@ -53,12 +53,13 @@ def guess(summary: Summary) -> str | None:
 
 
 def best(summary: Summary, selection: Selection) -> Best | None:
-    """The variant that won, or that alone is known to do, or that nearly did."""
+    """The variant that won, or that alone is known to do, or has the best figure so far, or that nearly did."""
     winner, miss = selection.winner, selection.nearest_miss
     row = figures.find(summary, winner or (miss.variant if miss else None))
     if row is None:
         return None
-    heading = f"{winner} in figures" if selection.outcome == "selected" else f"Known to be within budget: {winner}"
+    first = "Known to be within budget" if selection.budget.any else "Best figure"
+    heading = f"{winner} in figures" if selection.outcome == "selected" else f"{first}: {winner}"
     if miss and not winner:
         heading = f"Nearest to the budget: {miss.variant}, {miss.reason}"
     return Best(heading, cards(row, summary.baseline(), selection.batch_size))

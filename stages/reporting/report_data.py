@@ -123,7 +123,7 @@ def gather(summary: Summary, selection: Selection, code: Code) -> Report:
         selection=selection,
         code=code,
         params=measured.params,
-        chosen=chosen(selection),
+        chosen=selection.mark,
         guess=decision.guess(summary),
         budget=decision.limits(selection),
         best=decision.best(summary, selection),
@@ -145,15 +145,10 @@ def gather(summary: Summary, selection: Selection, code: Code) -> Report:
     )
 
 
-def chosen(selection: Selection) -> str:
-    """What marks the winner."""
-    return "chosen" if selection.outcome == "selected" else "within budget"
-
-
 def drawn(summary: Summary, selection: Selection, measured: Measured) -> dict[str, str | None]:
     """The charts of results; None for one that no variant has figures for."""
     rows, size = summary.here, selection.batch_size
-    words = {selection.winner: chosen(selection)} if selection.winner else {}
+    words = {selection.winner: selection.mark} if selection.winner else {}
     return {
         "accuracy": charts.accuracy(rows, size, selection.pareto, words),
         "distributions": distributions.distributions(distributions.spreads(rows, measured.calls, size), size),

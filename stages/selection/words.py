@@ -163,13 +163,10 @@ def _outcome(choice: Choice) -> str:
         count = sum(standing.eligible for standing in choice.standings)
         scope = "within budget" if choice.question.limits.any else "measured, as no budget is set"
         return f"{'The first is' if choice.void else 'Ship'} {best}, the best of {count} {scope}."
-    return f"None meets the budget{_nearest(choice)}."
-
-
-def _nearest(choice: Choice) -> str:
-    if choice.nearest is None:
-        return ", for none could be measured"
-    return f"; the nearest is {choice.nearest.measured.name}: {misses(choice.nearest, choice.question.limits)}"
+    if nearest := choice.nearest:
+        missed = misses(nearest, choice.question.limits)
+        return f"None meets the budget; the nearest is {nearest.measured.name}: {missed}."
+    return "No variant could be measured."
 
 
 def _rivals(choice: Choice) -> str:

@@ -1,5 +1,6 @@
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from stages import select
 from stages.commands import check as command
 from stages.contracts import codec
 from stages.contracts.row import SUMMARY
-from stages.contracts.selection import SELECTION
+from stages.contracts.selection import SELECTION, Selection
 from stages.core.errors import PipelineError
 from stages.statistics import summary
 from tests.fixtures.records import Results
@@ -52,6 +53,13 @@ def committed(finish: Finish) -> None:
     git("add", str(SUMMARY), str(SELECTION))
     git("commit", "-m", "results")
     git("tag", "v1")
+
+
+def test_without_a_budget_nothing_is_called_within_it(finish: Finish, capsys: pytest.CaptureFixture[str]) -> None:
+    finish(20.0)
+    codec.write(replace(codec.read(Selection, SELECTION), outcome="cannot tell"), SELECTION)
+    assert command.check(None) == command.STATUS["cannot tell"]
+    assert f"  {NAMES[1]}: best figure" in capsys.readouterr().out.splitlines()
 
 
 def test_a_choice_is_status_0_with_a_line_for_each_variant(finish: Finish, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,6 +9,7 @@ from tests.reporting.rows import BASELINE, INT8, MIXED, SELECTION, accuracy, sum
 
 NEAREST = NearestMiss("tflite-int8", "its drop")
 TELLS_NOT = replace(SELECTION, outcome="cannot tell")
+NO_BUDGET = Limits(None, None, 1, None, None)
 NOTHING = replace(SELECTION, outcome="nothing within budget", winner=None)
 
 
@@ -17,6 +18,7 @@ NOTHING = replace(SELECTION, outcome="nothing within budget", winner=None)
     [
         (SELECTION, "tflite-int8 in figures"),
         (TELLS_NOT, "Known to be within budget: tflite-int8"),
+        (replace(TELLS_NOT, budget=NO_BUDGET), "Best figure: tflite-int8"),
         (replace(TELLS_NOT, winner=None), None),
         (replace(NOTHING, nearest_miss=NEAREST), "Nearest to the budget: tflite-int8, its drop"),
         (NOTHING, None),
@@ -25,6 +27,14 @@ NOTHING = replace(SELECTION, outcome="nothing within budget", winner=None)
 def test_no_decision_is_told_as_one(selection: Selection, heading: str | None) -> None:
     best = decision.best(summary(*MIXED), selection)
     assert (best.heading if best else None) == heading
+
+
+@pytest.mark.parametrize(
+    ("selection", "mark"),
+    [(SELECTION, "chosen"), (TELLS_NOT, "within budget"), (replace(TELLS_NOT, budget=NO_BUDGET), "best figure")],
+)
+def test_the_winner_is_marked_as_what_it_is(selection: Selection, mark: str) -> None:
+    assert selection.mark == mark
 
 
 def test_the_figures_that_matter_stand_beside_the_baselines() -> None:
@@ -57,7 +67,7 @@ def test_a_figure_that_is_not_known_has_no_card() -> None:
 @pytest.mark.parametrize(
     ("budget", "words"),
     [
-        (Limits(None, None, 1, None, None), []),
+        (NO_BUDGET, []),
         (Limits(0.01, None, 1, None, None), ["top-1 drop at most 1 point"]),
         (
             Limits(0.025, 5.0, 8, 1_500_000, 300_000_000),
