@@ -11,6 +11,8 @@ from stages.statistics.paired import MOST_IMAGES
 
 # Names that a headline has no room for.
 MANY = 3
+# What a float holds for certain.
+MOST_DIGITS = 15
 
 
 def headline(choice: Choice) -> str:
@@ -59,16 +61,24 @@ def _images(needed: int | None) -> str:
     return f"about {needed:,} images would tell" if needed else f"more than {MOST_IMAGES:,} images would tell"
 
 
-def figure(variant: Measured, objective: Objective, batch_size: int) -> str:
-    """What the objective compares."""
-    value = abs(cost(variant, objective))
+def figure(variant: Measured, objective: Objective, batch_size: int, other: Measured | None = None) -> str:
+    """What the objective compares, with the digits that tell it from another's."""
+    value, beside = (abs(cost(one, objective)) for one in (variant, other or variant))
     figures: dict[Objective, str] = {
-        "latency": f"p50 of {value:.3g} ms at batch {batch_size}",
-        "throughput": f"{value:,.0f} images/s",
-        "size": f"{value / 1e6:.1f} MB",
-        "top1": f"top-1 of {100 * value:.2f} %",
+        "latency": f"p50 of {_apart('{:.{}g}', value, beside, 3)} ms at batch {batch_size}",
+        "throughput": f"{_apart('{:,.{}f}', value, beside, 0)} images/s",
+        "size": f"{_apart('{:.{}f}', value / 1e6, beside / 1e6, 1)} MB",
+        "top1": f"top-1 of {_apart('{:.{}f}', 100 * value, 100 * beside, 2)} %",
     }
     return figures[objective]
+
+
+def _apart(form: str, value: float, other: float, digits: int) -> str:
+    """A value with so many digits, or with more where both would else look alike; `form` takes it and their number."""
+    for more in range(digits, MOST_DIGITS):
+        if form.format(value, more) != form.format(other, more):
+            return form.format(value, more)
+    return form.format(value, digits)
 
 
 def reason(row: Row, choice: Choice) -> str | None:
@@ -80,10 +90,11 @@ def reason(row: Row, choice: Choice) -> str | None:
         return misses(standing, choice.question.limits)
     if winner is None or row.name == winner.name:
         return None
-    figures = f"{_figure(standing.measured, choice)} against the {_figure(winner, choice)} of {winner.name}"
+    own = standing.measured
     if row.name not in choice.rivals:
-        return figures
-    return f"{figures}, though the measurements cannot tell them apart{_leaner(winner, [standing.measured], choice)}"
+        return f"{_figure(own, choice, winner)} against the {_figure(winner, choice, own)} of {winner.name}"
+    figures = f"{_figure(own, choice)} against the {_figure(winner, choice)} of {winner.name}"
+    return f"{figures}, though the measurements cannot tell them apart{_leaner(winner, [own], choice)}"
 
 
 def _leaner(winner: Measured, others: list[Measured], choice: Choice) -> str:
@@ -95,10 +106,16 @@ def _leaner(winner: Measured, others: list[Measured], choice: Choice) -> str:
     own = f", and {'of those beyond doubt ' * (len(sure) < len(others))}{winner.name}"
     if all(winner.size_bytes < other.size_bytes for other in sure):
         least = min(other.size_bytes for other in sure)
-        return f"{own} is smaller ({winner.size_bytes / 1e6:.3g} against {least / 1e6:.3g} MB)"
+        return f"{own} is smaller ({_against('{:.{}g}', winner.size_bytes, least, 3)})"
     memories = [other.peak_memory_bytes for other in sure if other.size_bytes == winner.size_bytes]
     memory, least = winner.peak_memory_bytes, min(memories, default=0)
-    return f"{own} needs less memory ({memory / 1e6:,.0f} against {least / 1e6:,.0f} MB)" * (memory < least)
+    return f"{own} needs less memory ({_against('{:,.{}f}', memory, least, 0)})" * (memory < least)
+
+
+def _against(form: str, value: int, other: int, digits: int) -> str:
+    """Two numbers of bytes."""
+    own, others = value / 1e6, other / 1e6
+    return f"{_apart(form, own, others, digits)} against {_apart(form, others, own, digits)} MB"
 
 
 def misses(standing: Standing, limits: Limits) -> str:
@@ -120,13 +137,13 @@ def _drop(standing: Standing, limit: float) -> str:
     change = standing.measured.accuracy.change
     if change is None:
         return f"its top-1 drop is unknown, since {BASELINE.name} answered other images or none"
-    low, high = (100 * end for end in change.drop_ci95)
-    drop = f"top-1 drop of {100 * change.drop:.2f} points [{low:.2f}, {high:.2f}]"
+    points, low, high = (_apart("{:.{}f}", 100 * end, 100 * limit, 2) for end in (change.drop, *change.drop_ci95))
+    drop = f"top-1 drop of {points} points [{low}, {high}]"
     if standing.verdict == "exceeds":
-        return f"{drop} exceeds {100 * limit:g}"
+        return f"{drop} exceeds {_limit(100 * limit)}"
     needed = standing.images_needed
     more = f"about {needed or MOST_IMAGES:,}{'' if needed else ' and more'} would be needed"
-    return f"cannot tell with {change.images} images whether its {drop} exceeds {100 * limit:g}: {more}"
+    return f"cannot tell with {change.images} images whether its {drop} exceeds {_limit(100 * limit)}: {more}"
 
 
 def _p99(miss: Miss, variant: Measured, limits: Limits) -> str:
@@ -134,19 +151,27 @@ def _p99(miss: Miss, variant: Measured, limits: Limits) -> str:
     if latency.p99_ms is None:
         calls = f"{latency.samples} calls; it takes {calls_needed(0.99)} (benchmark.min_samples)"
         return f"p99 at batch {size} cannot be quoted from {calls}"
-    low, high = ("?" if end is None else f"{end:.3g}" for end in latency.p99_ci95_ms)
-    p99 = f"p99 of {latency.p99_ms:.3g} ms [{low}, {high}] at batch {size}"
+    limit = limits.max_p99_ms or 0.0
+    ends = (latency.p99_ms, *latency.p99_ci95_ms)
+    value, low, high = ("?" if end is None else _apart("{:.{}g}", end, limit, 3) for end in ends)
+    p99 = f"p99 of {value} ms [{low}, {high}] at batch {size}"
     if miss.excess == UNDECIDED:
-        return f"cannot tell with {latency.samples} calls whether its {p99} exceeds {limits.max_p99_ms:g}"
-    return f"{p99} exceeds {limits.max_p99_ms:g}"
+        return f"cannot tell with {latency.samples} calls whether its {p99} exceeds {_limit(limit)}"
+    return f"{p99} exceeds {_limit(limit)}"
 
 
 def _bytes(name: str, value: int, limit: int | None) -> str:
-    return f"{name} of {value / 1e6:.1f} MB exceeds {(limit or 0) / 1e6:g}"
+    most = (limit or 0) / 1e6
+    return f"{name} of {_apart('{:.{}f}', value / 1e6, most, 1)} MB exceeds {_limit(most)}"
 
 
-def _figure(variant: Measured, choice: Choice) -> str:
-    return figure(variant, choice.question.objective, choice.question.batch_size)
+def _limit(value: float) -> str:
+    """With all its digits, as a figure may be just above it."""
+    return f"{value:.{MOST_DIGITS}g}"
+
+
+def _figure(variant: Measured, choice: Choice, other: Measured | None = None) -> str:
+    return figure(variant, choice.question.objective, choice.question.batch_size, other)
 
 
 def _outcome(choice: Choice) -> str:

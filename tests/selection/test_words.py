@@ -69,6 +69,31 @@ def test_rivals_and_doubts_of_the_winner_are_named(objective: Objective, figures
     )
 
 
+@pytest.mark.parametrize(
+    ("objective", "told"),
+    [
+        ("latency", "p50 of 2.002 ms at batch 1 against the p50 of 2.001 ms at batch 1 of tflite-int8"),
+        ("throughput", "499.5 images/s against the 499.8 images/s of tflite-int8"),
+        ("size", "5.235 MB against the 5.234 MB of tflite-int8"),
+        ("top1", "top-1 of 75.001 % against the top-1 of 75.004 % of tflite-int8"),
+    ],
+)
+def test_two_figures_have_as_many_digits_as_tell_them_apart(objective: Objective, told: str) -> None:
+    narrow = {name: {1: latency(p50, (p50, p50))} for name, p50 in ((BASELINE, 2.002), (INT8, 2.001))}
+    slow = row(BASELINE, 0.750_01, narrow[BASELINE], size=5_234_700, images=100_000)
+    found = choice(slow, row(INT8, 0.750_04, narrow[INT8], size=5_234_300, images=100_000), objective="latency")
+    found = replace(found, question=replace(found.question, objective=objective))
+    assert words.reason(slow, found) == told
+
+
+def test_sizes_that_decide_a_tie_are_told_apart() -> None:
+    wide = {1: latency(2.0, (1.0, 5.0))}
+    close = choice(row(BASELINE, latencies=wide, size=2_001_000), FAST)
+    assert f"{INT8} is smaller (2 against 2.001 MB)" in words.sentence(close)
+    lean = choice(row(BASELINE, latencies=wide, memory=300_200_000), FAST)
+    assert f"{INT8} needs less memory (300.0 against 300.2 MB)" in words.sentence(lean)
+
+
 def tie(size: int = 8_000_000, memory: int = 300_000_000, doubts: tuple[Doubt, ...] = ()) -> Choice:
     """With the baseline, of these bytes."""
     wide = {1: latency(2.0, (1.0, 5.0))}
@@ -178,6 +203,21 @@ def test_what_may_be_better_is_named_with_the_images_it_takes() -> None:
             row(INT8, size=8_000_000),
             {"max_size_bytes": 3_000_000, "max_peak_memory_bytes": 200_000_000},
             ("size on disk of 8.0 MB exceeds 3;", "peak memory of 300.0 MB exceeds 200"),
+        ),
+        (
+            row(INT8, size=5_234_567, memory=5_230_000_002),
+            {"max_size_bytes": 5_230_000, "max_peak_memory_bytes": 5_230_000_001},
+            ("size on disk of 5.235 MB exceeds 5.23;", "peak memory of 5230.000002 MB exceeds 5230.000001"),
+        ),
+        (
+            row(INT8, latencies={1: with_p99(2, 20.06, (20.04, 21.0))}),
+            {"max_p99_ms": 20.03},
+            ("p99 of 20.1 ms [20.04, 21] at batch 1 exceeds 20.03",),
+        ),
+        (
+            row(INT8, change=replace(change(400, 100, 10_000), drop_ci95=(0.025_741_2, 0.0345))),
+            {"max_top1_drop": 0.025_741},
+            ("3.00 points [2.57412, 3.45] exceeds 2.5741",),
         ),
     ],
 )
