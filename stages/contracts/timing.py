@@ -84,7 +84,7 @@ class RepeatTiming:
     gpu: GpuWatch | None = None
     # Empty where the system does not tell.
     cpu: dict[str, tuple[CpuUse, ...]] = field(default_factory=dict)
-    # By batch size, from the first block of any variant to the end of the last: it tells where blocks are too short.
+    # By batch size all blocks of all variants, with the time between them: it tells where blocks are too short.
     window: dict[str, CpuUse] = field(default_factory=dict)
     retimed: dict[str, int] = field(default_factory=dict)
 

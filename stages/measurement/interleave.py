@@ -14,7 +14,6 @@ from tqdm import tqdm
 from stages.contracts import codec, timing
 from stages.contracts.conversion import MANIFEST, Manifest
 from stages.contracts.conversion import folder as model_folder
-from stages.contracts.cpu import CpuUse
 from stages.contracts.messages import BatchOrder, Block, BlockOrder, Loaded, LoadOrder
 from stages.contracts.model import MODEL, ModelRecord
 from stages.contracts.preprocessing import Preprocessing
@@ -24,7 +23,7 @@ from stages.contracts.variant import Variant
 from stages.core.errors import PipelineError
 from stages.core.gpu import Gpu, first_gpu
 from stages.measurement import quiet
-from stages.measurement.quiet import Meter, Watch
+from stages.measurement.quiet import Meter, Seen, Watch
 from stages.params.measurement import BenchmarkParams
 from stages.runtimes.client import Client
 
@@ -73,7 +72,6 @@ class Repeat:
             for _ in range(self._setting.retries):
                 self._retime(batch_size)
                 self._interleave(batch_size)  # a quiet block is shorter, so that calls may be missing
-            self._watch.close(batch_size)
             self._each(partial(self._prove, batch_size))
         self._each(self._read_memory)
         self._other_processes = self._others()
@@ -87,7 +85,7 @@ class Repeat:
             {str(size): self._warm[name, size] for size in sizes},
             self._gpu_watch(name),
             self._watch.seen(name, sizes),
-            self._watch.windows,
+            self._watch.windows(self._going(), sizes),
             self._watch.retimed(name, sizes),
         )
 
@@ -141,10 +139,10 @@ class Repeat:
                 self._try(name, measure)
 
     def _measure(self, batch_size: int, name: str) -> None:
-        ms, use = self._block(batch_size, name)
+        ms, seen = self._block(batch_size, name)
         for term, times in ms.items():
             self.blocks[name, batch_size, term].append(times)
-        self._watch.add((name, batch_size), use)
+        self._watch.add((name, batch_size), seen)
 
     def _retime(self, batch_size: int) -> None:
         """Once more each block in which others took too much of the CPUs."""
@@ -157,18 +155,18 @@ class Repeat:
 
     def _again(self, batch_size: int, index: int, name: str) -> None:
         """The quieter one stays, however long its calls took."""
-        ms, use = self._block(batch_size, name)
-        if self._watch.replace((name, batch_size), index, use):
+        ms, seen = self._block(batch_size, name)
+        if self._watch.replace((name, batch_size), index, seen):
             for term, times in ms.items():
                 self.blocks[name, batch_size, term][index] = times
 
-    def _block(self, batch_size: int, name: str) -> tuple[dict[str, list[float]], CpuUse | None]:
+    def _block(self, batch_size: int, name: str) -> tuple[dict[str, list[float]], Seen | None]:
         """Milliseconds by term, and who used the CPUs meanwhile."""
         calls = {term: self._calls(ms) for term, ms in self._warm[name, batch_size].call_ms.items()}
-        block, use = self._watch.around(partial(self._ask, name, "block", BlockOrder(batch_size, calls), Block))
+        block, seen = self._watch.around(partial(self._ask, name, "block", BlockOrder(batch_size, calls), Block))
         if self._gpu:
             self._gpu_states[name].append(GpuState(**asdict(self._gpu.state())))
-        return block.ms, use
+        return block.ms, seen
 
     def _calls(self, call_ms: float) -> int:
         """How many calls a block needs, if a call takes as long as in the warm-up or is a little faster."""

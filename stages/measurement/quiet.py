@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import psutil
 
@@ -109,6 +109,13 @@ def between(before: Reading, after: Reading) -> CpuUse:
     )
 
 
+class Seen(NamedTuple):
+    """Who used the CPUs in a block, and from the end of the block before it to its own."""
+
+    block: CpuUse
+    stretch: CpuUse
+
+
 class Watch:
     """Who used the CPUs in each block, and which blocks are to be timed again; knows nothing without a meter."""
 
@@ -116,48 +123,41 @@ class Watch:
         """`limit` is the share of the CPUs that others may take."""
         self._meter = meter
         self._limit = limit
-        self._uses: dict[Series, list[CpuUse]] = defaultdict(list)
+        self._seen: dict[Series, list[Seen]] = defaultdict(list)
         self._retimed: dict[Series, int] = defaultdict(int)
-        self._span: tuple[Reading, Reading] | None = None
-        # By batch size, from the first block of any variant to the end of the last.
-        self.windows: dict[str, CpuUse] = {}
+        self._end: Reading | None = None
 
     def settle(self) -> None:
         """All processes that are ours have been started."""
+        self._end = None
         if self._meter:
             self._meter.settle()
 
-    def around(self, block: Callable[[], Result]) -> tuple[Result, CpuUse | None]:
+    def around(self, block: Callable[[], Result]) -> tuple[Result, Seen | None]:
         """What a block returns, and who used the CPUs meanwhile."""
         if self._meter is None:
             return block(), None
         before = self._meter.read()
-        result = block()
-        after = self._meter.read()
-        self._span = (self._span[0] if self._span else before, after)
-        return result, between(before, after)
+        start, self._end = self._end or before, None
+        result = block()  # nothing is known of one that fails: what its process used is gone with it
+        after = self._end = self._meter.read()
+        return result, Seen(between(before, after), between(start, after))
 
-    def close(self, batch_size: int) -> None:
-        """All blocks at this batch size have been timed."""
-        if self._span:
-            self.windows[str(batch_size)] = between(*self._span)
-        self._span = None
-
-    def add(self, series: Series, use: CpuUse | None) -> None:
+    def add(self, series: Series, seen: Seen | None) -> None:
         """One more block."""
-        self._uses[series] += [use] if use else []
+        self._seen[series] += [seen] if seen else []
 
-    def replace(self, series: Series, index: int, use: CpuUse | None) -> bool:
+    def replace(self, series: Series, index: int, seen: Seen | None) -> bool:
         """A block that was timed again: whether it was quieter, so that it is to stand for the first one."""
         self._retimed[series] += 1
-        before = self._uses[series][index]
-        quieter = use is not None and _taken(use) < _taken(before)
-        self._uses[series][index] = use if use and quieter else before
+        before = self._seen[series][index]
+        quieter = seen is not None and _taken(seen.block) < _taken(before.block)
+        self._seen[series][index] = seen if seen and quieter else before
         return quieter
 
     def disturbed(self, series: Series) -> list[int]:
         """Blocks in which others took too much; where the whole series shows it, each may be too short to tell."""
-        uses = self._uses[series]
+        uses = self._uses(series)
         together = _busy(uses, self._limit)
         return [
             index
@@ -167,11 +167,31 @@ class Watch:
 
     def seen(self, name: str, batch_sizes: Sequence[int]) -> dict[str, tuple[CpuUse, ...]]:
         """By batch size the blocks of a variant, in their order; nothing where nobody counts."""
-        return {str(size): tuple(self._uses[name, size]) for size in batch_sizes if self._meter}
+        return {str(size): tuple(self._uses((name, size))) for size in batch_sizes if self._meter}
+
+    def windows(self, names: Sequence[str], batch_sizes: Sequence[int]) -> dict[str, CpuUse]:
+        """By batch size all blocks of these variants that stand, with the time between them."""
+        stretches = {size: [seen.stretch for name in names for seen in self._seen[name, size]] for size in batch_sizes}
+        return {str(size): _together(uses) for size, uses in stretches.items() if uses}
 
     def retimed(self, name: str, batch_sizes: Sequence[int]) -> dict[str, int]:
         """By batch size how many blocks of a variant were timed again, if any."""
         return {str(size): self._retimed[name, size] for size in batch_sizes if self._retimed[name, size]}
+
+    def _uses(self, series: Series) -> list[CpuUse]:
+        return [seen.block for seen in self._seen[series]]
+
+
+def _together(uses: Sequence[CpuUse]) -> CpuUse:
+    throttled = [use.throttled_s for use in uses if use.throttled_s is not None]
+    return CpuUse(
+        seconds=sum(use.seconds for use in uses),
+        cpus=uses[-1].cpus,
+        busy_s=sum(use.busy_s for use in uses),
+        own_s=sum(use.own_s for use in uses),
+        stolen_s=sum(use.stolen_s for use in uses),
+        throttled_s=sum(throttled) if len(throttled) == len(uses) else None,
+    )
 
 
 def _busy(uses: Sequence[CpuUse], limit: float) -> bool:

@@ -8,6 +8,7 @@ from stages import benchmark
 from stages.cluster import adopt, kept
 from stages.contracts import codec
 from stages.contracts.conversion import MANIFEST, Manifest, folder
+from stages.contracts.cpu import CpuUse
 from stages.contracts.messages import Block, Loaded, LoadOrder
 from stages.contracts.model import MODEL
 from stages.contracts.status import OK, Status
@@ -28,7 +29,7 @@ from stages.core.errors import PipelineError
 from stages.core.gpu import State
 from stages.measurement import interleave
 from stages.measurement.interleave import BLOCKS, Repeat
-from stages.measurement.quiet import Meter
+from stages.measurement.quiet import Meter, Reading
 from stages.params.measurement import BenchmarkParams, variants
 from tests.fixtures.cpu import BUSY, QUIET, FakeMeter
 from tests.fixtures.errors import refused
@@ -288,6 +289,8 @@ def test_a_block_in_which_others_used_the_cpus_is_timed_again() -> None:
     repeat = timed(setting(), meter=meter, a=Quickening("a", log, ms=8.0))
     seen = repeat.timing("a")
     assert (seen.cpu, seen.retimed) == ({"1": (QUIET,) * BLOCKS}, {"1": 1})
+    # So what others took of the busy one is no part of the time of all blocks any more.
+    assert (seen.window["1"].seconds, seen.window["1"].busy_s) == (QUIET.seconds * BLOCKS, QUIET.busy_s * BLOCKS)
     assert repeat.times("a", 1, "latency") == [1.0] * 20
     assert repeat.times("a", 1, "latency_host") == [1.5] * 20
     assert len([verb for _, (verb, _) in log if verb == "block"]) == BLOCKS + 1
@@ -322,6 +325,41 @@ def test_a_variant_that_fails_when_it_is_timed_again_has_failed() -> None:
     repeat = timed(setting(), meter=meter, a=FakeClient("a", [], fails_at=2 + BLOCKS + 3), b=FakeClient("b", []))
     assert repeat.failed == {"a": KILLED}
     assert repeat.timing("b").retimed == {"1": BLOCKS}
+
+
+class Own:
+    """Counts a second of the CPUs for each block, of the worker whose block it is."""
+
+    def __init__(self) -> None:
+        self.own_s = {"a": 0.0, "b": 0.0}
+        self.ended_s = 0.0
+
+    def settle(self) -> None: ...
+
+    def read(self) -> Reading:
+        total = sum(self.own_s.values()) + self.ended_s
+        return Reading(total, 2, total, 0.0, {ord(name): seconds for name, seconds in self.own_s.items()})
+
+
+class Working(FakeClient):
+    def __init__(self, name: str, meter: Own, fails_at: int | None = None) -> None:
+        super().__init__(name, [], fails_at=fails_at)
+        self.meter = meter
+
+    def ask(self, verb: str, arguments: Any, kind: type) -> Any:
+        self.meter.own_s[self.name] += verb == "block"
+        return super().ask(verb, arguments, kind)
+
+    def close(self) -> None:
+        self.meter.ended_s += self.meter.own_s.pop(self.name)
+
+
+def test_a_worker_that_dies_is_nobody_else() -> None:
+    """What it used until then, and in the block in which it died, is gone with its process."""
+    meter = Own()
+    repeat = timed(setting(), meter=meter, a=Working("a", meter, fails_at=2 + 6), b=Working("b", meter))
+    assert repeat.failed == {"a": KILLED} and meter.ended_s == 6
+    assert repeat.timing("b").window == {"1": CpuUse(BLOCKS, 2, BLOCKS, BLOCKS, 0.0, None)}
 
 
 def test_all_variants_may_fail() -> None:

@@ -13,7 +13,7 @@ import pytest
 from stages.contracts.cpu import CpuUse
 from stages.core import cgroup
 from stages.measurement import quiet
-from stages.measurement.quiet import CpuMeter, Reading, Watch, between, own_seconds
+from stages.measurement.quiet import CpuMeter, Reading, Seen, Watch, between, own_seconds
 from tests.fixtures.cpu import BUSY, QUIET, FakeMeter
 
 START = Reading(clock_s=10.0, cpus=2, busy_s=100.0, stolen_s=3.0, own_s={1: 5.0, 2: 7.0, 3: 1.0}, throttled_s=0.5)
@@ -99,7 +99,7 @@ def test_what_this_process_starts_is_its_own_and_what_others_do_is_not(child: "s
 def watch(*uses: CpuUse, limit: float = 0.05) -> Watch:
     made = Watch(None, limit)
     for use in uses:
-        made.add(("a", 1), use)
+        made.add(("a", 1), Seen(use, use))
     return made
 
 
@@ -121,8 +121,8 @@ def test_blocks_that_are_too_short_to_tell_are_judged_together() -> None:
 
 def test_the_quieter_block_stays() -> None:
     made = watch(BUSY, BUSY)
-    assert made.replace(("a", 1), 0, QUIET)
-    assert not made.replace(("a", 1), 1, BUSY)
+    assert made.replace(("a", 1), 0, Seen(QUIET, QUIET))
+    assert not made.replace(("a", 1), 1, Seen(BUSY, BUSY))
     assert made.disturbed(("a", 1)) == [1]
     assert made.retimed("a", (1, 8)) == {"1": 2}
 
@@ -131,11 +131,32 @@ def test_a_watch_reads_its_meter_before_and_after_a_block_and_never_within() -> 
     meter = FakeMeter()
     made = Watch(meter, 0.05)
     made.settle()
-    read, use = made.around(lambda: meter.reads)
+    read, seen = made.around(lambda: meter.reads)
     assert (read, meter.reads, meter.settled) == (1, 2, 1)
-    assert use == QUIET
-    made.add(("a", 1), use)
+    assert seen == (QUIET, QUIET)
+    made.add(("a", 1), seen)
     assert made.seen("a", (1, 8)) == {"1": (QUIET,), "8": ()}
+
+
+class Clock(FakeMeter):
+    """Each question is a second after the one before, of which another program took a whole CPU."""
+
+    def read(self) -> Reading:
+        self.reads += 1
+        return Reading(self.reads, 2, self.reads, 0.0, {}, 0.25 * self.reads)
+
+
+def test_the_time_between_blocks_counts_and_that_of_one_that_failed_does_not() -> None:
+    made = Watch(Clock(), 0.05)
+    for block in (True, True, False, True):
+        if block:
+            made.add(("a", 1), made.around(lambda: None)[1])
+        else:
+            with pytest.raises(KeyError):
+                made.around(lambda: {}["a"])
+    # One second each in three blocks, and one between the first two.
+    assert made.windows(["a"], [1, 8]) == {"1": CpuUse(4, 2, 4, 0.0, 0.0, 1.0)}
+    assert made.windows(["b"], [1]) == {}
 
 
 def test_without_a_meter_nothing_is_known() -> None:
