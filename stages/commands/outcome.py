@@ -116,7 +116,7 @@ def _readable() -> bool:
     try:
         document.check()
     except PipelineError as error:
-        say(f"{error}\nThese are the results of the run before it, of {made()}.", to=sys.stderr)
+        say(f"{error}\nThese are the results {made()}.", to=sys.stderr)
         return False
     return True
 

@@ -34,14 +34,16 @@ def told(at_work: kept.Attempt | None = None, checkout: Path = Path()) -> str:
         later = f"the run of {failed.began} did not complete ({failed.reason})"
     else:
         return ""
-    before = f"these are the results of the run before it, of {made()}" if SELECTION.exists() else "none was before it"
+    before = f"these are the results {made()}" if SELECTION.exists() else "none was before it"
     say(f"{later}: {before}", to=sys.stderr)
     return later
 
 
 def made() -> str:
-    """When the choice here was made."""
-    return kept.minute(SELECTION.stat().st_mtime)
+    """Of which run the results here are. Git brings no page, and dates what it brings by itself."""
+    if kept.has_page(Path()):
+        return f"of the run before, of {kept.minute(SELECTION.stat().st_mtime)}"
+    return "that came with the checkout, of a run elsewhere"
 
 
 def _at_work() -> kept.Attempt | None:

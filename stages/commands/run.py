@@ -66,7 +66,7 @@ def _reason(error: BaseException) -> str:
 
 def _say_what_is_left() -> None:
     if kept.FAILED.exists():
-        before = f"the results of the run before, of {results.made()}, are as they were"
+        before = f"the results {results.made()}, are as they were"
         say(f"{before}; what this one left is in {kept.FAILED}", to=sys.stderr)
 
 

@@ -1,7 +1,9 @@
 """Who reads results after a run that failed gets the last complete ones, and is told of which run they are."""
 
+import os
 import subprocess
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from stages.contracts.row import SUMMARY
 from stages.contracts.selection import SELECTION
 from stages.core.errors import PipelineError
 from stages.params.load import PARAMS
+from stages.reporting.report_data import PAGE
 from stages.statistics import summary
 from stages.tracking import receipts
 from tests.fixtures.errors import refused
@@ -51,7 +54,7 @@ def test_results_of_other_params_are_refused_until_a_run_with_these_was_tried(ma
     assert check.check(None) == 0
     said = capsys.readouterr()
     assert "Ship tflite-int8" in said.out
-    assert "the stage `images` failed" in said.err and command.made() in said.err
+    assert "the stage `images` failed" in said.err and f"the results {command.made()}" in said.err
 
 
 def test_a_run_that_was_killed_is_mended_by_who_reads(made: Path, capsys: Captured) -> None:
@@ -80,12 +83,29 @@ def test_a_run_at_work_without_results_before_it_has_none(made: Path, capsys: Ca
     assert "none was before it" in capsys.readouterr().err
 
 
+def test_only_results_that_were_made_here_have_a_time(made: Path, capsys: Captured) -> None:
+    """Git brings the summaries of a commit alone, and dates them by the clone."""
+    os.utime(SELECTION, (datetime(2026, 3, 1, 8, 12).timestamp(),) * 2)
+    kept.begin()
+    kept.settle("it failed")
+    told = {}
+    for page in (False, True):
+        if page:
+            PAGE.write_text("")
+        assert check.check(None) == 0
+        told[page] = capsys.readouterr().err.strip().rpartition(": ")[2]
+    assert told == {
+        False: "these are the results that came with the checkout, of a run elsewhere",
+        True: "these are the results of the run before, of 2026-03-01 08:12",
+    }
+
+
 @pytest.mark.parametrize("wrong", ["model: [", "nonsense: 1\n"])
 def test_wrong_params_hide_no_results(made: Path, capsys: Captured, wrong: str) -> None:
     PARAMS.write_text(wrong)
     assert check.check(None) == 0
     said = capsys.readouterr()
-    assert "Ship tflite-int8" in said.out and "params.yaml" in said.err and command.made() in said.err
+    assert "Ship tflite-int8" in said.out and "params.yaml" in said.err and f"the results {command.made()}" in said.err
 
 
 def test_the_store_is_told_whatever_params_say(made: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:

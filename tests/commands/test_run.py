@@ -109,7 +109,7 @@ def breaking(stage: str, status: int = 0) -> list[str]:
     code = f"""
 import json, os, pathlib, shutil
 for path in {gone}:
-    pathlib.Path(path).unlink()
+    pathlib.Path(path).unlink(missing_ok=True)
 shutil.rmtree("models/{BASELINE.name}")
 pathlib.Path("dvc.lock").write_text("half")  # in its place, as DVC does
 with open(os.environ["{errors.COLLECT}"], "a") as collected:
@@ -132,7 +132,16 @@ def test_whichever_shared_stage_fails_the_results_before_it_stay(
     assert as_before(complete)
     failed = kept.read(kept.FAILED / "run.json")
     assert failed and failed.reason == f"the stage `{stage}` failed, so there is no table: no image is left"
-    assert f"the results of the run before, of {results_of.made()}, are as they were" in capsys.readouterr().err
+    assert f"the results {results_of.made()}, are as they were" in capsys.readouterr().err
+
+
+def test_a_first_run_that_fails_leaves_what_the_clone_brought(
+    complete: dict[Path, bytes], capsys: pytest.CaptureFixture[str]
+) -> None:
+    PAGE.unlink()
+    refused(command.run, breaking("images"))
+    left = "the results that came with the checkout, of a run elsewhere, are as they were; what this one left is in "
+    assert left in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("stage", ["sweep", "benchmark"])
