@@ -12,7 +12,10 @@ from typing import Any
 
 from dvc.cli import main
 from dvc.dvcfile import Lockfile
+from dvc.exceptions import DvcException
+from dvc.schema import COMPILED_LOCKFILE_SCHEMA, COMPILED_MULTI_STAGE_SCHEMA
 from dvc.stage import Stage, serialize
+from dvc.utils import strictyaml
 from dvc.utils.serialize import dumps_yaml
 
 from stages.core import files
@@ -35,6 +38,18 @@ def dump_stages(lock: Lockfile, stages: Sequence[Stage], **how: Any) -> None:
     entries |= {name: text.partition("\n")[2] for name, text in made.items()}
     files.write_text(path, HEAD + "".join(entries.values()))
     lock.repo.scm_context.track_file(lock.relpath)
+
+
+def unreadable() -> Path | None:
+    """The first of DVC's two files that it cannot read; one that is missing is none."""
+    schemas = {"dvc.yaml": COMPILED_MULTI_STAGE_SCHEMA, "dvc.lock": COMPILED_LOCKFILE_SCHEMA}
+    for name, known in schemas.items():
+        try:
+            if Path(name).exists():
+                strictyaml.load(name, known)
+        except (DvcException, OSError):
+            return Path(name)
+    return None
 
 
 if __name__ == "__main__":

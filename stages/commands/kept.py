@@ -129,10 +129,26 @@ def outputs(always: bool = True) -> Iterator[Path]:
     Without `always` not that of stages that run each time.
     """
     yield LOCK
-    pipeline = yaml.load(PIPELINE.read_text(encoding="utf-8"), yaml.CSafeLoader)
-    for stage in pipeline["stages"].values():
-        for out in stage["outs"] if always or not stage.get("always_changed") else []:
-            yield from _paths(out)
+    try:
+        pipeline = yaml.load(PIPELINE.read_text(encoding="utf-8"), yaml.CSafeLoader)
+        stages = [stage for stage in pipeline["stages"].values() if always or not stage.get("always_changed")]
+        paths = [path for stage in stages for out in stage["outs"] for path in _paths(out)]
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise damaged(PIPELINE, str(error)) from None
+    except (TypeError, AttributeError, LookupError):
+        raise damaged(PIPELINE, "it has no stages with outs") from None
+    yield from paths
+
+
+def damaged(path: Path, reason: str) -> PipelineError:
+    """The error of a file that DVC cannot read: an editor, a merge, or a full disk left it so."""
+    or_delete = ", or delete it, as what DVC's cache has is not made anew" if path == LOCK else ""
+    return PipelineError(
+        f"{path} cannot be read ({' '.join(reason.split())[:200]}): get the last commit's by `git checkout {path}`"
+        f"{or_delete}",
+        code="dvc-file-damaged",
+        file=str(path),
+    )
 
 
 def _paths(out: str | dict[str, dict[str, bool]]) -> Iterator[Path]:

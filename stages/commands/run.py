@@ -114,4 +114,8 @@ def _unfinished(status: int) -> str:
             "DVC needs a git repository, and this folder is in none: clone the project, or run `git init && git add -A "
             "&& git commit -m start` and the same command again"
         )
+    from stages.commands import dvc  # takes a while to import
+
+    if unreadable := dvc.unreadable():
+        return str(kept.damaged(unreadable, "DVC's lines above say why"))
     return f"the pipeline did not run to its end (exit status {status})"

@@ -87,6 +87,29 @@ def test_a_folder_without_git_is_told_what_dvc_needs(checkout: Path, repository:
     assert ("exit status 3" in str(caught.value)) == repository
 
 
+ENTRY = "schema: '2.0'\nstages:\n  environment: {cmd: python -m stages.environment}\n"
+
+
+@pytest.mark.parametrize("text", ["half", "", "stages: [", "<<<<<<< HEAD\n=======\n", ENTRY + "  save: 5\n", "\0"])
+def test_a_damaged_record_of_dvc_is_named_with_what_mends_it(checkout: Path, text: str) -> None:
+    subprocess.run(["git", "init", "-q"], check=True)
+    shutil.copy(ROOT / "dvc.yaml", "dvc.yaml")
+    kept.LOCK.write_text(text)
+    error = str(refused(command.run, [sys.executable, "-c", "raise SystemExit(255)"]))
+    assert error.startswith("dvc.lock cannot be read (") and "`git checkout dvc.lock`, or delete it" in error
+    kept.LOCK.write_text(ENTRY)
+    assert "exit status 255" in str(refused(command.run, [sys.executable, "-c", "raise SystemExit(255)"]))
+
+
+@pytest.mark.parametrize("text", ["stages: [", "half", "stages: 5\n", "stages: {save: {cmd: a, outs: 5}}\n", "\0"])
+def test_a_damaged_pipeline_is_named_with_what_mends_it(complete: dict[Path, bytes], text: str) -> None:
+    kept.PIPELINE.write_text(text)
+    error = refused(command.run, breaking("images"))
+    assert (error.code, error.values["file"]) == ("dvc-file-damaged", "dvc.yaml")
+    assert str(error).startswith("dvc.yaml cannot be read (") and str(error).endswith("`git checkout dvc.yaml`")
+    assert as_before(complete)
+
+
 @pytest.fixture
 def complete(results: Results, edit: Callable[..., None]) -> dict[Path, bytes]:
     """A checkout in which a run was complete; the files that show it."""
@@ -111,7 +134,7 @@ import json, os, pathlib, shutil
 for path in {gone}:
     pathlib.Path(path).unlink(missing_ok=True)
 shutil.rmtree("models/{BASELINE.name}")
-pathlib.Path("dvc.lock").write_text("half")  # in its place, as DVC does
+pathlib.Path("dvc.lock").write_text('{{"schema": "2.0", "stages": {{}}}}')  # in its place, as DVC does
 with open(os.environ["{errors.COLLECT}"], "a") as collected:
     collected.write(json.dumps("no image is left") + chr(10))
 raise SystemExit({status})
