@@ -115,7 +115,7 @@ def refuse_newer(path: Path, version: str) -> None:
 def _of_archive(path: Path) -> Config:
     with zipfile.ZipFile(path) as archive:
         version = json.loads(_member(archive, "metadata.json"))["keras_version"]
-        return Config(str(version), json.loads(_member(archive, "config.json")))
+        return Config(str(version), _network(json.loads(_member(archive, "config.json"))))
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> bytes:
@@ -131,7 +131,17 @@ def _of_hdf5(path: Path) -> Config:
         described = {
             key: json.loads(_text(file.attrs[key])) for key in ("model_config", *TRAINING) if key in file.attrs
         }
-        return Config(version, described if "model_config" in described else None)
+        if "model_config" not in described:
+            return Config(version, None)
+        _network(described["model_config"])
+        return Config(version, described)
+
+
+def _network(described: JsonValue) -> JsonValue:
+    """The description itself; ValueError where it names no class, of which Keras makes anything but a model."""
+    if isinstance(described, dict) and isinstance(described.get("class_name"), str):
+        return described
+    raise ValueError("it describes no model")
 
 
 def _text(value: str | bytes) -> str:
@@ -177,13 +187,13 @@ def _object(value: dict[str, JsonValue], place: Place) -> Iterator[str]:
     """What one serialised object asks for."""
     layer = place.layer
     module, kind, name = value.get("module"), value.get("class_name"), value.get("registered_name")
-    if isinstance(module, str) and not MODULES.fullmatch(module):
+    if module is not None and not MODULES.fullmatch(str(module)):
         yield f"{layer} comes from the Python module {module}"
     if not place.opened:
         return
     if isinstance(value.get("vocabulary"), str):
         yield f"{layer} reads the file {value['vocabulary']}"
-    if kind is not None:
+    if "class_name" in value:
         yield from _called(str(kind), value.get("config"), layer)
         if name not in (None, "function", kind, value.get("config"), *CLASSES):
             yield f"{layer} is of the user's own class {name}"

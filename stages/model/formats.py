@@ -35,7 +35,11 @@ def load_keras(tf: ModuleType, path: Path, trusted: bool = False) -> "Network":
 def _load_keras(tf: ModuleType, path: Path, trusted: bool) -> "Network":
     version = door_keras.read(path).version
     with readable(path, f"it is of Keras {version}; {door_keras.HINT}"):
-        return tf.keras.models.load_model(path, compile=False, safe_mode=not trusted)
+        model = tf.keras.models.load_model(path, compile=False, safe_mode=not trusted)
+    with readable(path, "call the whole model once on images before `model.save(FILE)`"):
+        if not (isinstance(model, tf.keras.Model) and model.inputs):
+            raise ValueError(f"its {type(model).__name__} is no model with inputs")
+    return model
 
 
 def of_keras(tf: ModuleType, model: "Network", training: bool = False) -> Model:

@@ -221,6 +221,12 @@ ODD = {
     ),
     "a function that is a list": (calls(["einsum"]), "calls tf.['einsum']"),
     "a class that is a list": (layer(["Dense"]), "is of the class ['Dense'], which is none of Keras"),
+    "no class": (layer() | {"class_name": None}, "is of the class None, which is none of Keras"),
+    "a module that is a list": (layer(module=["keras.layers"]), "comes from the Python module ['keras.layers']"),
+    "an initialiser of a module that is a list": (
+        holding(kernel_initializer=layer("Zeros", module=["antigravity"])),
+        "comes from the Python module ['antigravity']",
+    ),
 }  # fmt: skip
 
 
@@ -228,6 +234,14 @@ ODD = {
 def test_a_name_that_is_no_text_is_refused(kept: Kept, kind: str) -> None:
     planted, said = ODD[kind]
     assert found(kept(planted)) == [f"layer planted {said}"]
+
+
+@pytest.mark.parametrize("config", [{}, [], "a", 5, None, {"a": layer()}, layer(["Dense"])])
+@pytest.mark.parametrize("write", [keras_archive, hdf5])
+def test_a_description_of_no_model_is_refused(tmp_path: Path, write: Kept, config: Any) -> None:
+    """Keras would give back a dictionary."""
+    error = refused(found, write(tmp_path / ("a.h5" if write is hdf5 else "a.keras"), config))
+    assert error.code == "model-does-not-load" and "it describes no model" in str(error)
 
 
 def test_what_an_odd_description_raises_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

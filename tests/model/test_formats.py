@@ -195,3 +195,15 @@ def test_what_is_no_model_lists_the_kinds(tf: Any, tmp_path: Path, name: str) ->
     (tmp_path / "weights.pt").write_bytes(b"no model")
     (tmp_path / "empty").mkdir()
     assert named(refusal(tf, tmp_path / name), "file") == ("model-kind", str(tmp_path / name))
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_what_keras_opens_as_no_model_with_inputs_is_a_sentence(tf: Any, tmp_path: Path, alone: bool) -> None:
+    """A network that was never called on images, and a layer alone."""
+    tf.keras.Sequential([tf.keras.layers.Flatten()]).save(tmp_path / "whole.keras")
+    with zipfile.ZipFile(tmp_path / "whole.keras") as whole, zipfile.ZipFile(tmp_path / "a.keras", "w") as path:
+        for name in whole.namelist():
+            content = whole.read(name)
+            layer = json.loads(content)["config"]["layers"][-1] if name == "config.json" and alone else None
+            path.writestr(name, json.dumps(layer) if layer else content)
+    assert "no model with inputs" in str(refused_to_load(tf, tmp_path / "a.keras"))
