@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,17 +23,48 @@ def repro(module: str, folder: Path) -> str:
     return (folder / "dvc.lock").read_text()
 
 
-@pytest.mark.parametrize("more", ["", "datasets: []\n"], ids=["stages alone", "more than stages"])
-def test_the_lock_file_is_the_one_that_dvc_writes(tmp_path: Path, more: str) -> None:
+def as_it_is(text: str) -> str:
+    return text
+
+
+def with_datasets(text: str) -> str:
+    return text + "datasets: []\n"
+
+
+def quoted(text: str) -> str:
+    """As a formatter writes keys."""
+    return text.replace("  first:\n", '  "first":\n')
+
+
+def anchored(text: str) -> str:
+    """A value of the first entry that a later one repeats."""
+    return text.replace("    cmd: cp one a\n", "    cmd: &copy cp one a\n").replace(
+        "    cmd: cp one b\n", "    cmd: *copy\n"
+    )
+
+
+@pytest.mark.parametrize("edit", [as_it_is, with_datasets, quoted, anchored])
+def test_the_lock_file_is_the_one_that_dvc_writes(tmp_path: Path, edit: Callable[[str], str]) -> None:
     (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"stages": STAGES}))
     (tmp_path / "params.yaml").write_text(yaml.safe_dump({"values": VALUES}))
     subprocess.run([sys.executable, "-m", "dvc", "init", "-q", "--no-scm"], cwd=tmp_path, check=True)
     lock = tmp_path / "dvc.lock"
     for values in (VALUES, VALUES | {"none": "a value"}):  # all stages are new, then one is another
-        before = lock.read_text() + more if lock.exists() else None
+        before = edit(lock.read_text()) if lock.exists() else None
         (tmp_path / "params.yaml").write_text(yaml.safe_dump({"values": values}))
         written = []
         for module in ("dvc", "stages.commands.dvc"):
             lock.write_text(before) if before else lock.unlink(missing_ok=True)
             written.append(repro(module, tmp_path))
         assert written[0] == written[1] != before
+
+
+def test_a_linked_lock_file_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"stages": STAGES}))
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"values": VALUES}))
+    subprocess.run([sys.executable, "-m", "dvc", "init", "-q", "--no-scm"], cwd=tmp_path, check=True)
+    before = repro("stages.commands.dvc", tmp_path)
+    lock = (tmp_path / "dvc.lock").rename(tmp_path / "elsewhere")
+    (tmp_path / "dvc.lock").symlink_to(lock.name)
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"values": VALUES | {"none": "a value"}}))
+    assert repro("stages.commands.dvc", tmp_path) == lock.read_text() != before
