@@ -20,9 +20,9 @@ GPU_REQUIREMENTS := $(if $(TENSORRT),tensorrt$(TENSORRT),gpu)
 # TensorRT comes with the GPU requirements, whose wheels are for Python 3.10 on Linux x86-64.
 HAS_GPU = $(shell nvidia-smi -L >/dev/null 2>&1 && $(BIN)/python -c "import sys; sys.exit(sys.version_info[:2] != (3, 10))" && echo yes)
 
-# A file of tests to a process, of which two more than there are cores: some wait. On a GPU one after the other, which
+# A file of tests to a process, of which one more than there are cores: some wait. On a GPU one after the other, which
 # share it.
-SIDE_BY_SIDE = $(if $(HAS_GPU),,-n $(shell expr $$(nproc) + 2) --maxprocesses=4 --dist loadfile --no-loadscope-reorder)
+SIDE_BY_SIDE = $(if $(HAS_GPU),,-n $(shell expr $$(nproc) + 1) --maxprocesses=4 --dist loadfile --no-loadscope-reorder)
 
 COMPILE = uv pip compile -q --python-version 3.10 --generate-hashes --no-header --no-annotate
 

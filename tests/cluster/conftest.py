@@ -196,7 +196,7 @@ class Checkout:
 
     def run(self, stage: str, *arguments: str, status: int = 0) -> str:
         process = self.start(stage, *arguments)
-        output, _ = process.communicate(timeout=300)
+        output, _ = process.communicate(timeout=600)
         assert process.returncode == status, output
         return output
 
@@ -210,7 +210,7 @@ class Checkout:
         """The stages after `sweep`, in one process: that each starts one of its own adds seconds alone."""
         stages = [[stage, name] for name in names for stage in ("convert", "evaluate")]
         command = [sys.executable, "-c", IN_TURN, json.dumps([*stages, ["benchmark"]])]
-        subprocess.run(command, cwd=self.folder, env=self.environment, check=True, timeout=300)
+        subprocess.run(command, cwd=self.folder, env=self.environment, check=True, timeout=600)
 
     def kept(self) -> dict[str, bytes]:
         return pack(self.folder, str(adopt.SWEEP))
