@@ -17,15 +17,15 @@ from ..core import files
 from ..core.errors import PipelineError
 from ..data import examples
 from .contract import Session, infer
+from .repeated import STEPS
 
 # Precisions whose answers are the model's but for rounding; all others have weights of one byte.
 BYTES = {"fp32": 4, "fp16": 2}
 # Of the bytes that all parameters would take. Of batch normalisation a converter folds three of four into the layer
 # before, and what no answer depends on it leaves out; none of these prunes weights, shares or packs them.
 LEAST = 0.25
-# Of a probability: a step of TFLite's INT8 softmax (1/256), and what a value that falls into the next step of INT8 may
-# move one, as in `repeated`.
-STEP, STEPS = 2.0**-8, 0.1
+# Of a probability: a step of TFLite's INT8 softmax (1/256).
+STEP = 2.0**-8
 # The SavedModel is sure of an image whose best class it puts so far before the next: quantisation would have to move
 # both by half of that. Of fewer such images chance tells too little.
 MARGIN, ENOUGH = 0.5, 8

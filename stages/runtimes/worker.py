@@ -63,18 +63,17 @@ class Worker:
     def convert(self, job: ConvertJob) -> messages.Converted:
         """Convert, tell the seconds that it takes, imports included, and compare what came of it."""
         start = time.perf_counter()
-        module = cast(Convert, self._module("convert"))
-        proof = module.convert(job, loading.options(self._runtime, job.options))
+        module, options = cast(Convert, self._module("convert")), loading.options(self._runtime, job.options)
+        proof = module.convert(job, options)
         seconds = time.perf_counter() - start
         if proof.kind != "saved_model":  # a copy of what the others are compared with
-            proof = replace(proof, facts=proof.facts | self._compared(job))
+            proof = replace(proof, facts=proof.facts | self._compared(job, options))
         return messages.Converted(seconds, proof, loading.defaults(self._runtime, job.options))
 
-    def _compared(self, job: ConvertJob) -> dict[str, Scalar]:
+    def _compared(self, job: ConvertJob, options: Any) -> dict[str, Scalar]:
         from . import comparison
 
         comparison.refuse_small(job)
-        options = loading.options(self._runtime, job.options)
         module = cast(Open, self._module("session"))
         return comparison.compare(job, module.open_session(Path(job.target), job.precision, options, None))
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ...contracts.closeness import distance
+from ...contracts.closeness import HALF, REBUILT, distance
 from ...contracts.conversion import ConvertJob, Scalar
 from ...contracts.preprocessing import Floats
 from ...core.errors import PipelineError
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from tensorflow.core.framework.graph_pb2 import GraphDef
     from tensorflow.types.experimental import ConcreteFunction
 
-# Of a probability: what other kernels of the same precision round, and with FP16 in the graph.
-ROUNDING, HALF = 1e-3, 1e-2
 # On which the two are compared: of the calibration set, and of noise.
 IMAGES, NOISE = 12, 4
 
@@ -82,7 +80,7 @@ def compare(tf: ModuleType, job: ConvertJob, signature: "ConcreteFunction", fold
     )
     other = tf.saved_model.load(str(folder))
     gap = distance(_answers(tf, signature, images), _answers(tf, other.signatures["serving_default"], images))
-    most = HALF if has_half(signature.graph) else ROUNDING
+    most = HALF[0] if has_half(signature.graph) else REBUILT
     if gap > most:
         raise PipelineError(
             f"the graph that is prepared for TF-TRT answers otherwise than the SavedModel: {gap:.2g} away on "
