@@ -126,9 +126,10 @@ def anything_new() -> bool:
 def outputs(always: bool = True) -> Iterator[Path]:
     """DVC's record, and all that stages write, but for what one of them keeps for its own next run.
 
-    Without `always` not that of stages that run each time.
+    Without `always` not that of stages that run each time, of which the record is one.
     """
-    yield LOCK
+    if always:
+        yield LOCK
     try:
         pipeline = yaml.load(PIPELINE.read_text(encoding="utf-8"), yaml.CSafeLoader)
         stages = [stage for stage in pipeline["stages"].values() if always or not stage.get("always_changed")]

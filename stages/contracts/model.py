@@ -68,7 +68,8 @@ class ModelRecord:
 class OnnxRecord:
     """reports/onnx.json: its operators and how many there are of each, and how far exporting moved its answers.
 
-    Where there is no ONNX file, `status` says why, and all else is left out.
+    Where there is no ONNX file, `status` says why, and all else but `sources` is left out. That has by variant what its
+    conversion takes of this, for DVC to compare: the file's digest, or why there is none; None for nothing.
     """
 
     SCHEMA: ClassVar[int] = 1
@@ -80,3 +81,4 @@ class OnnxRecord:
     # The images on which it was compared with the SavedModel, in words.
     compared_on: str = ""
     status: Status = OK
+    sources: dict[str, str | None] = field(default_factory=dict)

@@ -35,12 +35,8 @@ class Digests:
             convert={variant.name: self._digest(variant, "convert", "comparison") for variant in parsed},
             predict={variant.name: self._digest(variant, "session", "predict") for variant in parsed},
             time=files.combine([*timed, speed]),
-            onnx=any(self._takes_onnx(variant) for variant in parsed),
+            onnx=any(registry.takes_onnx(variant.name) for variant in parsed),
         )
-
-    def _takes_onnx(self, variant: Variant) -> bool:
-        """Training for INT8 makes an ONNX file of its own."""
-        return not variant.qat and self._environment.runtime(variant.runtime).starts_from == "onnx"
 
     def _digest(self, variant: Variant, part: str, runner: str | None = None) -> str:
         runtime = variant.runtime

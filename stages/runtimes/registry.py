@@ -64,6 +64,12 @@ def valid() -> tuple[str, ...]:
     return tuple(name for runtime in RUNTIMES for name in description(runtime).variants)
 
 
+def takes_onnx(name: str) -> bool:
+    """Whether that variant starts from the ONNX file of `to_onnx`: training for INT8 makes its own."""
+    variant = Variant.parse(name)
+    return not variant.qat and description(variant.runtime).starts_from == "onnx"
+
+
 def known(name: str) -> Variant:
     """The variant of that name; ValueError lists the valid ones."""
     if name not in valid():

@@ -24,7 +24,7 @@ def leave(uri: str, reason: str) -> RegisterReceipt:
     """Without a choice to ship the champion is what it was; the receipt says why."""
     say(f"{reason}: the model registry stays as it is")
     receipt = RegisterReceipt(reason, masked(uri))
-    codec.write(receipt, REGISTER)
+    receipts.keep(receipt, REGISTER)
     return receipt
 
 
@@ -40,8 +40,7 @@ def register(winner: Winner, rows: Sequence[Row], name: str, batch_size: int, ur
     if receipt is None:
         REGISTER.unlink(missing_ok=True)
         receipt = _promoted(candidate, rows, name, key, uri)
-    if receipt != receipts.read(RegisterReceipt, REGISTER):
-        codec.write(receipt, REGISTER)
+    receipts.keep(receipt, REGISTER)
 
 
 def tracked_run(uri: str) -> str:

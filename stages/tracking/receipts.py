@@ -23,7 +23,10 @@ STORE = Path("reports/store.json")
 
 @dataclass(frozen=True)
 class TrackReceipt:
-    """The pipeline run of these results; `key` is the digest of parameters and results."""
+    """The pipeline run of these results; `key` is the digest of parameters and results.
+
+    `store` is what reports/store.json had for this stage: it stays there until the store changes, as DVC compares it.
+    """
 
     SCHEMA: ClassVar[int] = 1
 
@@ -31,11 +34,15 @@ class TrackReceipt:
     uri: str
     run: str
     database: Stamp | None
+    store: str | None = None
 
 
 @dataclass(frozen=True)
 class RegisterReceipt:
-    """The champion of a choice; without one, how the choice ended. `run`: the pipeline run that the store had."""
+    """The champion of a choice; without one, how the choice ended. `run`: the pipeline run that the store had.
+
+    `store` is as in TrackReceipt.
+    """
 
     SCHEMA: ClassVar[int] = 1
 
@@ -47,11 +54,12 @@ class RegisterReceipt:
     version: str | None = None
     variant: str | None = None
     database: Stamp | None = None
+    store: str | None = None
 
 
 @dataclass(frozen=True)
 class StoreState:
-    """By stage, None while the store is as that stage left it, or the stage has never run: DVC runs it again if not."""
+    """By stage a value that stays while the store is as that stage left it: DVC runs the stage again if not."""
 
     SCHEMA: ClassVar[int] = 1
 
@@ -75,24 +83,43 @@ def champion() -> str | None:
     return receipt.variant if receipt else None
 
 
+def keep(receipt: Receipt, path: Path) -> None:
+    """Write the receipt, unless it is the one that lies there."""
+    known = codec.read(StoreState, STORE) if STORE.exists() else StoreState()
+    receipt = replace(receipt, store=known.track if path == TRACK else known.register)
+    if receipt != read(type(receipt), path):
+        codec.write(receipt, path)
+
+
 def state(uri: str) -> StoreState:
     """What DVC is to know of the store at `uri`, which no file of the checkout tells."""
-    run, champion = read(TrackReceipt, TRACK), read(RegisterReceipt, REGISTER)
-    now = stamp(uri)
     return StoreState(
-        track=_changed(uri, run, run is not None and _seen_by_register(run, now)),
-        register=_changed(uri, champion if champion and champion.key else None, False),
+        track=_known(uri, read(TrackReceipt, TRACK)), register=_known(uri, read(RegisterReceipt, REGISTER))
     )
 
 
-def _changed(uri: str, receipt: TrackReceipt | RegisterReceipt | None, seen: bool) -> str | None:
-    """A digest of what the store is now, where it is not what the receipt has seen."""
+def _known(uri: str, receipt: TrackReceipt | RegisterReceipt | None) -> str | None:
+    """What the receipt has, or a digest of what the store is now, if that is not what the receipt has seen."""
+    if receipt is None or _as_left(uri, receipt):
+        return receipt.store if receipt else None
     now = stamp(uri)
-    if receipt is None or (receipt.uri == masked(uri) and now is not None and (seen or receipt.database == now)):
-        return None
-    if receipt.uri == masked(uri) and database(uri) is None and receipt.run and holds_run(uri, receipt.run):
-        return None  # a server tells nothing else without MLflow's client
     return digest([masked(uri), asdict(now) if now else None])
+
+
+def _as_left(uri: str, receipt: TrackReceipt | RegisterReceipt) -> bool:
+    if isinstance(receipt, RegisterReceipt) and receipt.key is None:
+        return True  # it left nothing there
+    if receipt.uri != masked(uri):
+        return False
+    if database(uri) is None:  # a server tells nothing without MLflow's client
+        return bool(receipt.run and holds_run(uri, receipt.run))
+    return _holds(receipt, stamp(uri))
+
+
+def _holds(receipt: TrackReceipt | RegisterReceipt, now: Stamp | None) -> bool:
+    """Whether a database in that state is as the receipt has it, or as `register` left it after `track`."""
+    seen = isinstance(receipt, TrackReceipt) and _seen_by_register(receipt, now)
+    return now is not None and (receipt.database == now or seen)
 
 
 def tracked(key: str, uri: str) -> TrackReceipt | None:
@@ -101,7 +128,7 @@ def tracked(key: str, uri: str) -> TrackReceipt | None:
     if receipt is None or (receipt.key, receipt.uri) != (key, masked(uri)) or gone(uri):
         return None
     now = stamp(uri)
-    if now is not None and (receipt.database == now or _seen_by_register(receipt, now)):
+    if _holds(receipt, now):
         return receipt
     return replace(receipt, database=now) if holds_run(uri, receipt.run) else None
 

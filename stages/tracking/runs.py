@@ -103,8 +103,7 @@ def track(results: Results, checkout: Path) -> None:
     if receipt is None:
         TRACK.unlink(missing_ok=True)
         receipt = _log(results, uri, checkout)
-    if receipt != receipts.read(TrackReceipt, TRACK):
-        codec.write(receipt, TRACK)
+    receipts.keep(receipt, TRACK)
 
 
 def _log(results: Results, uri: str, checkout: Path) -> TrackReceipt:

@@ -17,6 +17,7 @@ from stages.core import files
 from stages.core.errors import PipelineError
 from stages.core.tensorflow import tensorflow
 from stages.model import exported, onnx_export
+from stages.runtimes import registry
 from tests.fixtures.errors import named, refused
 from tests.fixtures.records import TINY
 
@@ -75,8 +76,21 @@ def failure() -> PipelineError:
     files.write_text(ONNX, "of an earlier run")
     error = refused(to_onnx.main)
     assert list(ONNX.parent.iterdir()) == []
-    assert codec.read(OnnxRecord, ONNX_RECORD) == OnnxRecord(status=Status("failed", str(error)))
+    record = codec.read(OnnxRecord, ONNX_RECORD)
+    assert record == OnnxRecord(status=Status("failed", str(error)), sources=sources(str(error)))
     return error
+
+
+def sources(taken: str) -> dict[str, str | None]:
+    """By variant: those that start from ONNX take this, and all others nothing of it."""
+    names = ("onnxruntime-fp32", "onnxruntime-int8", "tensorrt-fp32", "tensorrt-fp16", "tensorrt-int8")
+    return {name: taken if name in names else None for name in registry.valid()}
+
+
+def test_a_variant_that_starts_from_onnx_has_the_digest_of_the_file(saved: None) -> None:
+    """And the others have none, so that DVC converts none of them again for it."""
+    to_onnx.main()
+    assert codec.read(OnnxRecord, ONNX_RECORD).sources == sources(files.sha256(ONNX))
 
 
 def test_an_exporter_that_dies_is_a_sentence(saved: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,7 +114,8 @@ def test_a_stage_that_is_killed_leaves_its_record_and_an_empty_folder(
     monkeypatch.setattr(exported, "outcome", killed)
     with pytest.raises(KeyboardInterrupt):
         to_onnx.main()
-    assert codec.read(OnnxRecord, ONNX_RECORD) == exported.ENDED
+    record = codec.read(OnnxRecord, ONNX_RECORD)
+    assert record.status == exported.ENDED.status and record.sources == sources(str(record.status.reason))
     assert list(ONNX.parent.iterdir()) == []
 
 

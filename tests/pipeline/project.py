@@ -1,6 +1,7 @@
 """A copy of this checkout in which the pipeline runs: real DVC, real conversions, a real MLflow store."""
 
 import csv
+import json
 import os
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import filelock
 import pytest
 import yaml
 from PIL import Image
@@ -141,17 +143,20 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Project:
         if (ROOT / name).is_file() and name != "dvc.lock":
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
-    hook = tmp_path_factory.mktemp("hook")
+    return Project(folder, environment(tmp_path_factory.mktemp("hook")))
+
+
+def environment(hook: Path) -> dict[str, str]:
+    """Of all that runs in a project, with its own Python first and imports of TensorFlow logged in the folder."""
     (hook / "sitecustomize.py").write_text(COUNT_IMPORTS)
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW", "DVC"))}
-    environment |= {
+    own = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW", "DVC"))}
+    return own | {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "PYTHONPATH": str(hook),
         "TF_IMPORT_LOG": str(hook / "imports.log"),
         "GIT_AUTHOR_NAME": "test", "GIT_AUTHOR_EMAIL": "test@example.com",
         "GIT_COMMITTER_NAME": "test", "GIT_COMMITTER_EMAIL": "test@example.com",
     }  # fmt: skip
-    return Project(folder, environment)
 
 
 def commit(project: Project) -> None:
@@ -189,6 +194,30 @@ def start(tmp_path_factory: pytest.TempPathFactory, variants: list[str], own: bo
     made.edit(small)
     commit(made)
     return made
+
+
+FINISHED = ("savedmodel-fp32", "tftrt-fp16", "tflite-fp32", "tflite-int8", "onnxruntime-int8")
+
+
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, str]:
+    """A copy of the project with a tiny model after its first run, and what that printed.
+
+    That run takes a minute, so the first process of the tests that asks makes it for all of them. A copy's own MLflow
+    store is new to it: its first run logs there.
+    """
+    one = tmp_path_factory.getbasetemp()
+    everyone = one.parent if "PYTEST_XDIST_WORKER" in os.environ else one
+    made = everyone / "finished.json"
+    with filelock.FileLock(everyone / "finished.lock"):
+        if not made.exists():
+            project = start(tmp_path_factory, list(FINISHED), own=True)
+            done = project.repro()
+            assert done.returncode == 0, done.stdout + done.stderr
+            made.write_text(json.dumps([str(project.folder), done.stdout]))
+    folder, output = json.loads(made.read_text())
+    copy = tmp_path_factory.mktemp("copy") / "project"
+    shutil.copytree(folder, copy, symlinks=True)
+    return Project(copy, environment(tmp_path_factory.mktemp("hook"))), output
 
 
 @pytest.fixture(autouse=True)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
+from dvc.repo import Repo
 
 ROOT = Path(__file__).parents[2]
 VARIANTS = ("savedmodel-fp32", "tflite-fp32", "tflite-int8", "onnxruntime-fp32", "onnxruntime-int8")
@@ -80,12 +81,16 @@ class Checkout:
 
     def changed(self) -> set[str]:
         """Stages that `dvc repro` would run, apart from those that always do, by what changed of their own."""
-        self.dvc("repro", "environment")
-        return {
-            stage
-            for stage, reasons in json.loads(self.dvc("status", "--json")).items()
-            if any(reason != "always changed" for reason in reasons)
-        } - ALWAYS
+        self.run("stages.environment")
+        status = self.status().items()
+        return {stage for stage, reasons in status if any(reason != "always changed" for reason in reasons)} - ALWAYS
+
+    def status(self) -> dict[str, Any]:
+        """What `dvc status` tells, without a process for it."""
+        with Repo(str(self.folder)) as repo:
+            found: dict[str, Any] = repo.status()
+        # Asked from another folder, DVC says in which each stage is.
+        return {name.rpartition(":")[2]: reasons for name, reasons in found.items()}
 
     @contextmanager
     def edited(self, name: str) -> Iterator[None]:
@@ -149,6 +154,18 @@ def test_an_option_of_a_runtime_converts_its_own_variants_alone(checkout_of_dvc:
     assert changed == own | {"benchmark", "sweep", "select", "report", "track"}
 
 
+def test_another_onnx_file_converts_the_variants_that_start_from_it_alone(checkout_of_dvc: Checkout) -> None:
+    record = checkout_of_dvc.folder / "reports/onnx.json"
+    before = record.read_text()
+    values = json.loads(before)
+    record.write_text(json.dumps(values | {"sources": dict.fromkeys(VARIANTS) | dict.fromkeys(ONNX, "another")}))
+    try:
+        status = checkout_of_dvc.status()
+    finally:
+        record.write_text(before)
+    assert set(status) - ALWAYS == of("convert", ONNX) | {"to_onnx"}
+
+
 def test_a_changed_result_reaches_its_own_and_no_other_variant(checkout_of_dvc: Checkout) -> None:
     """Of new TFLite files: what DVC takes each next stage's inputs for, down to the report."""
     assert checkout_of_dvc.changed() == set()
@@ -162,7 +179,7 @@ def test_a_changed_result_reaches_its_own_and_no_other_variant(checkout_of_dvc: 
     for path in written:
         path.write_text(before[path] + " ")
     try:
-        status = json.loads(checkout_of_dvc.dvc("status", "--json"))
+        status = checkout_of_dvc.status()
     finally:
         for path, text in before.items():
             path.write_text(text)

@@ -11,19 +11,15 @@ from pathlib import Path
 import pytest
 
 from tests.fixtures.models import free_port, wait_for
-from tests.pipeline.project import ROOT, Project, stages_run, start
+from tests.pipeline.project import ROOT, Project, finished, stages_run
 from tests.pipeline.project import no_leftovers as no_leftovers
 
 pytestmark = pytest.mark.slow
 
-VARIANTS = ["savedmodel-fp32", "tflite-fp32", "tflite-int8"]
-
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    made = start(tmp_path_factory, VARIANTS, own=True)
-    made.repro_ok()
-    return made
+    return finished(tmp_path_factory)[0]
 
 
 def test_results_travel_by_a_dvc_remote(project: Project, tmp_path: Path) -> None:
@@ -33,7 +29,7 @@ def test_results_travel_by_a_dvc_remote(project: Project, tmp_path: Path) -> Non
     shutil.rmtree(project.folder / "models/tflite-int8")
     project.ok("dvc", "pull", "--force")
     assert (project.folder / "models/tflite-int8/model.tflite").exists()
-    assert project.repro_ok() == ["environment"]
+    assert project.repro_ok() == ["environment", "track", "register"]
 
 
 def test_a_queued_experiment_logs_to_the_same_store(project: Project) -> None:

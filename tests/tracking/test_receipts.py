@@ -137,6 +137,21 @@ def test_what_register_saw_holds_for_track_too(track: Track, logged: Look, asked
     assert (asked, receipt()) == ([], own)
 
 
+def test_what_dvc_knows_of_a_store_changes_once_with_the_store(track: Track, logged: Look) -> None:
+    """Else the run after the one that saw it would find another change."""
+    track()
+    uri = receipt().uri
+    assert receipts.state(uri) == receipts.StoreState()
+    touch(logged())
+    changed = receipts.state(uri)
+    assert changed.track is not None
+    codec.write(changed, receipts.STORE)
+    track()
+    assert receipts.state(uri) == changed
+    elsewhere = receipts.state(f"{uri}.copy")
+    assert elsewhere.track not in (None, changed.track)
+
+
 @pytest.mark.parametrize("other", ["run", "uri", "database"])
 def test_a_receipt_of_register_for_anything_else_does_not(
     track: Track, logged: Look, asked: list[str], other: str
