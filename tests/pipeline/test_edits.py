@@ -155,6 +155,7 @@ def test_an_option_of_a_runtime_converts_its_own_variants_alone(checkout_of_dvc:
 
 
 def test_another_onnx_file_converts_the_variants_that_start_from_it_alone(checkout_of_dvc: Checkout) -> None:
+    assert checkout_of_dvc.changed() == set()
     record = checkout_of_dvc.folder / "reports/onnx.json"
     before = record.read_text()
     values = json.loads(before)

@@ -1,19 +1,23 @@
 """Sessions on a GPU made of host memory, whose engines are ONNX Runtime's (fake_gpu.py)."""
 
 import gc
+import itertools
 import subprocess
 import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from stages.contracts.timing import Parts
 from stages.core import files
 from stages.core.errors import PipelineError
 from stages.runtimes.contract import infer
+from stages.runtimes.tensorrt.tests import fake_gpu
 from stages.runtimes.tensorrt.tests.conftest import CLASSES, SHAPE, Convert, Model, loaded
 from stages.runtimes.tensorrt.tests.fake_gpu import Error, FakeGpu
 from tests.fixtures import tiny
@@ -99,12 +103,16 @@ def test_a_recording_that_fails_leaves_the_stream_as_it_was(converted: Convert, 
     assert gpu.cudart.capturing is None
 
 
-def test_the_gpu_splits_an_inference_into_copies_and_compute(converted: Convert, tmp_path: Path) -> None:
+def test_the_gpu_splits_an_inference_into_copies_and_compute(
+    converted: Convert, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     converted(tmp_path, "fp32")
     session = loaded(tmp_path)
     session.put(example(4))
-    parts = session.parts_ms()
-    assert 0 < parts.input_copy < parts.compute > parts.output_copy > 0
+    # Of the four events of an inference: seconds from each to the next.
+    clock = itertools.accumulate(itertools.cycle([9, 1, 3, 2]))
+    monkeypatch.setattr(fake_gpu, "time", SimpleNamespace(perf_counter=clock.__next__))
+    assert session.parts_ms() == Parts(input_copy=1000, compute=3000, output_copy=2000)
 
 
 def test_memory_is_that_of_engines_buffers_and_nothing_stays(converted: Convert, gpu: FakeGpu, tmp_path: Path) -> None:
