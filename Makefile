@@ -109,6 +109,9 @@ lock:  ## compile the pinned requirements anew (needs uv)
 	@for extra in cluster dev; do $(COMPILE) --universal --extra $$extra -c requirements/base.txt -o requirements/$$extra.txt pyproject.toml || exit 1; done
 	@for extra in gpu tensorrt11 tensorrtrtx; do \
 	$(COMPILE) --python-platform x86_64-manylinux_2_28 --extra $$extra -c requirements/base.txt -o requirements/$$extra.txt pyproject.toml || exit 1; done
+	@for wanted in stages/runtimes/*/locks/*.in; do \
+	lock="$${wanted%.in}.txt"; uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate -o "$$lock.part" "$$wanted" && \
+	{ head -n 1 "$$wanted"; cat "$$lock.part"; } > "$$lock" && rm "$$lock.part" || exit 1; done
 
 $(VENV)/made:
 	@rm -rf $(VENV); if [ -n "$(HOST_PYTHON)" ] && $(HOST_PYTHON) -m venv $(VENV); then :; \

@@ -23,6 +23,12 @@ def parser() -> argparse.ArgumentParser:
     export.add_argument("--to", type=Path, required=True)
     clean = verbs.add_parser("clean", help="remove results and fetched data")
     clean.add_argument("--demo", type=Path, metavar="FOLDER", help="remove that whole checkout instead")
+    env = verbs.add_parser("env", help="list, make, remove or check the environments of runtimes")
+    does = env.add_subparsers(dest="work", required=True)
+    does.add_parser("list", help="show each with its Python, versions, size and state")
+    does.add_parser("check", help="ask each that is made whether its packages are those of its lock")
+    for work, what in (("make", "make it, if it is not there"), ("remove", "remove it, whatever lock it was made of")):
+        does.add_parser(work, help=what).add_argument("name")
     deps = verbs.add_parser("deps", help="write the code dependencies of dvc.yaml from the imports")
     deps.add_argument("--check", action="store_true", help="only compare; the exit status is 1 if they differ")
     return top
@@ -48,6 +54,10 @@ def answer(arguments: argparse.Namespace) -> int:
         from stages.commands import clean
 
         clean.clean(arguments.demo)
+    elif arguments.verb == "env":
+        from stages.commands import environments
+
+        return environments.answer(arguments.work, getattr(arguments, "name", ""))
     elif arguments.verb == "deps":
         from stages.commands import dependencies
 

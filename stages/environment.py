@@ -25,9 +25,9 @@ def main() -> None:
     if setting.execution.engine == "ray":
         from stages.cluster import ray  # this stage always runs, and needs it seldom
 
-        machines = ray.describe(setting.execution, threads)
+        machines = ray.describe(setting.execution, threads, setting.variants)
     primary = next(iter(machines), None)
-    environment = machines.pop(primary) if primary else host.describe(threads)
+    environment = machines.pop(primary) if primary else host.describe(threads, setting.variants)
     codec.write(sources, SOURCES)
     codec.write(environment, ENVIRONMENT)
     codec.write(GpuModels(primary, machines), GPU_MODELS)

@@ -117,17 +117,17 @@ def _parts(setting: ExecutionParams, nodes: Sequence[Node]) -> dict[str, "Cluste
     return {name: Cluster(models[name], cores, selector(name, models), setting.retries) for name in chosen}
 
 
-def describe(setting: ExecutionParams, threads: int | None) -> dict[str, Environment]:
+def describe(setting: ExecutionParams, threads: int | None, variants: Sequence[str]) -> dict[str, Environment]:
     """The environment of each GPU model of the cluster, the primary one first; `threads` as benchmark.threads."""
     with joined(setting) as parts:
-        tasks = {name: nodes.start(described, threads) for name, nodes in parts.items()}
+        tasks = {name: nodes.start(described, threads, variants) for name, nodes in parts.items()}
         return {name: parts[name].result(task) for name, task in tasks.items()}
 
 
-def described(threads: int | None) -> Environment:
-    """Of the node that this runs on, as its models are run."""
+def described(threads: int | None, variants: Sequence[str] | None = None) -> Environment:
+    """Of the node that this runs on, as its models are run; it makes the environments of those variants' runtimes."""
     forget_threads()
-    return host.describe(threads)
+    return host.describe(threads, variants)
 
 
 def forget_threads() -> None:

@@ -23,12 +23,13 @@ from stages.contracts.environment import ENVIRONMENT, Environment
 from stages.contracts.images import EVALUATION
 from stages.contracts.preprocessing import Pixels, Preprocessing
 from stages.contracts.timing import SAMPLES, TIMING
+from stages.contracts.variant import Variant
 from stages.core import gpu
 from stages.core.errors import PipelineError, describe, reason
 from stages.data import decode, fit
 from stages.measurement import conversion, interleave
 from stages.params.measurement import BenchmarkParams
-from stages.runtimes import loading, predict, repeated
+from stages.runtimes import elsewhere, environments, loading, predict, repeated
 from stages.runtimes.contract import Session
 
 # Files that a process reads at once.
@@ -196,4 +197,9 @@ class Classifier:
     def _session(self) -> Session:
         # For as long as this process lives: a runtime may read on in its files.
         self._workplace.enter_context(workplace(self._environment, ray.fetch(self._model)))
-        return loading.load(model_folder(self._name))
+        folder, runtime = model_folder(self._name), Variant.parse(self._name).runtime
+        if environments.lock(runtime) is None:
+            return loading.load(folder)
+        away = elsewhere.Away(runtime, folder.absolute(), self._preprocessing)
+        self._workplace.callback(away.close)
+        return away

@@ -91,6 +91,8 @@ class RuntimeEnvironment:
     starts_from: Literal["saved_model", "onnx"] = "saved_model"
     # Why it could not be asked, where that is a failure; all else is then unknown.
     failed: str | None = None
+    # Digest of the lock file that its own environment is made of; None: it runs in the pipeline's.
+    lock: str | None = None
 
 
 @dataclass(frozen=True)

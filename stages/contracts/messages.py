@@ -68,6 +68,14 @@ class LoadOrder:
 
 
 @dataclass(frozen=True)
+class InferOrder:
+    """Files of arrays: images float32 [n, height, width, channels] to read, probabilities [n, classes] to write."""
+
+    images: str
+    target: str
+
+
+@dataclass(frozen=True)
 class Loaded:
     """Milliseconds of loading, the import of the runtime's library included, as a fresh process pays for both."""
 

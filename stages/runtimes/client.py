@@ -3,13 +3,14 @@
 It waits for an answer as long as that takes, since engines are built for minutes: only the end is given up.
 """
 
+import importlib
 import os
 import socket
 import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import TypeVar
 
 import msgspec
@@ -31,17 +32,22 @@ Result = TypeVar("Result")
 class Client:
     """A fresh worker of one runtime, which answers one request after the other until it is closed."""
 
-    def __init__(self, runtime: str, interpreter: str = sys.executable) -> None:
-        """Start the process, and wait for nothing: several may start side by side."""
+    def __init__(self, runtime: str, interpreter: Path | None = None) -> None:
+        """Start the process, and wait for nothing: several may start side by side.
+
+        `interpreter` is that of the runtime's own environment if it has one, else this one.
+        """
+        self._own = own = interpreter or _environments().interpreter(runtime)
+        variables = _environments().variables(runtime, own, CHECKOUT) if own else _variables()
         self._runtime = runtime
         self._requests = 0
         self._hello: Hello | PipelineError | None = None
         ours, theirs = socket.socketpair()
         self._socket = ours
-        command = [interpreter, *PROGRAM, runtime, str(theirs.fileno())]
+        command = [str(own or sys.executable), *PROGRAM, runtime, str(theirs.fileno())]
         with theirs, process.ctrl_c_blocked():
             self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, env=_environment(), pass_fds=[theirs.fileno()]
+                command, stdin=subprocess.DEVNULL, env=variables, pass_fds=[theirs.fileno()]
             )
         self._lines = ours.makefile("rb")
 
@@ -114,6 +120,11 @@ class Client:
             if line.endswith(b"\n"):
                 return line
         sentence = process.ending(self._end(process.GRACE_S))
+        if self._own and self._hello is None:
+            sentence += (
+                f" before it was up: `python -m stages env check` tells whether the environment of {self._runtime} is "
+                "whole; once it is removed, the next run makes it anew"
+            )
         raise PipelineError(sentence, code="worker-ended", runtime=self._runtime)
 
     def _end(self, grace_s: float) -> int | None:
@@ -137,7 +148,14 @@ class Client:
         )
 
 
-def _environment() -> dict[str, str]:
+def _environments() -> ModuleType:
+    """By its name, as the runtimes are: which environment it is of stands in each variant's digest, and another entry
+    in the registry is to convert nothing of the others again.
+    """
+    return importlib.import_module(f"{__package__}.environments")
+
+
+def _variables() -> dict[str, str]:
     """Ours, in which Python finds this checkout first."""
     places = [str(CHECKOUT), *filter(None, [os.environ.get("PYTHONPATH")])]
     return os.environ | {"PYTHONPATH": os.pathsep.join(places)}

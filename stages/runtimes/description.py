@@ -27,6 +27,10 @@ class Description:
     qat: bool = False
     # Whether results depend on the GPU and its driver, where there is one.
     uses_gpu: bool = False
+    # The file of its folder `locks` that its own environment is made of; None: it runs in the pipeline's.
+    lock: str | None = None
+    # A distribution of the pipeline's environment by which it runs there all the same: on a GPU.
+    instead: str | None = None
 
     @property
     def variants(self) -> tuple[str, ...]:

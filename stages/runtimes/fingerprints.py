@@ -43,7 +43,7 @@ class Digests:
         found = self._environment.runtime(runtime)
         values = (
             loading.defaults(runtime, self._options.get(runtime, {})),
-            (found.python, found.versions, found.unavailable[variant.precision]),
+            (found.python, found.versions, found.unavailable[variant.precision], found.lock),
             self._machine(runtime),
             self._environment.settings.variables,  # they choose kernels, which answer and convert differently
         )

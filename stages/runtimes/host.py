@@ -4,6 +4,7 @@ import importlib.metadata
 import os
 import platform
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
 
 import pynvml
@@ -16,22 +17,29 @@ from ..contracts.environment import (
     Machine,
     RuntimeEnvironment,
 )
+from ..contracts.variant import Variant
 from ..core import cgroup
 from ..core import gpu as nvml
 from ..core.cores import cores
 from ..core.errors import reason
 from ..core.variables import speed_variables
-from . import cpu, registry
+from . import cpu, elsewhere, environments, registry
+from .pythons import NoInterpreterError
 
 # Of the pipeline itself: what decodes, saves and exports.
 BASE = ("tensorflow", "keras", "numpy", "pillow", "onnx", "tf2onnx")
 
 
-def describe(threads: int | None) -> Environment:
-    """All that results depend on, and nothing that changes by itself: no time, no clocks, no free memory."""
+def describe(threads: int | None, variants: Iterable[str] | None = None) -> Environment:
+    """All that results depend on, and nothing that changes by itself: no time, no clocks, no free memory.
+
+    Environments of runtimes are made of which there are `variants` (None: of all).
+    """
     machine = describe_machine(threads)
+    wanted = registry.valid() if variants is None else variants
+    needed = {Variant.parse(name).runtime for name in wanted}
     versions = {name: version for name in BASE if (version := _version(name))}
-    runtimes = tuple(_runtime(name, machine) for name in registry.RUNTIMES)
+    runtimes = tuple(_runtime(name, machine, name in needed) for name in registry.RUNTIMES)
     return Environment(machine, versions, runtimes, settings())
 
 
@@ -55,14 +63,27 @@ def describe_machine(threads: int | None) -> Machine:
     )
 
 
-def _runtime(name: str, machine: Machine) -> RuntimeEnvironment:
-    described, failed = registry.description(name), None
+def _runtime(name: str, machine: Machine, needed: bool) -> RuntimeEnvironment:
+    failed, own = None, environments.lock(name)
+    python, lock = f"{sys.version_info.major}.{sys.version_info.minor}", None
     try:
-        found: Discovery = registry.module(name, "discover").discover(machine)
+        if own is None:
+            found: Discovery = registry.module(name, "discover").discover(machine)
+        elif needed:
+            lock = own.sha256
+            python, found = elsewhere.discover(name, own, machine)
+        else:
+            found = _nothing(name, "no variant of it is listed, so that its environment is not made")
+    except NoInterpreterError as error:
+        found = _nothing(name, str(error))
     except Exception as error:  # a broken installation of one costs its own variants
-        found, failed = Discovery({}, dict.fromkeys(described.precisions)), reason(error)
-    python = f"{sys.version_info.major}.{sys.version_info.minor}"
-    return RuntimeEnvironment(name, python, found.versions, found.unavailable, described.starts_from, failed)
+        found, failed = _nothing(name, None), reason(error)
+    starts_from = registry.description(name).starts_from
+    return RuntimeEnvironment(name, python, found.versions, found.unavailable, starts_from, failed, lock)
+
+
+def _nothing(name: str, why: str | None) -> Discovery:
+    return Discovery({}, dict.fromkeys(registry.description(name).precisions, why))
 
 
 def _nvidia() -> tuple[str | None, tuple[Gpu, ...], str | None]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
+import numpy as np
 
 from ..contracts import messages
 from ..contracts.conversion import ConvertJob, Scalar
@@ -27,7 +28,7 @@ from ..contracts.timing import Memory, WarmUp
 from ..core import process
 from ..core.errors import PipelineError, describe, trace
 from . import loading, registry
-from .contract import Convert, Discover, Interface, Open, Serve, Session
+from .contract import Convert, Discover, Interface, Open, Serve, Session, infer
 
 if TYPE_CHECKING:
     from .timer import Timer
@@ -104,6 +105,13 @@ class Worker:
         session, _ = self._loaded()
         return probe.probe(session, order)
 
+    def infer(self, order: messages.InferOrder) -> int:
+        """Probabilities of images that come and go as files; how many there are."""
+        session, _ = self._loaded()
+        images = np.load(order.images)
+        np.save(order.target, infer(session, images))
+        return len(images)
+
     def warm_up(self, order: messages.BatchOrder) -> WarmUp:
         """Call until the times are stable."""
         return self._timer.warm_up(order.batch_size)
@@ -153,6 +161,7 @@ VERBS = {
     "load": messages.LoadOrder,
     "predict": messages.PredictOrder,
     "probe": messages.ProbeOrder,
+    "infer": messages.InferOrder,
     "warm_up": messages.BatchOrder,
     "block": messages.BlockOrder,
     "prove": messages.BatchOrder,

@@ -3,6 +3,7 @@
 Every module that travels imports the others relatively, so that a plain copy works under any package name.
 """
 
+import platform
 import shutil
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError
@@ -12,7 +13,7 @@ from pathlib import Path
 from stages.contracts import codec, conversion, labels
 from stages.core import closure, files
 from stages.core.errors import PipelineError
-from stages.runtimes import registry
+from stages.runtimes import environments, registry
 from stages.serving.setting import LABELS, MODEL, SETTING, Setting
 
 # The module that MLflow loads, and what every runtime must find installed.
@@ -60,9 +61,18 @@ def write_data(variant: str, setting: Setting, target: Path) -> None:
 
 def requirements(runtime: str) -> list[str]:
     """What the model needs, each at the version that it was measured with."""
+    own = environments.lock(runtime)
+    locked = own.versions(python(runtime)) if own else {}
     ways = registry.description(runtime).requires
-    names = (*REQUIRED, *next((way for way in ways if _is_installed(_distribution(way[0]))), ways[0]))
-    return [f"{name}=={installed(_distribution(name))}" for name in names]
+    there = [way for way in ways if (head := _distribution(way[0])) in locked or _is_installed(head)]
+    names = (*REQUIRED, *(there or ways)[0])
+    return [f"{name}=={locked.get(_distribution(name)) or installed(_distribution(name))}" for name in names]
+
+
+def python(runtime: str) -> str:
+    """The version that it was measured with."""
+    own = environments.lock(runtime)
+    return environments.make(own).python if own else platform.python_version()
 
 
 def _distribution(name: str) -> str:

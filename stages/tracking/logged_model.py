@@ -1,5 +1,6 @@
 """The candidate as a model that MLflow loads: images in, a table of their classes out."""
 
+import re
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -7,6 +8,9 @@ from typing import TYPE_CHECKING
 from stages.serving import package
 from stages.serving.setting import Setting
 from stages.tracking.candidate import Candidate
+
+# How MLflow's files of a model name the Python: in a flavor, for virtualenv and uv, and for conda.
+PYTHON = re.compile(r"^(\s*(?:python_version: |python: |- python=))[\d.]+$", re.MULTILINE)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -52,7 +56,15 @@ def save(candidate: Candidate, model: "LoggedModel", folder: Path) -> Path:
         input_example=np.zeros((1, 8, 8, 3), np.uint8),
         pip_requirements=package.requirements(winner.runtime),
     )
+    _of_python(folder / "model", package.python(winner.runtime))
     return folder / "model"
+
+
+def _of_python(model: Path, version: str) -> None:
+    """MLflow writes down the Python that saves a model, which need not be the one that it was measured with."""
+    for name in ("MLmodel", "python_env.yaml", "conda.yaml"):
+        text = (model / name).read_text(encoding="utf-8")
+        (model / name).write_text(PYTHON.sub(rf"\g<1>{version}", text), encoding="utf-8")
 
 
 def signature() -> "ModelSignature":

@@ -134,6 +134,8 @@ def test_nothing_is_changed_at_first(checkout_of_dvc: Checkout) -> None:
         # Its conversion loads what it made, to count the layers.
         ("runtimes/onnxruntime/session.py", of("convert", ONNX) | of("evaluate", ONNX) | {"benchmark", "sweep"}),
         ("runtimes/tensorrt/convert.py", set()),
+        ("runtimes/registry.py", {"to_onnx", "sweep"}),
+        ("runtimes/environments.py", {"sweep"}),
     ],
 )  # fmt: skip
 def test_an_edit_runs_what_imports_it(checkout_of_dvc: Checkout, module: str, stages: set[str]) -> None:

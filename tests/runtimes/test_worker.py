@@ -23,7 +23,7 @@ from stages.contracts.status import OK
 from stages.contracts.timing import Memory, WarmUp
 from stages.contracts.variant import Variant
 from stages.core import process
-from stages.runtimes import client, worker
+from stages.runtimes import client, registry, worker
 from stages.runtimes.client import Client
 from tests.fixtures.errors import refused
 from tests.fixtures.tiny import UNASKED
@@ -89,6 +89,9 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / "toy").mkdir(exist_ok=True)
         (tmp_path / "toy" / name).write_text(code)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "toy", raising=False)
+    monkeypatch.setitem(registry.RUNTIMES, "toy", "toy")
     monkeypatch.setattr(client, "PROGRAM", ("-c", WORKER))
     return tmp_path
 
@@ -199,10 +202,11 @@ def test_ctrl_c_is_left_to_the_parent(heeded: None, started: Client) -> None:
 
 HANGS = """
 import sys
-from stages.runtimes import client
+from stages.runtimes import client, registry
 from tests.runtimes.test_worker import WORKER, job
 from stages.contracts.messages import Converted
 client.PROGRAM = ("-c", WORKER)
+registry.RUNTIMES["toy"] = "toy"
 with client.Client("toy") as found:
     print(found.hello.pid, flush=True)
     found.ask("convert", job("hang"), Converted)
@@ -249,7 +253,7 @@ def test_half_an_answer_is_the_end_of_the_process(monkeypatch: pytest.MonkeyPatc
     hello = json.dumps({"protocol": messages.PROTOCOL, "runtime": "toy", "python": "3.10", "pid": 1})
     code = f"import os, sys; fd = int(sys.argv[-1]); os.write(fd, {hello!r}.encode() + b'\\n'); os.read(fd, 9)"
     monkeypatch.setattr(client, "PROGRAM", ("-c", f"{code}; os.write(fd, b'half'); os.kill(os.getpid(), 9)"))
-    with Client("toy") as found:
+    with Client("tflite") as found:
         assert str(refused(found.ask, "memory", None, Memory)) == process.ending(-signal.SIGKILL)
 
 

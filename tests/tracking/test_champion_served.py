@@ -25,7 +25,7 @@ from stages.contracts.messages import PredictOrder
 from stages.core import files
 from stages.core.errors import PipelineError
 from stages.data import decode
-from stages.runtimes import loading, predict
+from stages.runtimes import environments, loading, predict
 from stages.tracking.receipts import REGISTER
 from tests.fixtures import variants
 from tests.fixtures.models import free_port, wait_for
@@ -132,6 +132,29 @@ def test_a_process_without_the_repository_predicts_what_evaluate_did(project: Pr
     assert best == first["top5_labels"][0] and first["score"] == first["top5_scores"][0]
     assert (first["name"], first["wnid"]) == (f"class {best}", f"n{best:08}")
     assert first["top5_names"] == [f"class {index}" for index in first["top5_labels"]]
+
+
+def test_a_champion_of_an_environment_of_its_own_records_that_and_is_loaded_elsewhere(
+    project: Project, built: Path, results: Results, images: list[Path]
+) -> None:
+    """ONNX Runtime's: MLflow would write down the Python that saves the model."""
+    name, own = "onnxruntime-int8", environments.lock("onnxruntime")
+    if own is None:
+        pytest.skip("onnxruntime-gpu is installed here, which runs in the pipeline's own environment")
+    made = environments.make(own)
+    variants.copy(built, name)
+    results.evaluated(name, [0] * 7 + [1])
+    results.timed(name, 1.25)
+    project.summarize("savedmodel-fp32", name)
+    project.register(name)
+    expected = measured(name, images)
+    (described,) = (project.folder / "mlartifacts").rglob("MLmodel")
+    pinned = own.versions(made.python)
+    requirements = (described.parent / "requirements.txt").read_text().splitlines()
+    assert {f"{library}=={pinned[library]}" for library in ("onnxruntime", "numpy", "pillow")} <= set(requirements)
+    assert f"python_version: {made.python}\n" in described.read_text()
+    assert f"python: {made.python}\n" in (described.parent / "python_env.yaml").read_text()
+    assert answered(fresh(project, images)["rows"]) == expected
 
 
 def test_a_served_champion_answers_a_jpeg(

@@ -12,4 +12,6 @@ DESCRIPTION = Description(
     servers=Servers(triton="onnxruntime_onnx"),
     qat=True,
     uses_gpu=True,
+    lock="onnxruntime",
+    instead="onnxruntime-gpu",
 )

@@ -1,0 +1,263 @@
+"""Environments of runtimes: each is made of a lock file with hashes, once for all checkouts, by that file's digest.
+
+One without its stamp is half-made: it is never used, and made anew.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar
+
+from ..contracts import codec
+from ..core import errors, files
+from ..core.errors import PipelineError
+from ..core.shown import say
+from . import pythons, registry
+from .shared.distributions import version
+
+# Where they lie; the user's cache if the variable is not set.
+VARIABLE = "TRT_PIPELINE_ENVIRONMENTS"
+STAMP = "made.json"
+DIGEST_DIGITS = 12
+# Set for the pipeline's own Python, and misleading for another.
+OWN = re.compile(r"PYTHON.*|VIRTUAL_ENV|LD_LIBRARY_PATH")
+# By a variable of pip that of uv.
+OF_PIP = {
+    "PIP_INDEX_URL": "UV_DEFAULT_INDEX",
+    "PIP_EXTRA_INDEX_URL": "UV_INDEX",
+    "PIP_FIND_LINKS": "UV_FIND_LINKS",
+    "PIP_CERT": "SSL_CERT_FILE",
+}
+# What uv draws before its lines.
+MARKS = " \t\u00d7\u2570\u2500\u25b6\u2502\u251c\u00b7"
+# The first line of a lock: the versions of Python it holds for, the best first.
+PYTHONS = re.compile(r"# Python (3\.\d+(?:, 3\.\d+)*)\n")
+PINNED = re.compile(r"^([\w.-]+)==([^\s;]+)(?: ; (.+?))? \\$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Made:
+    """made.json: with which Python an environment was made."""
+
+    SCHEMA: ClassVar[int] = 1
+
+    python: str
+    lock: str
+
+    @property
+    def minor(self) -> str:
+        """Such as 3.12."""
+        return _minor(self.python)
+
+
+@dataclass(frozen=True)
+class Lock:
+    """A lock file of a runtime, and the environment that is made of it."""
+
+    name: str
+    path: Path
+
+    @cached_property
+    def _text(self) -> str:
+        try:
+            return self.path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise PipelineError(
+                f"{self.path} cannot be read ({error}): take it from git anew (`git checkout {self.path.name}` in its "
+                "folder), or compile it by `make lock`",
+                code="lock-unreadable",
+                file=str(self.path),
+            ) from None
+
+    @cached_property
+    def sha256(self) -> str:
+        """Digest of the file."""
+        return files.combine([self._text])
+
+    @cached_property
+    def pythons(self) -> tuple[str, ...]:
+        """Versions of Python that it holds for, the best first."""
+        found = PYTHONS.match(self._text)
+        if found is None:
+            raise PipelineError(
+                f"{self.path} does not begin with the versions of Python that it holds for: write `# Python 3.12` into "
+                "its first line, or compile it anew by `make lock`",
+                code="lock-python",
+                file=str(self.path),
+            )
+        return tuple(found[1].split(", "))
+
+    def versions(self, python: str) -> dict[str, str]:
+        """What it pins for that Python (such as 3.12.1) on this platform, by distribution."""
+        from packaging.markers import Marker
+
+        own = {"python_full_version": python, "python_version": _minor(python)}
+        pinned = PINNED.findall(self._text)
+        return {name: version for name, version, marker in pinned if not marker or Marker(marker).evaluate(own)}
+
+    @property
+    def folder(self) -> Path:
+        """Where its environment lies."""
+        return place() / f"{self.name}-{self.sha256[:DIGEST_DIGITS]}"
+
+    @property
+    def interpreter(self) -> Path:
+        """Its Python."""
+        return self.folder / "bin/python"
+
+    @property
+    def made(self) -> Made | None:
+        """How it was made; None if it is not there, or half-made, or its Python is gone."""
+        with suppress(PipelineError, OSError):
+            found = codec.read(Made, self.folder / STAMP)
+            return found if found.lock == self.sha256 and os.access(self.interpreter, os.X_OK) else None
+        return None
+
+
+def place() -> Path:
+    """The folder of all environments."""
+    if named := os.environ.get(VARIABLE):
+        return _whole(named)
+    cache = Path(os.environ.get("XDG_CACHE_HOME", ""))  # whose standard says to ignore a relative one
+    return (cache if cache.is_absolute() else _whole("~/.cache")) / "trt-pipeline/environments"
+
+
+def _whole(name: str) -> Path:
+    """A relative one would be another folder in each task of a cluster."""
+    path = Path(os.path.expanduser(name))  # noqa: PTH111  # Path's own raises where there is no home
+    if not path.is_absolute():
+        raise PipelineError(
+            f"{VARIABLE} is {name}: give it a whole path, such as /data/environments",
+            code="environments-place",
+            variable=VARIABLE,
+        )
+    return path
+
+
+def lock(runtime: str) -> Lock | None:
+    """That of the runtime; None for one that runs in the pipeline's own environment."""
+    described = registry.description(runtime)
+    if described.lock is None or (described.instead and version(described.instead)):
+        return None
+    return Lock(described.lock, registry.folder(runtime) / "locks" / f"{described.lock}.txt")
+
+
+def locks() -> dict[str, Lock]:
+    """By runtime those that there are."""
+    return {runtime: found for runtime in registry.RUNTIMES if (found := lock(runtime))}
+
+
+def make(wanted: Lock) -> Made:
+    """Make the environment if it is not there; PipelineError says why it cannot be, and nothing is left of it."""
+    if made := wanted.made:
+        return made
+    try:
+        with one_at_a_time(wanted.folder):
+            return wanted.made or _make(wanted)  # another checkout may have made it meanwhile
+    except (OSError, ImportError, subprocess.SubprocessError) as error:
+        raise _failed(wanted, str(error)) from None
+
+
+@contextmanager
+def one_at_a_time(folder: Path) -> Iterator[None]:
+    """Nobody else makes or removes that environment; says so while it waits."""
+    import filelock
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    held = filelock.FileLock(f"{folder}.lock")
+    try:
+        held.acquire(timeout=0)
+    except filelock.Timeout:
+        say(f"waiting for another run, which makes or removes {folder}")
+        held.acquire()
+    try:
+        yield
+    finally:
+        held.release()
+
+
+def clear(folder: Path) -> None:
+    """Remove whatever has that name, its stamp first: half removed, it is not used."""
+    (folder / STAMP).unlink(missing_ok=True) if folder.is_dir() else folder.unlink(missing_ok=True)
+    if folder.exists():
+        shutil.rmtree(folder)
+
+
+def _make(wanted: Lock) -> Made:
+    clear(wanted.folder)
+    python = pythons.find(wanted.pythons, wanted.name)
+    say(f"making the environment of {wanted.name} in {wanted.folder} (once for all checkouts)")
+    try:
+        _uv(wanted, "venv", "--no-project", "--python", python, wanted.folder)
+        _uv(
+            wanted, "pip", "sync", "--require-hashes", "--compile-bytecode", "--python", wanted.interpreter, wanted.path
+        )
+        made = Made(pythons.ask(wanted.interpreter, pythons.WHOLE), wanted.sha256)
+        codec.write(made, wanted.folder / STAMP)
+    except BaseException:
+        shutil.rmtree(wanted.folder, ignore_errors=True)
+        raise
+    return made
+
+
+def _uv(wanted: Lock, *arguments: str | Path) -> None:
+    from uv import find_uv_bin
+
+    command = [find_uv_bin(), "--quiet", "--no-config", *map(str, arguments)]
+    done = subprocess.run(command, env=_index() | cleaned(), capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise _failed(wanted, _reason(done.stderr))
+
+
+def cleaned() -> dict[str, str]:
+    """Our variables, without those that are meant for the pipeline's own Python."""
+    return {name: value for name, value in os.environ.items() if not OWN.fullmatch(name)}
+
+
+def variables(runtime: str, own: Path, checkout: Path) -> dict[str, str]:
+    """Of a worker with that Python, which finds this checkout, and a runtime that lies elsewhere."""
+    package = registry.package(runtime)
+    places = [str(checkout), str(registry.folder(runtime).parents[package.count(".")])]
+    path = f"{own.parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    return cleaned() | {"PYTHONPATH": os.pathsep.join(places), "PATH": path}
+
+
+def _index() -> dict[str, str]:
+    """uv reads no settings of pip: the package index that pip is told is uv's too."""
+    return {theirs: os.environ[pip] for pip, theirs in OF_PIP.items() if pip in os.environ}
+
+
+def _reason(told: str) -> str:
+    """uv's own words on one line, without its arrows."""
+    lines = [line.strip(MARKS) for line in told.splitlines()]
+    return "; ".join(filter(None, lines))[:400] or "uv does not say why"
+
+
+def _failed(wanted: Lock, reason: str) -> PipelineError:
+    full = "No space left" in reason or "quota" in reason
+    hint = errors.disk_hint(OSError(0, "", str(wanted.folder.parent))) if full else ""
+    mend = hint or "mend that, and run the same command again"
+    return PipelineError(
+        f"the environment of {wanted.name} could not be made of {wanted.path} ({reason}): {mend}",
+        code="environment-not-made",
+        file=str(wanted.path),
+    )
+
+
+def _minor(python: str) -> str:
+    return ".".join(python.split(".")[:2])
+
+
+def interpreter(runtime: str) -> Path | None:
+    """The Python of the runtime's own environment, which is made if it is not there; None if it has none."""
+    found = lock(runtime)
+    if found is None:
+        return None
+    make(found)
+    return found.interpreter
