@@ -24,7 +24,8 @@ HAS_GPU = $(shell nvidia-smi -L >/dev/null 2>&1 && $(BIN)/python -c "import sys;
 # share it.
 SIDE_BY_SIDE = $(if $(HAS_GPU),,-n $(shell expr $$(nproc) + 1) --maxprocesses=4 --dist loadfile --no-loadscope-reorder)
 
-COMPILE = uv pip compile -q --python-version 3.10 --generate-hashes --no-header --no-annotate
+COMPILE_FOR = uv pip compile -q --generate-hashes --no-header --no-annotate --python-version
+COMPILE = $(COMPILE_FOR) 3.10
 
 # antlr4 comes as source, and so does TensorRT 11. They are built by what build.txt has: pip alone would fetch builders
 # that no hash vouches for.
@@ -110,7 +111,7 @@ lock:  ## compile the pinned requirements anew (needs uv)
 	@for extra in gpu tensorrt11 tensorrtrtx; do \
 	$(COMPILE) --python-platform x86_64-manylinux_2_28 --extra $$extra -c requirements/base.txt -o requirements/$$extra.txt pyproject.toml || exit 1; done
 	@for wanted in stages/runtimes/*/locks/*.in; do \
-	lock="$${wanted%.in}.txt"; uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate -o "$$lock.part" "$$wanted" && \
+	lock="$${wanted%.in}.txt"; $(COMPILE_FOR) 3.11 --universal -o "$$lock.part" "$$wanted" && \
 	{ head -n 1 "$$wanted"; cat "$$lock.part"; } > "$$lock" && rm "$$lock.part" || exit 1; done
 
 $(VENV)/made:

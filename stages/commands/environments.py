@@ -5,6 +5,8 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+from packaging.utils import canonicalize_name
+
 from stages.core import files
 from stages.core.errors import PipelineError
 from stages.core.shown import say
@@ -13,7 +15,7 @@ from stages.runtimes.environments import Lock
 
 MB = 1e6
 # How an environment's folder is called, whichever lock it is of.
-FOLDER = re.compile(r"[\w.-]+-[0-9a-f]{12}")
+FOLDER = re.compile(rf"[\w.-]+-[0-9a-f]{{{environments.DIGEST_DIGITS}}}")
 INSTALLED = "import importlib.metadata as m\nfor d in m.distributions(): print(d.metadata['Name'], d.version)"
 
 
@@ -84,17 +86,13 @@ def _differing(lock: Lock, python: str) -> str:
         told = pythons.ask(lock.interpreter, INSTALLED)
     except (OSError, subprocess.SubprocessError):
         return "its Python does not run"
-    found = {_plain(name): version for name, _, version in (line.partition(" ") for line in told.splitlines())}
-    pinned = {_plain(name): version for name, version in lock.versions(python).items()}
+    lines = (line.partition(" ") for line in told.splitlines())
+    found = {canonicalize_name(name): version for name, _, version in lines}
+    pinned = {canonicalize_name(name): version for name, version in lock.versions(python).items()}
     strange = [f"{name} {version}" for name, version in found.items() if pinned.get(name) != version]
     faults = [f"it has {', '.join(strange)}, which its lock does not pin"] if strange else []
     missing = sorted(pinned.keys() - found.keys())
     return "; ".join([*faults, f"it lacks {', '.join(missing)}"] if missing else faults)
-
-
-def _plain(name: str) -> str:
-    """As package indexes compare names."""
-    return name.lower().replace("_", "-").replace(".", "-")
 
 
 def _lock(name: str) -> Lock:

@@ -32,12 +32,11 @@ Result = TypeVar("Result")
 class Client:
     """A fresh worker of one runtime, which answers one request after the other until it is closed."""
 
-    def __init__(self, runtime: str, interpreter: Path | None = None) -> None:
-        """Start the process, and wait for nothing: several may start side by side.
-
-        `interpreter` is that of the runtime's own environment if it has one, else this one.
+    def __init__(self, runtime: str) -> None:
+        """Start the process in the runtime's own environment if it has one, and wait for nothing: several may start
+        side by side.
         """
-        self._own = own = interpreter or _environments().interpreter(runtime)
+        self._own = own = _environments().interpreter(runtime)
         variables = _environments().variables(runtime, own, CHECKOUT) if own else _variables()
         self._runtime = runtime
         self._requests = 0

@@ -1,11 +1,8 @@
 """What this machine has, and what each runtime finds on it; imports no framework."""
 
-import importlib.metadata
 import os
 import platform
-import sys
 from collections.abc import Iterable
-from contextlib import suppress
 
 import pynvml
 
@@ -25,6 +22,7 @@ from ..core.errors import reason
 from ..core.variables import speed_variables
 from . import cpu, elsewhere, environments, registry
 from .pythons import NoInterpreterError
+from .shared import distributions
 
 # Of the pipeline itself: what decodes, saves and exports.
 BASE = ("tensorflow", "keras", "numpy", "pillow", "onnx", "tf2onnx")
@@ -38,9 +36,8 @@ def describe(threads: int | None, variants: Iterable[str] | None = None) -> Envi
     machine = describe_machine(threads)
     wanted = registry.valid() if variants is None else variants
     needed = {Variant.parse(name).runtime for name in wanted}
-    versions = {name: version for name in BASE if (version := _version(name))}
     runtimes = tuple(_runtime(name, machine, name in needed) for name in registry.RUNTIMES)
-    return Environment(machine, versions, runtimes, settings())
+    return Environment(machine, distributions.versions(*BASE), runtimes, settings())
 
 
 def settings() -> CpuSettings:
@@ -65,7 +62,7 @@ def describe_machine(threads: int | None) -> Machine:
 
 def _runtime(name: str, machine: Machine, needed: bool) -> RuntimeEnvironment:
     failed, own = None, environments.lock(name)
-    python, lock = f"{sys.version_info.major}.{sys.version_info.minor}", None
+    python, lock = distributions.python(), None
     try:
         if own is None:
             found: Discovery = registry.module(name, "discover").discover(machine)
@@ -95,9 +92,3 @@ def _nvidia() -> tuple[str | None, tuple[Gpu, ...], str | None]:
             return nvml.driver(), tuple(Gpu(*gpu.describe()) for gpu in gpus), missing
     except pynvml.NVMLError as error:
         return None, (), f"its driver does not answer: {error}"
-
-
-def _version(distribution: str) -> str | None:
-    with suppress(importlib.metadata.PackageNotFoundError):
-        return importlib.metadata.version(distribution)
-    return None
