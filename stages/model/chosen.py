@@ -72,7 +72,7 @@ class ChosenModel:
 
         prepared = self._preprocessing(tf, network)
         # The variables alone: a whole Keras model takes four times as long to load.
-        return Classifier(call, network.variables, prepared, network.output_shape[-1], network.count_params())
+        return Classifier(call, formats.held(network), prepared, network.output_shape[-1], network.count_params())
 
     @property
     def training(self) -> Training | None:

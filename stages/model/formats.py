@@ -13,7 +13,7 @@ from stages.model.signatures import Model, from_saved_model, readable
 
 if TYPE_CHECKING:
     from keras import Model as Network
-    from tensorflow import Tensor
+    from tensorflow import Tensor, Variable
 
 KERAS = (".keras", ".h5")
 
@@ -46,7 +46,7 @@ def of_keras(tf: ModuleType, model: "Network", training: bool = False) -> Model:
     """A Keras model with its inputs and outputs under its own names."""
     inputs, outputs = (
         {name: tf.TensorSpec(tensor.shape, tensor.dtype, name) for name, tensor in zip(names, tensors, strict=True)}
-        for names, tensors in ((model.input_names, model.inputs), (model.output_names, model.outputs))
+        for names, tensors in (([tensor.name for tensor in model.inputs], model.inputs), (model.output_names, model.outputs))
     )
 
     def call(named: dict[str, "Tensor"]) -> dict[str, "Tensor"]:
@@ -54,4 +54,12 @@ def of_keras(tf: ModuleType, model: "Network", training: bool = False) -> Model:
         answers = model(ordered if len(ordered) > 1 else ordered[0], training=training)
         return dict(zip(outputs, tf.nest.flatten(answers), strict=True))
 
-    return Model(inputs, outputs, call, model.variables, model.count_params())
+    return Model(inputs, outputs, call, held(model), model.count_params())
+
+
+def held(model: "Network") -> list["Variable"]:
+    """TensorFlow's variables of a Keras model.
+
+    Keras's own hold these inside: a SavedModel with them loads, and TFLite's converter then finds none of their values.
+    """
+    return [variable.value for variable in model.variables]

@@ -1,12 +1,13 @@
 """Keras models of the zoo: built, filled with weights, and how they take their input."""
 
+import os
 import tempfile
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+import h5py
 import numpy as np
 
 from stages.contracts.preprocessing import Channels, Floats, Preprocessing
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 # Input side of the models that take any (MobileNetV3), as they were trained.
 ANY_SIZE = 224
+# How Keras 3 wants its files of weights to be called.
+NEW_WEIGHTS = ".weights.h5"
 
 
 def build(tf: ModuleType, name: str, weights: Path | None) -> "Network":
@@ -38,7 +41,7 @@ def build(tf: ModuleType, name: str, weights: Path | None) -> "Network":
         return model
     try:
         door_hdf5.refuse_other_files(weights)
-        model.load_weights(weights)
+        _load_weights(model, weights)
     except (OSError, RuntimeError, ValueError, KeyError, IndexError) as error:
         reason = " ".join(str(error).split())[:200]
         raise PipelineError(
@@ -49,6 +52,16 @@ def build(tf: ModuleType, name: str, weights: Path | None) -> "Network":
             model=name,
         ) from None
     return model
+
+
+def _load_weights(model: "Network", weights: Path) -> None:
+    """Keras tells its two kinds of files of weights by their names alone."""
+    with h5py.File(weights) as file:
+        suffix = ".h5" if "layer_names" in file.attrs else NEW_WEIGHTS
+    with tempfile.TemporaryDirectory() as folder:
+        named = Path(folder) / f"of{suffix}"
+        named.symlink_to(weights.absolute())
+        model.load_weights(named)
 
 
 def download_weights(name: str, target: Path) -> None:
@@ -76,18 +89,17 @@ def download_weights(name: str, target: Path) -> None:
 
 
 def _save_imagenet_weights(name: str, keras_home: str, target: Path) -> None:
-    """In a process of its own: it changes the library."""
+    """In a process of its own, whose Keras has its cache elsewhere."""
+    os.environ["KERAS_HOME"] = keras_home
     tf = tensorflow()
-    from keras.src.utils import data_utils
-
-    # Keras 2.14 heeds KERAS_HOME for its settings alone; what it downloads, it puts below the user's folder.
-    data_utils.get_file = partial(data_utils.get_file, cache_dir=keras_home)
     try:
         model = _keras_class(tf, entry(name).keras_class)(weights="imagenet")
     except Exception as error:
         reason = " ".join(str(error).split())[:300]
         raise PipelineError(reason, code="keras-download", file=str(target)) from None
-    model.save_weights(target)
+    part = target.with_name(f"{target.stem}{NEW_WEIGHTS}")
+    model.save_weights(part)
+    part.rename(target)
 
 
 def preprocessing(tf: ModuleType, name: str, model: "Network") -> Preprocessing:

@@ -77,8 +77,7 @@ def learn(job: Job, seed: int, target: Path) -> Result:
     best = Best(network.variables)
     start_s = time.perf_counter()
     for learns, epochs, rate in phases(job.train):
-        for layer in network.layers:
-            layer.trainable = learns or layer.name != "backbone"
+        networks.learning(tf, network, learns)
         phase = replace(job.train, epochs=epochs, learning_rate=rate)
         fit.fit(tf, model, sets, prepared, phase, best)
     best.restore()

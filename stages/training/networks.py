@@ -36,15 +36,26 @@ def small(tf: ModuleType, shape: tuple[int, int, int], classes: int) -> "Network
 def on_backbone(tf: ModuleType, backbone: "Network", classes: int) -> "Network":
     """The backbone up to its last layer with weights, and a new one in its place; `backbone` is a part by itself.
 
-    It runs as in inference, so that its batch normalisation keeps the statistics it was pretrained with.
+    Its batch normalisation runs as in inference (Keras has it so where it does not learn), and keeps the statistics
+    that it was pretrained with.
     """
     layers = tf.keras.layers
     last = next(layer for layer in reversed(backbone.layers) if layer.weights)
     features = tf.keras.Model(backbone.input, last.input, name="backbone")
     images = layers.Input(backbone.input_shape[1:])
-    x = features(images, training=False)
+    x = features(images)
     x = layers.GlobalAveragePooling2D()(x) if len(x.shape) == 4 else x
     return tf.keras.Model(images, _head(tf, x, classes))
+
+
+def learning(tf: ModuleType, network: "Network", backbone: bool) -> None:
+    """Whether the backbone learns, if there is one; its batch normalisation never does."""
+    for part in network.layers:
+        if part.name == "backbone":
+            part.trainable = backbone
+            for layer in part._flatten_layers():
+                if isinstance(layer, tf.keras.layers.BatchNormalization):
+                    layer.trainable = False
 
 
 def _head(tf: ModuleType, features: "Tensor", classes: int) -> "Tensor":
