@@ -2,41 +2,42 @@
 .DEFAULT_GOAL := help
 .PHONY: help repro check test test-fast test-gpu test-tutorial test-cases demo-custom ui predict export clean bench-pipeline bench-gpu deps records lock
 
-# TENSORRT=11 or rtx: environments of their own, since TF-TRT needs TensorRT 8.5, which is one package with 11.
-$(if $(findstring |$(TENSORRT)|,|| |11| |rtx|),,$(error TENSORRT is $(TENSORRT): leave it out for TensorRT 8.5, or set it to 11 or rtx))
 # The same as execution.engine in params.yaml, which it sets: what made the results stays written there.
 $(if $(findstring |$(ENGINE)|,|| |local| |ray|),,$(error ENGINE is $(ENGINE): leave it out for what params.yaml says, or set it to local or ray))
-VENV := .venv$(if $(TENSORRT),-tensorrt$(TENSORRT))
+VENV := .venv
 BIN := $(VENV)/bin
 # Stages say `python`: the environment's own comes first on their PATH.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 # As variables of the shell, what users name keeps its spaces and quotes, and none of it is run as a command.
 export IMAGE VARIANT TO SETTINGS AGAINST NAME PORT
 
-# The first Python that runs and fits: a pyenv shim may be on the PATH and fail.
-FITS := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 11))
-HOST_PYTHON = $(shell for p in python3.10 python3.11 python3; do "$$p" -c "$(FITS)" 2>/dev/null && echo "$$p" && break; done)
-GPU_REQUIREMENTS := $(if $(TENSORRT),tensorrt$(TENSORRT),gpu)
-# TensorRT comes with the GPU requirements, whose wheels are for Python 3.10 on Linux x86-64.
-HAS_GPU = $(shell nvidia-smi -L >/dev/null 2>&1 && $(BIN)/python -c "import sys; sys.exit(sys.version_info[:2] != (3, 10))" && echo yes)
+# The first Python that runs, on the PATH or among pyenv's, whose shims on the PATH may fail.
+IS = import sys; sys.exit("%d.%d" % sys.version_info[:2] != sys.argv[1])
+HOST_PYTHON = $(shell for version in 3.12 3.13 3.11; do \
+	for python in "python$$version" python3 "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/$$version.*/bin/python; do \
+	"$$python" -c '$(IS)' $$version 2>/dev/null && echo "$$python" && exit; done; done)
+HAS_GPU = $(shell nvidia-smi -L >/dev/null 2>&1 && echo yes)
 
 # A file of tests to a process, of which one more than there are cores: some wait. On a GPU one after the other, which
 # share it.
 SIDE_BY_SIDE = $(if $(HAS_GPU),,-n $(shell expr $$(nproc) + 1) --maxprocesses=4 --dist loadfile --no-loadscope-reorder)
 
-COMPILE_FOR = uv pip compile -q --generate-hashes --no-header --no-annotate --python-version
-COMPILE = $(COMPILE_FOR) 3.10
+COMPILE = $(BIN)/uv pip compile -q --generate-hashes --no-header --no-annotate
+COMPILE_BASE = $(COMPILE) --universal --python-version 3.11
 
-# antlr4 comes as source, and so does TensorRT 11. They are built by what build.txt has: pip alone would fetch builders
-# that no hash vouches for.
-INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-build-isolation -r
+# uv reads no settings of pip: what pip's variables say of the package index is uv's too.
+AS_PIP = env $${PIP_INDEX_URL:+"UV_DEFAULT_INDEX=$$PIP_INDEX_URL"} $${PIP_EXTRA_INDEX_URL:+"UV_INDEX=$$PIP_EXTRA_INDEX_URL"} \
+	$${PIP_FIND_LINKS:+"UV_FIND_LINKS=$$PIP_FIND_LINKS"} $${PIP_CERT:+"SSL_CERT_FILE=$$PIP_CERT"}
+# antlr4 comes as source, and is built by what build.txt has: uv alone would fetch builders that no hash vouches for.
+INSTALL = $(AS_PIP) $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes \
+	--build-constraints requirements/build.txt --compile-bytecode -r
 
 OR_SAY = || { echo 'error: the requirements could not be installed: check the connection to the package index (PIP_INDEX_URL) and the disk, and run the same command again' >&2; exit 1; }
 
 help:  ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
-repro: $(VENV)/$(if $(filter ray,$(ENGINE)),cluster,runs)  ## run the pipeline and print the result table: make repro [TENSORRT=11|rtx] [ENGINE=ray|local]
+repro: $(VENV)/$(if $(filter ray,$(ENGINE)),cluster,runs)  ## run the pipeline and print the result table: make repro [ENGINE=ray|local]
 	@$(BIN)/python -m stages run $(if $(ENGINE),--engine $(ENGINE)) dvc repro --ignore-errors
 
 test: $(VENV)/tests  ## lint, type-check and test
@@ -104,28 +105,31 @@ deps: $(VENV)/runs  ## write the code dependencies of every stage into dvc.yaml,
 records: $(VENV)/runs  ## write docs/reference/records.md from the dataclasses of the records
 	@$(BIN)/python -m tests.docs.records
 
-lock:  ## compile the pinned requirements anew (needs uv)
-	@$(COMPILE) --universal --extra cpu -o requirements/base.txt pyproject.toml
-	@printf 'setuptools\nwheel-stub\n' | $(COMPILE) --universal -c requirements/base.txt -o requirements/build.txt -
-	@for extra in cluster dev; do $(COMPILE) --universal --extra $$extra -c requirements/base.txt -o requirements/$$extra.txt pyproject.toml || exit 1; done
-	@for extra in gpu tensorrt11 tensorrtrtx; do \
-	$(COMPILE) --python-platform x86_64-manylinux_2_28 --extra $$extra -c requirements/base.txt -o requirements/$$extra.txt pyproject.toml || exit 1; done
-	@for wanted in stages/runtimes/*/locks/*.in; do \
-	lock="$${wanted%.in}.txt"; $(COMPILE_FOR) 3.11 --universal -o "$$lock.part" "$$wanted" && \
-	{ head -n 1 "$$wanted"; cat "$$lock.part"; } > "$$lock" && rm "$$lock.part" || exit 1; done
+lock: $(VENV)/uv  ## compile the pinned requirements anew
+	@$(COMPILE_BASE) -o requirements/base.txt pyproject.toml
+	@printf 'setuptools\nwheel-stub\n' | $(COMPILE_BASE) -c requirements/base.txt -o requirements/build.txt -
+	@echo uv | $(COMPILE_BASE) -c requirements/base.txt -o requirements/uv.txt -
+	@for extra in cluster dev; do $(COMPILE_BASE) --extra $$extra -c requirements/base.txt -o requirements/$$extra.txt pyproject.toml || exit 1; done
+	@for wanted in stages/runtimes/*/locks/*.in; do lock="$${wanted%.in}.txt"; \
+	oldest="$$(sed -n '1s/^# Python //p' "$$wanted" | tr -s ', ' '\n' | sort -V | head -n 1)"; \
+	platform="$$(sed -n '2s/^# Platform /--python-platform=/p' "$$wanted")"; \
+	$(COMPILE) --config-file requirements/locks.toml --python-version "$$oldest" "$${platform:---universal}" -o "$$lock" "$$wanted" && \
+	{ head -n 1 "$$wanted"; cat "$$lock"; } > "$$lock.part" && mv "$$lock.part" "$$lock" || exit 1; done
 
-$(VENV)/made:
-	@rm -rf $(VENV); if [ -n "$(HOST_PYTHON)" ] && $(HOST_PYTHON) -m venv $(VENV); then :; \
-	elif command -v uv >/dev/null; then uv venv --quiet --seed --clear --python 3.10 $(VENV); \
+$(VENV)/python:
+	@rm -rf $(VENV); if [ -n "$(HOST_PYTHON)" ] && "$(HOST_PYTHON)" -m venv $(VENV); then :; \
+	elif command -v uv >/dev/null; then uv venv --quiet --seed --clear --python 3.12 $(VENV); \
 	elif [ -n "$(HOST_PYTHON)" ]; then rm -rf $(VENV); echo 'error: $(HOST_PYTHON) cannot create an environment: install its venv module (Debian: apt install python3-venv)' >&2; exit 1; \
-	else echo 'error: Python 3.10 or 3.11 is needed, and none was found: TensorFlow 2.14 is the last release whose TensorRT installs from PyPI, and it stops at 3.11; install one, or uv, which brings one' >&2; exit 1; fi
+	else echo 'error: Python 3.12, 3.13 or 3.11 is needed, and none was found: install one, or uv, which brings one, and run the same command again' >&2; exit 1; fi
 	@touch $@
 
-$(VENV)/runs: requirements/build.txt requirements/base.txt requirements/$(GPU_REQUIREMENTS).txt | $(VENV)/made
-	@test -z "$(TENSORRT)" || test -n "$(HAS_GPU)" || { echo 'error: TENSORRT=$(TENSORRT) needs an NVIDIA GPU and Python 3.10: `make repro` alone measures what runs without' >&2; exit 2; }
+$(VENV)/uv: requirements/uv.txt | $(VENV)/python
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $< $(OR_SAY)
+	@touch $@
+
+$(VENV)/runs: requirements/build.txt requirements/base.txt $(VENV)/uv
 	@echo "installing the pinned requirements into $(VENV) (minutes, once)"
-	@$(INSTALL) requirements/build.txt $(OR_SAY)
-	@$(INSTALL) requirements/$(if $(HAS_GPU),$(GPU_REQUIREMENTS),base).txt $(OR_SAY)
+	@$(INSTALL) requirements/base.txt $(OR_SAY)
 	@touch $@
 
 $(VENV)/cluster: requirements/cluster.txt $(VENV)/runs

@@ -154,22 +154,6 @@ def test_a_conversion_depends_on_its_own_entry_of_a_training_for_int8_alone(tmp_
         ]
 
 
-@pytest.mark.parametrize("lock", sorted((ROOT / "requirements").glob("*.txt")), ids=lambda path: path.name)
-def test_lock_files_have_hashes_and_name_no_index(lock: Path) -> None:
-    lines = lock.read_text().splitlines()
-    pins = [line for line in lines if line and not line.startswith((" ", "#"))]
-    assert pins and all("==" in line and line.endswith("\\") for line in pins)
-    assert not [line for line in lines if "index-url" in line or "://" in line]
-
-
-def test_what_builds_a_package_is_in_a_lock_of_its_own() -> None:
-    """pip without build isolation takes the one that is installed, and fetches none by itself."""
-    build, base = ((ROOT / f"requirements/{name}.txt").read_text() for name in ("build", "base"))
-    setuptools, stub = build.split("wheel-stub==")  # the latter is of TensorRT 11
-    assert setuptools.startswith("setuptools==") and setuptools in base and stub
-    assert "--require-hashes --no-build-isolation" in (ROOT / "Makefile").read_text()
-
-
 @pytest.mark.parametrize(("given", "against"), [((), False), (("AGAINST=main",), True), (("AGAINST=",), True)])
 def test_make_check_compares_with_a_revision_where_one_is_named(given: tuple[str, ...], against: bool) -> None:
     """An exported variable that nobody set is empty to the shell, and would be a revision without a name."""
