@@ -197,9 +197,9 @@ class Classifier:
     def _session(self) -> Session:
         # For as long as this process lives: a runtime may read on in its files.
         self._workplace.enter_context(workplace(self._environment, ray.fetch(self._model)))
-        folder, runtime = model_folder(self._name), Variant.parse(self._name).runtime
-        if environments.lock(runtime) is None:
+        folder, edition = model_folder(self._name), Variant.parse(self._name).edition
+        if environments.lock(edition) is None:
             return loading.load(folder)
-        away = elsewhere.Away(runtime, folder.absolute(), self._preprocessing)
+        away = elsewhere.Away(edition, folder.absolute(), self._preprocessing)
         self._workplace.callback(away.close)
         return away

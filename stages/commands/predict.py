@@ -45,7 +45,7 @@ def _answers(manifest: Manifest, paths: Sequence[Path]) -> Predictions:
         for name, path in zip(linked, paths, strict=True):
             (images / name).symlink_to(path)
         files.write_csv(images / "labels.csv", ("file", "label"), ((name, 0) for name in linked))
-        with Client(manifest.variant.runtime) as client:
+        with Client(manifest.variant.edition) as client:
             where = folder(manifest.variant.name)
             client.ask("load", LoadOrder(str(where), None, model.preprocessing), Loaded)
             client.ask("predict", PredictOrder(str(images), str(target), 1), Counts)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from ..core.errors import PipelineError
+from .variant import Variant
 
 ENVIRONMENT = Path("reports/environment.json")
 FINGERPRINTS = Path("reports/fingerprints.json")
@@ -81,8 +82,9 @@ class Discovery:
 
 @dataclass(frozen=True)
 class RuntimeEnvironment:
-    """One runtime on one machine, with the Python that it runs in."""
+    """One edition of a runtime on one machine, with the Python that it runs in."""
 
+    # Such as onnxruntime, or onnxruntime_1_23 by another of its locks.
     runtime: str
     python: str
     versions: dict[str, str]
@@ -106,10 +108,10 @@ class Environment:
     runtimes: tuple[RuntimeEnvironment, ...]
     settings: CpuSettings = CpuSettings()
 
-    def unavailable(self, runtime: str, precision: str) -> str | None:
+    def unavailable(self, variant: Variant) -> str | None:
         """Why a variant cannot run here; PipelineError for one that no runtime makes."""
         reasons = {f"{one.runtime}-{name}": why for one in self.runtimes for name, why in one.unavailable.items()}
-        name = f"{runtime}-{precision}"
+        name = f"{variant.edition}-{variant.precision}"
         if name not in reasons:
             raise PipelineError(
                 f"no runtime makes {name}: name one of {', '.join(reasons)}", code="unknown-variant", variant=name
@@ -117,7 +119,7 @@ class Environment:
         return reasons[name]
 
     def runtime(self, name: str) -> RuntimeEnvironment:
-        """What one runtime says of itself; KeyError for one that was not asked."""
+        """What one edition of a runtime says of itself; KeyError for one that was not asked."""
         return {found.runtime: found for found in self.runtimes}[name]
 
 

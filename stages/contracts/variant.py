@@ -1,4 +1,7 @@
-"""The name of a variant: `RUNTIME-PRECISION`, and `RUNTIME-int8-qat` with weights and ranges trained for it."""
+"""The name of a variant: `RUNTIME-PRECISION`, and `RUNTIME-int8-qat` with weights and ranges trained for it.
+
+The runtime's name may be followed by another of its locks, as in `onnxruntime_1_23-int8`: an edition of the runtime.
+"""
 
 import argparse
 import re
@@ -6,7 +9,7 @@ from dataclasses import dataclass, replace
 
 QAT = "-qat"
 # It is part of paths.
-FORM = re.compile(rf"([a-z0-9_]+)-([a-z0-9_]+)({QAT})?")
+FORM = re.compile(rf"([a-z0-9]+)(?:_([a-z0-9]+(?:_[a-z0-9]+)*))?-([a-z0-9_]+)({QAT})?")
 
 
 @dataclass(frozen=True, order=True)
@@ -16,6 +19,8 @@ class Variant:
     runtime: str
     precision: str
     qat: bool = False
+    # The runtime's lock that it is of, such as 1_23; empty for the usual one.
+    version: str = ""
 
     @classmethod
     def parse(cls, name: str) -> "Variant":
@@ -23,12 +28,17 @@ class Variant:
         parts = FORM.fullmatch(name)
         if not parts:
             raise ValueError(f"{name!r} is no variant: its form is RUNTIME-PRECISION, such as tflite-int8")
-        return cls(parts[1], parts[2], bool(parts[3]))
+        return cls(parts[1], parts[3], bool(parts[4]), parts[2] or "")
 
     @property
     def name(self) -> str:
         """As params.yaml and the tables write it."""
-        return f"{self.runtime}-{self.precision}{QAT if self.qat else ''}"
+        return f"{self.edition}-{self.precision}{QAT if self.qat else ''}"
+
+    @property
+    def edition(self) -> str:
+        """The runtime with its lock, such as `onnxruntime_1_23`."""
+        return f"{self.runtime}_{self.version}" if self.version else self.runtime
 
     @property
     def post_training(self) -> "Variant":
@@ -37,6 +47,17 @@ class Variant:
 
 
 BASELINE = Variant("savedmodel", "fp32")
+
+
+def runtime_of(edition: str) -> str:
+    """Without its lock: no runtime's name has an underscore."""
+    return edition.partition("_")[0]
+
+
+def title(edition: str) -> str:
+    """In tables, such as `onnxruntime 1.23`."""
+    runtime, _, version = edition.partition("_")
+    return f"{runtime} {version.replace('_', '.')}".strip()
 
 
 def argument(name: str) -> Variant:

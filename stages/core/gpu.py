@@ -110,6 +110,12 @@ def first_gpu() -> Iterator[Gpu | None]:
         yield gpus[0] if gpus else None
 
 
+def present() -> bool:
+    """Whether there is a GPU that CUDA would show this process."""
+    with first_gpu() as gpu:
+        return gpu is not None
+
+
 def driver() -> str:
     """Version of the driver; needs an open session."""
     return str(pynvml.nvmlSystemGetDriverVersion())

@@ -91,9 +91,9 @@ def _outcome(variant: Variant, impossible: Status | None, setting: Setting, targ
 def _impossible(variant: Variant) -> Status | None:
     """Why nothing is tried: what this machine lacks, or what a stage before could not make."""
     environment = codec.read(Environment, ENVIRONMENT)
-    if missing := environment.unavailable(variant.runtime, variant.precision):
+    if missing := environment.unavailable(variant):
         return Status("skipped", missing)
-    found = environment.runtime(variant.runtime)
+    found = environment.runtime(variant.edition)
     return next((status for status in _needed(variant, found) if not status.ok), None)
 
 
@@ -128,7 +128,7 @@ def _convert(variant: Variant, setting: Setting, target: Path) -> Conversion:
 
 
 def _ask(variant: Variant, job: ConvertJob) -> Converted:
-    with Client(variant.runtime) as client:
+    with Client(variant.edition) as client:
         return client.ask("convert", job, Converted)
 
 
@@ -146,7 +146,7 @@ def _build_again(variant: Variant, job: ConvertJob) -> Build:
 
 def _p50_ms(variant: Variant, job: ConvertJob) -> float:
     """Median latency of a build by itself: enough to compare builds, not to compare variants."""
-    with Client(variant.runtime) as client:
+    with Client(variant.edition) as client:
         client.ask("load", LoadOrder(job.target, None, job.preprocessing), Loaded)
         client.ask("warm_up", BatchOrder(job.batch_sizes[0]), WarmUp)
         block = client.ask("block", BlockOrder(job.batch_sizes[0], dict.fromkeys(TERMS, CALLS)), Block)

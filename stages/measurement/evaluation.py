@@ -59,7 +59,7 @@ def _evaluated(manifest: Manifest, batch_size: int) -> Evaluation:
     """The baseline's worker also says how its answers depend on the resize."""
     name = manifest.variant.name
     preprocessing = codec.read(ModelRecord, MODEL).preprocessing
-    with Client(manifest.variant.runtime) as client:
+    with Client(manifest.variant.edition) as client:
         client.ask("load", LoadOrder(str(model_folder(name)), None, preprocessing), Loaded)
         order = PredictOrder(str(EVALUATION), str(predictions_path(name)), batch_size)
         counts = client.ask("predict", order, Counts)

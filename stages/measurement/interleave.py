@@ -209,7 +209,7 @@ def measure(names: Sequence[str], setting: BenchmarkParams, preprocessing: Prepr
     """Time these variants once, each in a fresh process."""
     with ExitStack() as stack:
         gpu = stack.enter_context(first_gpu())
-        clients = {name: stack.enter_context(Client(Variant.parse(name).runtime)) for name in names}
+        clients = {name: stack.enter_context(Client(Variant.parse(name).edition)) for name in names}
         for client in clients.values():
             client.wait()  # one that still starts would slow down the loading of another
         repeat = Repeat(clients, setting, preprocessing, gpu, seed, quiet.meter())

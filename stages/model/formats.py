@@ -46,7 +46,10 @@ def of_keras(tf: ModuleType, model: "Network", training: bool = False) -> Model:
     """A Keras model with its inputs and outputs under its own names."""
     inputs, outputs = (
         {name: tf.TensorSpec(tensor.shape, tensor.dtype, name) for name, tensor in zip(names, tensors, strict=True)}
-        for names, tensors in (([tensor.name for tensor in model.inputs], model.inputs), (model.output_names, model.outputs))
+        for names, tensors in (
+            ([tensor.name for tensor in model.inputs], model.inputs),
+            (model.output_names, model.outputs),
+        )
     )
 
     def call(named: dict[str, "Tensor"]) -> dict[str, "Tensor"]:

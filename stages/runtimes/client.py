@@ -17,6 +17,7 @@ import msgspec
 
 from ..contracts import messages
 from ..contracts.messages import PROTOCOL, Answer, Failure, Hello, Request
+from ..contracts.variant import runtime_of
 from ..core import process
 from ..core.errors import PipelineError
 
@@ -30,15 +31,14 @@ Result = TypeVar("Result")
 
 
 class Client:
-    """A fresh worker of one runtime, which answers one request after the other until it is closed."""
+    """A fresh worker of one edition of a runtime, which answers one request after the other until it is closed."""
 
-    def __init__(self, runtime: str) -> None:
-        """Start the process in the runtime's own environment if it has one, and wait for nothing: several may start
-        side by side.
-        """
-        self._own = own = _environments().interpreter(runtime)
+    def __init__(self, edition: str) -> None:
+        """Start the process in its own environment if it has one, and wait for nothing: several start side by side."""
+        runtime = runtime_of(edition)
+        self._own = own = _environments().interpreter(edition)
         variables = _environments().variables(runtime, own, CHECKOUT) if own else _variables()
-        self._runtime = runtime
+        self._runtime = edition
         self._requests = 0
         self._hello: Hello | PipelineError | None = None
         ours, theirs = socket.socketpair()

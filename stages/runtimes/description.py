@@ -21,16 +21,16 @@ class Description:
     starts_from: Literal["saved_model", "onnx"]
     # A frozen dataclass with defaults: the runtime's block of params.yaml, which may be left out.
     options: type
-    # What a served model must find installed, in each way it may have come: the first whose head is installed.
+    # What a served model must find installed, in each way it may have come: the first of which all is installed.
     requires: tuple[tuple[str, ...], ...]
     servers: Servers = Servers()
     qat: bool = False
     # Whether results depend on the GPU and its driver, where there is one.
     uses_gpu: bool = False
-    # The file of its folder `locks` that its own environment is made of; None: it runs in the pipeline's.
+    # The file of its folder `locks` that its own environment is made of, without an NVIDIA GPU and with one; None: it
+    # runs in the pipeline's, or can only say there why it does not run.
     lock: str | None = None
-    # A distribution of the pipeline's environment by which it runs there all the same: on a GPU.
-    instead: str | None = None
+    gpu_lock: str | None = None
 
     @property
     def variants(self) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from ..contracts.environment import Discovery, Machine
 from ..contracts.messages import InferOrder, Loaded, LoadOrder
 from ..contracts.preprocessing import Floats, Preprocessing
+from ..contracts.variant import runtime_of
 from ..core import files
 from . import environments, registry
 from .client import Client
@@ -18,15 +19,15 @@ from .contract import Array, Session
 from .environments import DIGEST_DIGITS, Lock
 
 
-def discover(runtime: str, lock: Lock, machine: Machine) -> tuple[str, Discovery]:
+def discover(edition: str, lock: Lock, machine: Machine) -> tuple[str, Discovery]:
     """Its Python, and what it finds on this machine: asked once, and kept in the environment while both stay."""
-    python = environments.make(lock).minor
+    python, runtime = environments.make(lock).minor, runtime_of(edition)
     kept = lock.folder / f"discovered-{runtime}-{_question(runtime, machine)}.json"
     with suppress(OSError, msgspec.MsgspecError):
         found = msgspec.json.decode(kept.read_bytes(), type=Discovery)
         if found.unavailable.keys() == set(registry.description(runtime).precisions):
             return python, found
-    with Client(runtime) as client:
+    with Client(edition) as client:
         found = client.ask("discover", machine, Discovery)
     with suppress(OSError):  # an environment that others made may be read-only
         files.write_bytes(kept, msgspec.json.encode(found))
@@ -45,9 +46,9 @@ class Away(Session):
 
     asynchronous = on_gpu = False
 
-    def __init__(self, runtime: str, folder: Path, preprocessing: Preprocessing) -> None:
+    def __init__(self, edition: str, folder: Path, preprocessing: Preprocessing) -> None:
         """Load the variant in `folder`."""
-        self._client = Client(runtime)
+        self._client = Client(edition)
         self._place = tempfile.TemporaryDirectory()
         try:
             self._client.ask("load", LoadOrder(str(folder), None, preprocessing), Loaded)

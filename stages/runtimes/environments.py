@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import ClassVar
 
 from ..contracts import codec
-from ..core import errors, files
+from ..contracts.environment import RuntimeEnvironment
+from ..contracts.variant import runtime_of
+from ..core import errors, files, gpu
+from ..core.closure import ROOT
 from ..core.errors import PipelineError
 from ..core.shown import say
 from . import pythons, registry
-from .shared.distributions import version
 
 # Where they lie; the user's cache if the variable is not set.
 VARIABLE = "TRT_PIPELINE_ENVIRONMENTS"
@@ -34,6 +36,8 @@ OF_PIP = {
     "PIP_FIND_LINKS": "UV_FIND_LINKS",
     "PIP_CERT": "SSL_CERT_FILE",
 }
+# What builds packages that come as source, with hashes.
+BUILDERS = ROOT / "requirements/build.txt"
 # What uv draws before its lines.
 MARKS = " \t\u00d7\u2570\u2500\u25b6\u2502\u251c\u00b7"
 # The first line of a lock: the versions of Python it holds for, the best first.
@@ -140,17 +144,35 @@ def _whole(name: str) -> Path:
     return path
 
 
-def lock(runtime: str) -> Lock | None:
-    """That of the runtime; None for one that runs in the pipeline's own environment."""
+def lock(edition: str) -> Lock | None:
+    """That of an edition of a runtime on this machine; None for one that runs in the pipeline's own environment."""
+    runtime = runtime_of(edition)
     described = registry.description(runtime)
-    if described.lock is None or (described.instead and version(described.instead)):
+    usual = described.gpu_lock if gpu.present() else described.lock
+    if usual is None:
         return None
-    return Lock(described.lock, registry.folder(runtime) / "locks" / f"{described.lock}.txt")
+    name = usual.replace(runtime, edition, 1)
+    return Lock(name, registry.folder(runtime) / "locks" / f"{name}.txt")
 
 
 def locks() -> dict[str, Lock]:
-    """By runtime those that there are."""
-    return {runtime: found for runtime in registry.RUNTIMES if (found := lock(runtime))}
+    """By edition those that there are on this machine."""
+    return {edition: found for edition in registry.editions() if (found := lock(edition))}
+
+
+def measured(found: RuntimeEnvironment) -> Lock | None:
+    """The lock that figures are of, which another machine may have chosen; None if that was the pipeline's own."""
+    if found.lock is None:
+        return None
+    paths = (registry.folder(runtime_of(found.runtime)) / "locks").glob("*.txt")
+    there = [one for path in sorted(paths) if (one := Lock(path.stem, path)).sha256 == found.lock]
+    if not there:
+        raise PipelineError(
+            f"no lock of {found.runtime} is the one that it was measured with: run `make repro`, which measures again",
+            code="lock-changed",
+            runtime=found.runtime,
+        )
+    return there[0]
 
 
 def make(wanted: Lock) -> Made:
@@ -196,7 +218,15 @@ def _make(wanted: Lock) -> Made:
     try:
         _uv(wanted, "venv", "--no-project", "--python", python, wanted.folder)
         _uv(
-            wanted, "pip", "sync", "--require-hashes", "--compile-bytecode", "--python", wanted.interpreter, wanted.path
+            wanted,
+            "pip",
+            "sync",
+            "--require-hashes",
+            f"--build-constraints={BUILDERS}",
+            "--compile-bytecode",
+            "--python",
+            wanted.interpreter,
+            wanted.path,
         )
         made = Made(pythons.ask(wanted.interpreter, pythons.WHOLE), wanted.sha256)
         codec.write(made, wanted.folder / STAMP)
@@ -254,9 +284,9 @@ def _minor(python: str) -> str:
     return ".".join(python.split(".")[:2])
 
 
-def interpreter(runtime: str) -> Path | None:
-    """The Python of the runtime's own environment, which is made if it is not there; None if it has none."""
-    found = lock(runtime)
+def interpreter(edition: str) -> Path | None:
+    """The Python of its own environment, which is made if it is not there; None if it has none."""
+    found = lock(edition)
     if found is None:
         return None
     make(found)

@@ -40,7 +40,7 @@ class Digests:
 
     def _digest(self, variant: Variant, part: str, runner: str | None = None) -> str:
         runtime = variant.runtime
-        found = self._environment.runtime(runtime)
+        found = self._environment.runtime(variant.edition)
         values = (
             loading.defaults(runtime, self._options.get(runtime, {})),
             (found.python, found.versions, found.unavailable[variant.precision], found.lock),

@@ -14,7 +14,7 @@ from ..contracts.environment import (
     Machine,
     RuntimeEnvironment,
 )
-from ..contracts.variant import Variant
+from ..contracts.variant import Variant, runtime_of
 from ..core import cgroup
 from ..core import gpu as nvml
 from ..core.cores import cores
@@ -25,18 +25,18 @@ from .pythons import NoInterpreterError
 from .shared import distributions
 
 # Of the pipeline itself: what decodes, saves and exports.
-BASE = ("tensorflow", "keras", "numpy", "pillow", "onnx", "tf2onnx")
+BASE = ("tensorflow-cpu", "tensorflow", "keras", "numpy", "pillow", "onnx", "tf2onnx")
 
 
 def describe(threads: int | None, variants: Iterable[str] | None = None) -> Environment:
     """All that results depend on, and nothing that changes by itself: no time, no clocks, no free memory.
 
-    Environments of runtimes are made of which there are `variants` (None: of all).
+    Environments of runtimes are made of which there are `variants` (None: the usual one of each).
     """
     machine = describe_machine(threads)
-    wanted = registry.valid() if variants is None else variants
-    needed = {Variant.parse(name).runtime for name in wanted}
-    runtimes = tuple(_runtime(name, machine, name in needed) for name in registry.RUNTIMES)
+    usual = list(registry.RUNTIMES)
+    needed = usual if variants is None else [Variant.parse(name).edition for name in variants]
+    runtimes = tuple(_runtime(name, machine, name in needed) for name in dict.fromkeys([*usual, *needed]))
     return Environment(machine, distributions.versions(*BASE), runtimes, settings())
 
 
@@ -60,15 +60,15 @@ def describe_machine(threads: int | None) -> Machine:
     )
 
 
-def _runtime(name: str, machine: Machine, needed: bool) -> RuntimeEnvironment:
-    failed, own = None, environments.lock(name)
+def _runtime(edition: str, machine: Machine, needed: bool) -> RuntimeEnvironment:
+    name, failed, own = runtime_of(edition), None, environments.lock(edition)
     python, lock = distributions.python(), None
     try:
         if own is None:
             found: Discovery = registry.module(name, "discover").discover(machine)
         elif needed:
             lock = own.sha256
-            python, found = elsewhere.discover(name, own, machine)
+            python, found = elsewhere.discover(edition, own, machine)
         else:
             found = _nothing(name, "no variant of it is listed, so that its environment is not made")
     except NoInterpreterError as error:
@@ -76,7 +76,7 @@ def _runtime(name: str, machine: Machine, needed: bool) -> RuntimeEnvironment:
     except Exception as error:  # a broken installation of one costs its own variants
         found, failed = _nothing(name, None), reason(error)
     starts_from = registry.description(name).starts_from
-    return RuntimeEnvironment(name, python, found.versions, found.unavailable, starts_from, failed, lock)
+    return RuntimeEnvironment(edition, python, found.versions, found.unavailable, starts_from, failed, lock)
 
 
 def _nothing(name: str, why: str | None) -> Discovery:

@@ -6,7 +6,7 @@ from importlib.util import resolve_name
 from pathlib import Path
 from types import ModuleType
 
-from ..contracts.variant import Variant
+from ..contracts.variant import Variant, runtime_of
 from ..core.errors import PipelineError
 from .description import Description
 
@@ -59,9 +59,25 @@ def description(runtime: str) -> Description:
     return found
 
 
+def editions() -> tuple[str, ...]:
+    """All that a variant's name may begin with: every runtime, and beside it what else its folder `locks` has."""
+    return tuple(edition for runtime in RUNTIMES for edition in (runtime, *_more(runtime)))
+
+
+def _more(runtime: str) -> list[str]:
+    """A lock's name ends with `-gpu` if there is one of that version for CPUs too."""
+    locks = (folder(runtime) / "locks").glob(f"{runtime}_*.txt")
+    return sorted({path.stem.partition("-")[0] for path in locks})
+
+
 def valid() -> tuple[str, ...]:
     """Names of all variants there are."""
-    return tuple(name for runtime in RUNTIMES for name in description(runtime).variants)
+    return tuple(
+        name.replace(runtime, edition, 1)
+        for edition in editions()
+        for runtime in [runtime_of(edition)]
+        for name in description(runtime).variants
+    )
 
 
 def takes_onnx(name: str) -> bool:
@@ -71,7 +87,12 @@ def takes_onnx(name: str) -> bool:
 
 
 def known(name: str) -> Variant:
-    """The variant of that name; ValueError lists the valid ones."""
-    if name not in valid():
-        raise ValueError(f"unknown variant {name!r}; valid variants are {', '.join(valid())}")
-    return Variant.parse(name)
+    """The variant of that name; ValueError lists the valid ones, or where its runtime has no such lock, those."""
+    if name in valid():
+        return Variant.parse(name)
+    edition = name.partition("-")[0]
+    runtime = runtime_of(edition)
+    if runtime in RUNTIMES and edition not in editions():
+        there = ", ".join([runtime, *_more(runtime)])
+        raise ValueError(f"unknown variant {name!r}: {runtime} has no lock {edition}; those there are: {there}")
+    raise ValueError(f"unknown variant {name!r}; valid variants are {', '.join(valid())}")

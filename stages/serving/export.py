@@ -47,8 +47,8 @@ def exportable() -> Winner:
     winner = Winner.of(chosen, codec.read(Summary, SUMMARY))
     if not tf_serving.takes(winner) and not triton.takes(winner):
         raise PipelineError(
-            f"{winner.name} was built by {winner.tensorrt}, which no server takes: build it with TensorRT by "
-            "`make repro` or `make repro TENSORRT=11` to serve it",
+            f"{winner.name} was built by {winner.tensorrt}, which no server takes: list variants of "
+            "tensorrt or tensorrt_11 in `variants`, and run `make repro`",
             code="no-server",
             variant=winner.name,
             tensorrt=winner.tensorrt,
@@ -102,7 +102,7 @@ def _fill(folder: Path, winner: Winner) -> None:
     """Everything in an export; its record comes last."""
     staged = folder / "model"
     _copy(winner, staged)
-    served = Served(winner, labels.read().names, describe(winner.runtime, staged))
+    served = Served(winner, labels.read().names, describe(winner.row.variant.edition, staged))
     files.write_text(folder / "labels.txt", served.class_lines)
     if tf_serving.takes(winner):
         tf_serving.fill(folder / tf_serving.FOLDER, served, staged)
@@ -127,7 +127,7 @@ def _copy(winner: Winner, target: Path) -> None:
         )
 
 
-def describe(runtime: str, folder: Path) -> Interface:
+def describe(edition: str, folder: Path) -> Interface:
     """The model's tensors and engines, as its runtime's own process tells."""
-    with Client(runtime) as client:
+    with Client(edition) as client:
         return client.ask("describe", str(folder), Interface)

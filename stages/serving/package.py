@@ -5,12 +5,15 @@ Every module that travels imports the others relatively, so that a plain copy wo
 
 import platform
 import shutil
+from collections.abc import Mapping
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed
 from pathlib import Path
 
 from stages.contracts import codec, conversion, labels
+from stages.contracts.environment import RuntimeEnvironment
+from stages.contracts.variant import runtime_of
 from stages.core import closure, files
 from stages.core.errors import PipelineError
 from stages.runtimes import environments, registry
@@ -20,6 +23,8 @@ from stages.serving.setting import LABELS, MODEL, SETTING, Setting
 SERVED = "serving.pyfunc"
 REQUIRED = ("mlflow", "msgspec", "numpy", "pandas", "pillow")
 DIGEST_DIGITS = 16
+# Beside the model's own requirements.txt, which has the few that it imports.
+LOCK = "requirements.lock.txt"
 
 
 def write_code(runtime: str, target: Path) -> str:
@@ -59,28 +64,37 @@ def write_data(variant: str, setting: Setting, target: Path) -> None:
     codec.write(setting, target / SETTING)
 
 
-def requirements(runtime: str) -> list[str]:
-    """What the model needs, each at the version that it was measured with."""
-    own = environments.lock(runtime)
-    locked = own.versions(python(runtime)) if own else {}
-    ways = registry.description(runtime).requires
-    there = [way for way in ways if (head := _distribution(way[0])) in locked or _is_installed(head)]
+def requirements(found: RuntimeEnvironment) -> list[str]:
+    """What a model of that edition of a runtime needs, each at the version that it was measured with."""
+    pinned = lock.versions(python(found)) if (lock := environments.measured(found)) else None
+    ways = registry.description(runtime_of(found.runtime)).requires
+    there = [way for way in ways if all(_version(name, pinned) for name in way)]
     names = (*REQUIRED, *(there or ways)[0])
-    return [f"{name}=={locked.get(_distribution(name)) or installed(_distribution(name))}" for name in names]
+    return [f"{name}=={_version(name, pinned) or installed(_distribution(name))}" for name in names]
 
 
-def python(runtime: str) -> str:
-    """The version that it was measured with."""
-    own = environments.lock(runtime)
-    return environments.make(own).python if own else platform.python_version()
+def python(found: RuntimeEnvironment) -> str:
+    """The version that it was measured with, to the last number where its environment is on this machine."""
+    lock = environments.measured(found)
+    if lock is None:
+        return platform.python_version()
+    return lock.made.python if lock.made else found.python
+
+
+def write_lock(found: RuntimeEnvironment, target: Path) -> None:
+    """Copy the lock of the environment that it was measured in, if that was one of its own."""
+    if lock := environments.measured(found):
+        shutil.copyfile(lock.path, target / LOCK)
+
+
+def _version(name: str, pinned: Mapping[str, str] | None) -> str | None:
+    if pinned is not None:
+        return pinned.get(_distribution(name))
+    with suppress(PackageNotFoundError):
+        return installed(_distribution(name))
+    return None
 
 
 def _distribution(name: str) -> str:
     """Without its extras."""
     return name.partition("[")[0]
-
-
-def _is_installed(distribution: str) -> bool:
-    with suppress(PackageNotFoundError):
-        return bool(installed(distribution))
-    return False

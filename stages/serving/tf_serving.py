@@ -10,7 +10,7 @@ from stages.serving.winner import Winner
 
 FOLDER = "tensorflow_serving"
 PORT = 8501
-# Of the TensorFlow that converted.
+# Of the TensorFlow of TF-TRT; it loads SavedModels of later ones.
 IMAGE = "tensorflow/serving:2.14.1"
 ENGINES_IMAGE = "serving-tensorrt"
 ONLY_TRITON = "TensorFlow Serving takes SavedModels and TFLite alone, so this export is for Triton."
@@ -56,7 +56,7 @@ def command(served: Served) -> str:
 
 def _with_tensorrt(winner: Winner, stock: str) -> str:
     """The stock image has TensorRT 8.4.3 (tensorflow/serving#2205)."""
-    cuda = ".".join(winner.environment.runtime(winner.runtime).versions.get(CUDA, "11.8").split(".")[:2])
+    cuda = ".".join(winner.measured.versions.get(CUDA, "11.8").split(".")[:2])
     version = f"{winner.facts['tensorrt_loaded']}-1+cuda{cuda}"
     packages = f"libnvinfer8={version} libnvinfer-plugin8={version}"
     return f"""\

@@ -12,8 +12,8 @@ from stages.serving.winner import Winner
 FOLDER = "triton"
 PORT = 8000
 ONLY_TENSORFLOW_SERVING = "Triton has no official backend for TFLite, so this export is for TensorFlow Serving alone."
-# With the TensorFlow that converted (24.01) or, since an engine loads in no other version of TensorRT, with the
-# TensorRT of the extra `gpu` (23.03).
+# With the TensorFlow of TF-TRT (24.01) or, since an engine loads in no other version of TensorRT, with the TensorRT of
+# its usual lock (23.03).
 IMAGE = "nvcr.io/nvidia/tritonserver:24.01-py3"
 TENSORRT_IMAGE = "nvcr.io/nvidia/tritonserver:23.03-py3"
 OTHER_IMAGE = "nvcr.io/nvidia/tritonserver:YY.MM-py3"

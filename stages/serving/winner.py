@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from stages.contracts import codec
 from stages.contracts.conversion import MANIFEST, Conversion, Manifest, Proof, Scalar, folder
-from stages.contracts.environment import Environment, Gpu
+from stages.contracts.environment import Environment, Gpu, RuntimeEnvironment
 from stages.contracts.model import ModelRecord
 from stages.contracts.row import HERE, Row, Speed, Summary
 from stages.contracts.selection import Selection
@@ -44,6 +44,11 @@ class Winner:
     def runtime(self) -> str:
         """Which of the runtimes made it."""
         return self.row.variant.runtime
+
+    @property
+    def measured(self) -> RuntimeEnvironment:
+        """The edition of the runtime, with its Python and its lock."""
+        return self.environment.runtime(self.row.variant.edition)
 
     @property
     def conversion(self) -> Conversion:

@@ -36,13 +36,14 @@ class Candidate:
         tags = {
             "run": self.run,
             "environment": digest(winner.environment),
+            "python": winner.measured.python,
             "top1": str(winner.top1),
             "p50_ms": str(winner.speed.latency.p50_ms),
             "p50_batch_size": str(chosen.batch_size),
             "reason": chosen.sentence,
         }
-        needs = requires(winner)
-        return tags | ({"requires": needs} if needs else {})
+        needs, lock = requires(winner), winner.measured.lock
+        return tags | ({"requires": needs} if needs else {}) | ({"lock": lock} if lock else {})
 
     @property
     def description(self) -> str:

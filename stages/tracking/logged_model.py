@@ -54,9 +54,10 @@ def save(candidate: Candidate, model: "LoggedModel", folder: Path) -> Path:
         ),
         signature=signature(),
         input_example=np.zeros((1, 8, 8, 3), np.uint8),
-        pip_requirements=package.requirements(winner.runtime),
+        pip_requirements=package.requirements(winner.measured),
     )
-    _of_python(folder / "model", package.python(winner.runtime))
+    _of_python(folder / "model", package.python(winner.measured))
+    package.write_lock(winner.measured, folder / "model")
     return folder / "model"
 
 

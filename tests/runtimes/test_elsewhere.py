@@ -9,10 +9,12 @@ import pytest
 
 from stages.contracts import codec
 from stages.contracts.conversion import MANIFEST, Manifest
+from stages.contracts.environment import Discovery, Machine
 from stages.contracts.status import OK
 from stages.contracts.timing import Memory
 from stages.contracts.variant import Variant
-from stages.runtimes import client, elsewhere, environments, host, registry
+from stages.core import gpu
+from stages.runtimes import client, elsewhere, environments, host, pythons, registry
 from stages.runtimes.client import Client
 from stages.runtimes.environments import VARIABLE, Lock
 from tests.fixtures.errors import refused
@@ -24,8 +26,7 @@ SHAPE = (16, 12, 3)
 @pytest.fixture(scope="module")
 def own() -> Lock:
     found = environments.lock("onnxruntime")
-    if found is None:
-        pytest.skip("onnxruntime-gpu is installed here, which runs in the pipeline's own environment")
+    assert found
     environments.make(found)
     return found
 
@@ -69,7 +70,6 @@ def test_a_worker_that_does_not_come_up_says_how_to_look(own: Lock, monkeypatch:
 
 
 def test_a_missing_lock_costs_its_own_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(environments, "version", lambda name: None)
     monkeypatch.setattr(registry, "folder", lambda runtime: tmp_path)
     found = host.describe(None, ["tflite-int8", "onnxruntime-int8"])
     assert "cannot be read" in str(found.runtime("onnxruntime").failed)
@@ -78,7 +78,6 @@ def test_a_missing_lock_costs_its_own_rows(tmp_path: Path, monkeypatch: pytest.M
 
 def test_what_no_variant_asks_for_is_not_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, str(tmp_path / "environments"))
-    monkeypatch.setattr(environments, "version", lambda name: None)
     found = host.describe(None, ["tflite-int8"]).runtime("onnxruntime")
     assert not (tmp_path / "environments").exists()
     assert all(reason and "no variant of it is listed" in reason for reason in found.unavailable.values())
@@ -90,10 +89,9 @@ def test_an_environment_that_cannot_be_made_costs_its_own_rows(
 ) -> None:
     """Skipped where a Python is missing, which is no fault of theirs; else failed."""
     monkeypatch.setenv(VARIABLE, str(tmp_path / "environments"))
-    monkeypatch.setattr(environments, "version", lambda name: None)
     monkeypatch.setattr(registry, "folder", lambda runtime: tmp_path)
     (tmp_path / "locks").mkdir()
-    (tmp_path / "locks/onnxruntime.txt").write_text(
+    (tmp_path / f"locks/{environments.lock('onnxruntime').name}.txt").write_text(  # type: ignore[union-attr]
         f"# Python {pythons}\nonnxruntime==99 \\\n    --hash=sha256:{'0' * 64}\n"
     )
     monkeypatch.setenv("UV_NO_INDEX", "1")
@@ -114,3 +112,47 @@ def test_a_session_there_answers_as_the_model_does(own: Lock, tmp_path: Path) ->
         np.testing.assert_allclose(session.probabilities(session.run()), answer(images), atol=1e-5)
     finally:
         session.close()
+
+
+@pytest.mark.parametrize("runtime", ["tftrt", "tensorrt"])
+@pytest.mark.parametrize("edition", ["{}", "{}_11"])
+def test_without_a_gpu_what_needs_one_is_skipped_and_nothing_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runtime: str, edition: str
+) -> None:
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "environments"))
+    monkeypatch.setattr(gpu, "present", lambda: False)
+    monkeypatch.setattr(host, "_nvidia", lambda: (None, (), "its driver does not answer"))
+    named = edition.format(runtime)
+    found = host.describe(None, [f"{named}-fp16"]).runtime(named)
+    assert {*found.unavailable.values()} == {"no NVIDIA GPU (its driver does not answer)"}
+    assert (found.failed, found.lock) == (None, None)
+    assert not (tmp_path / "environments").exists()
+
+
+def test_with_a_gpu_and_without_its_python_a_row_is_skipped_with_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "environments"))
+    monkeypatch.setattr(gpu, "present", lambda: True)
+    monkeypatch.setattr(pythons, "_candidates", lambda version: iter(()))
+    found = host.describe(None, ["tftrt-fp16"]).runtime("tftrt")
+    assert found.failed is None
+    (reason,) = {*found.unavailable.values()}
+    assert "tftrt needs Python 3.10, and none was found" in str(reason)
+    assert ".venv/bin/uv python install 3.10" in str(reason)
+
+
+def test_two_editions_of_a_runtime_are_described_side_by_side(own: Lock, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = list[str]()
+
+    def discover(edition: str, lock: Lock, machine: Machine) -> tuple[str, Discovery]:
+        asked.append(f"{edition} {lock.path.stem}")
+        return "3.12", Discovery({"onnxruntime": "1"}, {"fp32": None, "int8": None})
+
+    monkeypatch.setattr(gpu, "present", lambda: False)
+    monkeypatch.setattr(elsewhere, "discover", discover)
+    found = host.describe(None, ["onnxruntime-int8", "onnxruntime_1_23-int8"])
+    assert asked == ["onnxruntime onnxruntime", "onnxruntime_1_23 onnxruntime_1_23"]
+    one, other = found.runtime("onnxruntime"), found.runtime("onnxruntime_1_23")
+    assert one.lock == own.sha256 != other.lock
+    assert found.unavailable(Variant.parse("onnxruntime_1_23-int8")) is None

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from stages.runtimes import environments, pythons
+from stages.contracts.environment import RuntimeEnvironment
+from stages.core import gpu
+from stages.runtimes import environments, pythons, registry
 from stages.runtimes.environments import STAMP, VARIABLE, Lock
 from stages.runtimes.pythons import NoInterpreterError
 from tests.fixtures.errors import assert_helps, refused
@@ -171,12 +173,46 @@ def test_every_lock_is_whole(path: Path) -> None:
 
 
 def test_what_a_lock_pins_depends_on_the_python() -> None:
-    own = environments.locks()["onnxruntime"]
+    own = Lock("onnxruntime", ROOT / "stages/runtimes/onnxruntime/locks/onnxruntime.txt")
     assert own.versions("3.11.9")["numpy"] != own.versions("3.12.1")["numpy"]
     assert "colorama" not in own.versions("3.12.1") and own.versions("3.12.1")["onnxruntime"]
 
 
-def test_a_runtime_of_another_wheel_runs_in_the_pipelines_own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert environments.lock("onnxruntime") is not None and environments.lock("tflite") is None
-    monkeypatch.setattr(environments, "version", lambda name: "1.0" if name == "onnxruntime-gpu" else None)
-    assert environments.lock("onnxruntime") is None
+@pytest.mark.parametrize(
+    ("edition", "without", "with_one"),
+    [
+        ("tflite", None, None),
+        ("savedmodel", None, "savedmodel-gpu"),
+        ("tftrt", None, "tftrt"),
+        ("onnxruntime", "onnxruntime", "onnxruntime-gpu"),
+        ("onnxruntime_1_23", "onnxruntime_1_23", "onnxruntime_1_23-gpu"),
+        ("tensorrt", None, "tensorrt"),
+        ("tensorrt_rtx", None, "tensorrt_rtx"),
+    ],
+)
+def test_the_lock_depends_on_whether_there_is_a_gpu(
+    monkeypatch: pytest.MonkeyPatch, edition: str, without: str | None, with_one: str | None
+) -> None:
+    for there, name in ((False, without), (True, with_one)):
+        monkeypatch.setattr(gpu, "present", lambda there=there: there)
+        found = environments.lock(edition)
+        assert (found and found.name) == name
+        assert found is None or (found.path.is_file() and found.path.stem == name)
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_every_lock_is_that_of_an_edition(monkeypatch: pytest.MonkeyPatch, there: bool) -> None:
+    monkeypatch.setattr(gpu, "present", lambda: there)
+    assert {lock.path for lock in environments.locks().values()} <= {*locks()}
+    assert {path.stem.partition("-")[0] for path in locks()} <= {*registry.editions()}
+
+
+def test_what_was_measured_on_another_machine_has_its_lock_here_too() -> None:
+    path = ROOT / "stages/runtimes/onnxruntime/locks/onnxruntime_1_23-gpu.txt"
+    digest = Lock("any", path).sha256
+    found = environments.measured(RuntimeEnvironment("onnxruntime_1_23", "3.12", {}, {}, lock=digest))
+    assert found == Lock("onnxruntime_1_23-gpu", path)
+    assert environments.measured(RuntimeEnvironment("tflite", "3.12", {}, {})) is None
+    error = refused(environments.measured, RuntimeEnvironment("onnxruntime", "3.12", {}, {}, lock="of an edited one"))
+    assert error.code == "lock-changed"
+    assert_helps(error, "onnxruntime")

@@ -24,7 +24,7 @@ def test_a_machine_is_described_with_its_runtimes() -> None:
     assert [runtime.runtime for runtime in found.runtimes] == list(registry.RUNTIMES)
     here = f"{sys.version_info.major}.{sys.version_info.minor}"
     assert {runtime.python for runtime in found.runtimes if runtime.lock is None} == {here}
-    assert found.base["tensorflow"].startswith("2.")
+    assert found.base["tensorflow-cpu"].startswith("2.")
 
 
 @pytest.mark.parametrize("runtime", registry.RUNTIMES)

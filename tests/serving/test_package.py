@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,11 +16,14 @@ import pytest
 from PIL import Image
 
 from stages.contracts import codec, labels
+from stages.contracts.environment import RuntimeEnvironment
 from stages.contracts.labels import LABELS, Labels
 from stages.contracts.predictions import top_k
+from stages.core import closure
 from stages.data import batches
 from stages.runtimes import loading, registry
 from stages.runtimes.contract import infer
+from stages.runtimes.environments import Lock
 from stages.runtimes.shared.tensorrt_wheels import CUDA_BINDINGS, WHEELS
 from stages.serving import package
 from stages.serving.setting import SETTING, Setting
@@ -55,6 +59,15 @@ def images(tmp_path: Path) -> list[Path]:
         paths.append(tmp_path / f"{index}.jpg")
         Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).save(paths[-1])
     return paths
+
+
+LOCKS = str(closure.ROOT / "stages/runtimes/{}/locks/{}.txt")
+
+
+def in_lock(runtime: str, lock: str | None = None) -> RuntimeEnvironment:
+    """As it is recorded of an environment that is made of that lock, on another machine."""
+    digest = Lock(lock, Path(LOCKS.format(runtime, lock))).sha256 if lock else None
+    return RuntimeEnvironment(runtime, "3.10", {}, {}, lock=digest)
 
 
 Pack = Callable[[str], tuple[str, str, str]]
@@ -147,10 +160,18 @@ def test_the_data_are_the_variants_files_its_classes_and_its_preprocessing(pack:
 
 @pytest.mark.parametrize(
     ("runtime", "own"),
-    [("savedmodel", {"tensorflow"}), ("tflite", {"ai-edge-litert"}), ("tftrt", {"tensorflow[and-cuda]"})],
+    [
+        ("savedmodel", {"tensorflow-cpu"}),
+        ("tflite", {"ai-edge-litert"}),
+        ("tftrt/tftrt", {"tensorflow[and-cuda]"}),
+        ("savedmodel/savedmodel-gpu", {"tensorflow[and-cuda]", "nvidia-cudnn-cu12"}),
+        ("onnxruntime/onnxruntime_1_23", {"onnxruntime"}),
+        ("onnxruntime/onnxruntime-gpu", {"onnxruntime-gpu[cuda,cudnn]", "nvidia-ml-py"}),
+    ],
 )
 def test_it_needs_only_what_its_runtime_does(runtime: str, own: set[str]) -> None:
-    lines = package.requirements(runtime)
+    """Measured in this environment, or in that of a lock."""
+    lines = package.requirements(in_lock(*runtime.split("/")))
     assert all("==" in line for line in lines)
     needed = {line.partition("==")[0] for line in lines}
     assert needed == {"mlflow", "msgspec", "numpy", "pandas", "pillow", *own}
@@ -166,4 +187,27 @@ def test_native_engines_require_the_tensorrt_that_built_them(monkeypatch: pytest
         return "1.2"
 
     monkeypatch.setattr(package, "installed", version)
-    assert {line.partition("==")[0] for line in package.requirements("tensorrt")} == have
+    assert {line.partition("==")[0] for line in package.requirements(in_lock("tensorrt"))} == have
+
+
+@pytest.mark.parametrize(
+    ("lock", "wheel"),
+    [
+        ("tensorrt", "tensorrt"),
+        ("tensorrt_10", "tensorrt-cu12-bindings"),
+        ("tensorrt_11", "tensorrt-cu12-bindings"),
+        ("tensorrt_rtx", "tensorrt-rtx-cu13-bindings"),
+    ],
+)
+def test_what_was_measured_in_an_environment_of_its_own_is_pinned_by_its_lock(
+    tmp_path: Path, lock: str, wheel: str
+) -> None:
+    found = in_lock("tensorrt", lock)
+    path = LOCKS.format("tensorrt", lock)
+    pinned = re.findall(r"^([\w.-]+==\S+) ", Path(path).read_text(), re.MULTILINE)
+    lines = package.requirements(found)
+    assert wheel in {line.partition("==")[0] for line in lines}
+    assert {line for line in lines if not line.startswith(("mlflow==", "pandas=="))} <= set(pinned)
+    assert package.python(found) == "3.10"
+    package.write_lock(found, tmp_path)
+    assert (tmp_path / package.LOCK).read_text() == Path(path).read_text()

@@ -13,5 +13,5 @@ DESCRIPTION = Description(
     qat=True,
     uses_gpu=True,
     lock="onnxruntime",
-    instead="onnxruntime-gpu",
+    gpu_lock="onnxruntime-gpu",
 )

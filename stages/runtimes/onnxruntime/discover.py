@@ -8,6 +8,8 @@ from . import DESCRIPTION
 
 # Either holds the same module.
 CPU_WHEEL, GPU_WHEEL = "onnxruntime", "onnxruntime-gpu"
+# Beside a wheel that is built for CUDA 12; later ones are for CUDA 13.
+CUDA_12_WHEEL = "nvidia-cuda-runtime-cu12"
 
 
 def discover(machine: Machine) -> Discovery:
@@ -22,7 +24,7 @@ def unavailable(precision: str, machine: Machine, wheels: Collection[str]) -> st
         return "ONNX Runtime is not installed: `pip install onnxruntime`"
     if not machine.gpus or GPU_WHEEL not in wheels:
         return None
-    if reason := gpu_requirements.too_old(machine.driver, gpu_requirements.CUDA_12_DRIVER, "CUDA 12"):
+    if reason := gpu_requirements.too_old(machine.driver, *_cuda()):
         return reason
     if precision == "int8":
         return (
@@ -30,3 +32,10 @@ def unavailable(precision: str, machine: Machine, wheels: Collection[str]) -> st
             "a GPU is tensorrt-int8"
         )
     return None
+
+
+def _cuda() -> tuple[str, str]:
+    """The oldest driver of the CUDA that is installed, and its name."""
+    if distributions.version(CUDA_12_WHEEL):
+        return gpu_requirements.CUDA_12_DRIVER, "CUDA 12"
+    return gpu_requirements.CUDA_13_DRIVER, "CUDA 13"

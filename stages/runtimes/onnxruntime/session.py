@@ -38,13 +38,13 @@ def inference_session(path: Path, options: "SessionOptions") -> "InferenceSessio
 
     expected = provider()
     if expected == CUDA:
-        onnxruntime.preload_dlls()  # CUDA 12 from its wheels, which it would not look for otherwise
+        onnxruntime.preload_dlls()  # CUDA from its wheels, which it would not look for otherwise
     options.log_severity_level = 3  # that an optimized graph fits this machine only is known here
     session = onnxruntime.InferenceSession(path, options, list(dict.fromkeys([expected, CPU])))
     if session.get_providers()[0] != expected:
         raise PipelineError(
-            f"ONNX Runtime fell back to the CPU: {expected} did not load, since a library of CUDA 12 or cuDNN 9 is "
-            "missing; install the extra `gpu`",
+            f"ONNX Runtime fell back to the CPU: {expected} did not load, since a library of CUDA or cuDNN is "
+            "missing; see which by `python -m stages env check`",
             code="onnxruntime-fallback",
             provider=expected,
         )

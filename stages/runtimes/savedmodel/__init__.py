@@ -8,7 +8,8 @@ DESCRIPTION = Description(
     precisions=("fp32",),
     starts_from="saved_model",
     options=Options,
-    requires=(("tensorflow",),),
+    requires=(("tensorflow[and-cuda]", "nvidia-cudnn-cu12"), ("tensorflow-cpu",), ("tensorflow",)),
     servers=Servers(triton="tensorflow_savedmodel", tensorflow_serving=True),
     uses_gpu=True,
+    gpu_lock="savedmodel-gpu",
 )

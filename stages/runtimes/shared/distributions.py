@@ -4,8 +4,15 @@ import importlib.metadata
 import sys
 from contextlib import suppress
 
-# TensorFlow, and the CUDA that its extra brings.
-TENSORFLOW = ("tensorflow", "nvidia-cuda-runtime-cu11", "nvidia-cudnn-cu11")
+# TensorFlow, as it may be called, and the CUDA that its extra brings.
+TENSORFLOW = (
+    "tensorflow",
+    "tensorflow-cpu",
+    "nvidia-cuda-runtime-cu11",
+    "nvidia-cudnn-cu11",
+    "nvidia-cuda-runtime-cu12",
+    "nvidia-cudnn-cu12",
+)
 
 
 def version(name: str) -> str | None:

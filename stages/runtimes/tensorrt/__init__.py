@@ -19,4 +19,6 @@ DESCRIPTION = Description(
     servers=Servers(triton="tensorrt_plan"),
     qat=True,
     uses_gpu=True,
+    # 8.5, the newest whose libraries are whole on PyPI: those of 10 and 11 come from an index of NVIDIA's own.
+    gpu_lock="tensorrt",
 )

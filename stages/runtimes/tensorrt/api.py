@@ -43,14 +43,15 @@ def module() -> ModuleType:
     name = next((name for name in MODULES if importlib.util.find_spec(name)), None)
     if name is None:
         raise PipelineError(
-            "TensorRT's Python module is not installed: install the extra `gpu`, on Python 3.10",
+            "TensorRT's Python module is not installed: see what is missing by `python -m stages env check`",
             code="tensorrt-missing",
         )
     try:
         return importlib.import_module(name)
     except (ImportError, OSError) as error:
         raise PipelineError(
-            f"TensorRT's module {name} does not load ({error}): install the extra `gpu` anew",
+            f"TensorRT's module {name} does not load ({error}): remove its environment by "
+            "`python -m stages env remove`, and the next run makes it anew",
             code="tensorrt-load",
             module=name,
         ) from None

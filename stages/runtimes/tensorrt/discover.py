@@ -10,13 +10,13 @@ from . import DESCRIPTION
 
 
 class Kind(NamedTuple):
-    """A TensorRT that engines may be built with: what it needs (NVIDIA's support matrices), and how it is installed."""
+    """A TensorRT that engines may be built with: what it needs (NVIDIA's support matrices), and whose lock has it."""
 
     driver: str
     oldest: float
     newest: float
     without: tuple[float, ...]
-    command: str
+    edition: str
 
     def has_kernels(self, gpu: Gpu) -> bool:
         """Whether it can build for that GPU."""
@@ -26,10 +26,10 @@ class Kind(NamedTuple):
 
 # TensorRT-RTX leaves out Hopper's and Blackwell's data centre GPUs (its bindings' ComputeCapability).
 KINDS = {
-    "8": Kind(gpu_requirements.CUDA_11_DRIVER, 5.0, 9.0, (), "make repro"),
-    "10": Kind(gpu_requirements.CUDA_12_DRIVER, 7.5, 12.1, (), "make repro TENSORRT=11"),
-    "11": Kind(gpu_requirements.CUDA_12_DRIVER, 7.5, 12.1, (), "make repro TENSORRT=11"),
-    "rtx": Kind(gpu_requirements.CUDA_13_DRIVER, 7.5, 12.1, (9.0, 10.0, 10.3), "make repro TENSORRT=rtx"),
+    "8": Kind(gpu_requirements.CUDA_11_DRIVER, 5.0, 9.0, (), "tensorrt"),
+    "10": Kind(gpu_requirements.CUDA_12_DRIVER, 7.5, 12.1, (), "tensorrt_10"),
+    "11": Kind(gpu_requirements.CUDA_12_DRIVER, 7.5, 12.1, (), "tensorrt_11"),
+    "rtx": Kind(gpu_requirements.CUDA_13_DRIVER, 7.5, 12.1, (9.0, 10.0, 10.3), "tensorrt_rtx"),
 }
 OLDEST_OF_8 = (8, 5)
 
@@ -51,8 +51,7 @@ def unavailable(precision: str, machine: Machine, native: Installed | None) -> s
 
 def _reasons(precision: str, machine: Machine, native: Installed | None) -> Iterator[str]:
     if native is None:
-        hint = ", and this is 3.11" if distributions.python() == "3.11" else ""
-        yield f"TensorRT's Python module is not installed: the extra `gpu` has it for Python 3.10{hint}"
+        yield "TensorRT's Python module is not installed: `python -m stages env check` compares what is with the lock"
         return
     if not distributions.version(CUDA_BINDINGS):
         yield "CUDA's Python bindings are not installed: `pip install cuda-bindings`, in the version of this CUDA"
@@ -64,12 +63,12 @@ def _reasons(precision: str, machine: Machine, native: Installed | None) -> Iter
         yield reason
     gpu = machine.gpus[0]
     if not kind.has_kernels(gpu):
-        yield f"{native.name} has no kernels for {gpu_requirements.described(gpu)}{_remedy(gpu)}"
+        yield f"{native.name} has no kernels for {gpu_requirements.described(gpu)}{_remedy(precision, gpu)}"
     if reason := gpu_requirements.no_units(precision, gpu):
         yield reason
 
 
-def _remedy(gpu: Gpu) -> str:
-    """Which command brings a TensorRT with kernels for it, if any does."""
-    commands = dict.fromkeys(f"`{kind.command}`" for kind in KINDS.values() if kind.has_kernels(gpu))
-    return f": {' or '.join(commands)} brings one that has" if commands else ""
+def _remedy(precision: str, gpu: Gpu) -> str:
+    """Which variants' TensorRT has kernels for it, if any has."""
+    variants = [f"`{kind.edition}-{precision}`" for kind in KINDS.values() if kind.has_kernels(gpu)]
+    return f": list {' or '.join(variants)} in `variants`" if variants else ""

@@ -11,4 +11,5 @@ DESCRIPTION = Description(
     requires=(("tensorflow[and-cuda]",),),
     servers=Servers(triton="tensorflow_savedmodel", tensorflow_serving=True),
     uses_gpu=True,
+    gpu_lock="tftrt",
 )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...contracts.environment import Discovery, Machine
-from ..shared import distributions, gpu_requirements, tensorrt_wheels
+from ..shared import distributions, gpu_requirements
 from . import DESCRIPTION
 
 # TensorFlow 2.14.1 opens TensorRT by these names, from the wheel's folder or the system's.
@@ -48,16 +48,11 @@ def unsuited(precision: str, machine: Machine) -> str | None:
 def no_tensorrt(tensorflow: str | None, library: Library) -> str | None:
     """Which library is missing or of another version than TF-TRT needs; None: none is."""
     if gpu_requirements.numbers(tensorflow or "0")[:2] > LAST_TENSORFLOW:
-        return f"TensorFlow {tensorflow} has no TF-TRT, which left with 2.18: install the extra `gpu`"
+        return f"TensorFlow {tensorflow} has no TF-TRT, which left with 2.18: pin an older one in locks/tftrt.in"
     if not built_with_tensorrt():
-        return "this TensorFlow was built without TensorRT: install the extra `gpu` on Linux"
-    native = tensorrt_wheels.installed()
-    if library.version is None and native and not native.version.startswith("8."):
-        name = native.name if native.is_rtx else native.version
-        return f"TF-TRT needs TensorRT 8.5, and this environment has {name}: `make repro` alone brings 8.5"
+        return "this TensorFlow was built without TensorRT: that for Linux on x86-64 has it"
     if library.version is None:
-        hint = " (its wheel exists for Python 3.10, not for 3.11)" if distributions.python() == "3.11" else ""
-        return f"the TensorRT library does not load{hint}: {library.missing}"
+        return f"the TensorRT library does not load: {library.missing}"
     return None
 
 

@@ -45,7 +45,8 @@ def tensorrt_versions() -> dict[str, str]:
     if loaded[0] != linked[0] or loaded < linked:
         raise PipelineError(
             f"TensorFlow was linked with TensorRT {names['tensorrt_linked']} and finds {names['tensorrt_loaded']}, but "
-            "needs the same major version and none older: install the extra `gpu`",
+            "needs the same major version and none older: `python -m stages env check` compares its environment with "
+            "the lock",
             code="tftrt-versions",
             **names,
         )

@@ -32,14 +32,22 @@ def test_onnx_runtime_is_the_only_need(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.versions == {"onnx": "1.17.0"}
 
 
-def test_a_gpu_has_no_int8_and_needs_a_driver_for_cuda_12(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(distributions, "version", GPU_WHEEL.get)
-    found = discover(GPU_MACHINE).unavailable
+@pytest.mark.parametrize(
+    ("beside", "reason"),
+    [
+        ({"nvidia-cuda-runtime-cu12": "12.9.79"}, "CUDA 12: install 525.60.13 or newer"),
+        ({"nvidia-cuda-runtime": "13.5.37"}, "CUDA 13: install 580 or newer"),
+    ],
+)
+def test_a_gpu_has_no_int8_and_needs_a_driver_for_its_cuda(
+    monkeypatch: pytest.MonkeyPatch, beside: dict[str, str], reason: str
+) -> None:
+    monkeypatch.setattr(distributions, "version", (GPU_WHEEL | beside).get)
+    found = discover(replace(GPU_MACHINE, driver="580.1")).unavailable
     assert found["fp32"] is None
     assert found["int8"] == (
         "ONNX Runtime's CUDA provider has no QLinearConv and would compute in FP32 between Q/DQ pairs; the INT8 of a "
         "GPU is tensorrt-int8"
     )
     old = discover(replace(GPU_MACHINE, driver="470.1")).unavailable
-    reason = "the NVIDIA driver 470.1 is too old for CUDA 12: install 525.60.13 or newer"
-    assert old == {"fp32": reason, "int8": reason}
+    assert old == dict.fromkeys(("fp32", "int8"), f"the NVIDIA driver 470.1 is too old for {reason}")

@@ -137,7 +137,7 @@ def test_a_context_without_room_is_named(gpu: FakeGpu) -> None:
 
 def test_no_module_and_one_that_does_not_load_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api, "MODULES", ("no_such_tensorrt",))
-    assert_helps(refused(api.module), "extra `gpu`")
+    assert_helps(refused(api.module), "stages env check")
 
     def fail(name: str) -> None:
         raise ImportError("libnvinfer.so.8: cannot open shared object file")

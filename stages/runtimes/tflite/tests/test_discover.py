@@ -24,5 +24,5 @@ def test_without_litert_every_precision_says_how_to_install_it(monkeypatch: pyte
 
 def test_what_is_installed_here_will_do() -> None:
     found = discover(CPU_MACHINE)
-    assert set(found.versions) == {"ai-edge-litert", "tensorflow"}
+    assert set(found.versions) == {"ai-edge-litert", "tensorflow-cpu"}
     assert not any(found.unavailable.values())
