@@ -7,6 +7,7 @@ from typing import Any
 
 # What TensorFlow puts around a layer's own name.
 CALLS = {"StatefulPartitionedCall", "PartitionedCall"}
+AGAIN = "_1"
 # tensorflow.DataType: half and bfloat16.
 HALVES = (14, 19)
 
@@ -53,5 +54,11 @@ def layer(names: Iterable[str]) -> str:
     for name in names:
         scopes = [part for part in name.partition("@")[0].split("/")[:-1] if part not in CALLS]
         if scopes:
-            return "/".join(scopes[1:] or scopes)
+            return "/".join(_once(scopes)[1:] or scopes)
     return ""
+
+
+def _once(scopes: list[str]) -> list[str]:
+    """Keras 3 enters the scope of the model and of each layer twice, and TensorFlow numbers the second."""
+    twice = len(scopes) > 1 and all(scope.endswith(AGAIN) for scope in scopes[:2])
+    return [scope.removesuffix(AGAIN) for scope in scopes] if twice else scopes

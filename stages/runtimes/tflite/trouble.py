@@ -14,6 +14,8 @@ from ...core.tensorflow import layer
 NODE = re.compile(r"Node number (\d+) \((\w+)\)")
 # In MLIR's words for a tensor that an operator takes.
 TYPES = {"f64": "float64", "f16": "float16"}
+# Of a list of tensors, as a recurrent layer keeps one, whose length is the batch.
+OPEN = "requires element_shape to be static"
 SHOWN = 5
 LEAVE = "or leave out the variants of tflite"
 
@@ -35,7 +37,7 @@ def explain(error: Exception, layer_of: Callable[[int], str], runs_fixed: Callab
     if node := NODE.search(str(error)):
         operators, layers = [node[2]], [layer_of(int(node[1]))]
     place = _place(operators, layers)
-    if runs_fixed():
+    if OPEN in str(error) or runs_fixed():
         told, code = (
             f"needs a fixed batch size for {place}, and this pipeline leaves it open: replace the layer",
             "batch",
