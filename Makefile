@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 # Stages say `python`: the environment's own comes first on their PATH.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 # As variables of the shell, what users name keeps its spaces and quotes, and none of it is run as a command.
-export IMAGE VARIANT TO SETTINGS AGAINST NAME PORT
+export IMAGE VARIANT TO SETTINGS AGAINST UPGRADE NAME PORT
 
 # The first Python that runs, on the PATH or among pyenv's, whose shims on the PATH may fail.
 IS = import sys; sys.exit("%d.%d" % sys.version_info[:2] != sys.argv[1])
@@ -59,8 +59,9 @@ test-tutorial: $(VENV)/tests  ## follow docs/tutorials/your-own-model.md to the 
 test-cases: $(VENV)/tests  ## a whole run for each input of ../shared/cases that once gave a wrong figure (half an hour)
 	@$(BIN)/python -m pytest -m cases
 
-check: $(VENV)/runs  ## say which variant to ship, and fail if none is: make check [AGAINST=REV]
-	@$(BIN)/python -m stages check $(if $(filter undefined file,$(origin AGAINST)),,--against "$$AGAINST")
+check: $(VENV)/runs  ## say which variant to ship, and fail if none is: make check [AGAINST=REV] [UPGRADE=OLD:NEW]
+	@$(BIN)/python -m stages check $(if $(filter undefined file,$(origin AGAINST)),,--against "$$AGAINST") \
+	$(if $(filter undefined file,$(origin UPGRADE)),,--upgrade "$$UPGRADE")
 
 # A model of one's own from nothing: docs/tutorials/your-own-model.md has the same keys.
 DEMO := model.name=custom model.path=trained split.source=digits evaluation.source=split calibration.source=split \

@@ -11,7 +11,9 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="trt-pipeline", description=__doc__)
     verbs = top.add_subparsers(dest="verb", required=True)
     check = verbs.add_parser("check", help="print the choice; the exit status says how it ended")
-    check.add_argument("--against", metavar="REV", help="fail on what got worse since that git revision")
+    compared = check.add_mutually_exclusive_group()
+    compared.add_argument("--against", metavar="REV", help="fail on what got worse since that git revision")
+    compared.add_argument("--upgrade", metavar="OLD:NEW", help="fail if a lock of a runtime is worse than another")
     verbs.add_parser("store", help="print the address of the MLflow store")
     run = verbs.add_parser("run", help="run a pipeline command, then print the table and the verdict")
     run.add_argument("--engine", choices=("local", "ray"), help="set execution.engine in params.yaml first")
@@ -37,9 +39,10 @@ def parser() -> argparse.ArgumentParser:
 def answer(arguments: argparse.Namespace) -> int:
     """Do what the command line says; returns the exit status. Each verb imports what it needs, and no more."""
     if arguments.verb == "check":
-        from stages.commands import check
+        from stages.commands import check, upgrade
 
-        return check.check(arguments.against)
+        wanted = arguments.upgrade
+        return check.check(arguments.against) if wanted is None else upgrade.check(wanted)
     if arguments.verb == "run":
         from stages.commands import run
 

@@ -40,7 +40,7 @@ def _compared(revision: str, summary: Summary, chosen: Selection) -> int:
     """Print what got worse since then, and what cannot be told; returns the exit status."""
     old, before = record_at(Summary, revision, SUMMARY), record_at(Selection, revision, SELECTION)
     ships = regression.Chosen(before.winner, chosen.winner)
-    verdict = regression.compare(old, summary, ships, partial(predictions_at, revision), _predictions)
+    verdict = regression.compare(old, summary, ships, partial(predictions_at, revision), predictions_of)
     for note in verdict.notes:
         say(f"  {note}")
     if verdict.unknown:
@@ -50,5 +50,6 @@ def _compared(revision: str, summary: Summary, chosen: Selection) -> int:
     return REGRESSION if verdict.regressions else STATUS["cannot tell"] if verdict.unknown else 0
 
 
-def _predictions(variant: str) -> Predictions:
+def predictions_of(variant: str) -> Predictions:
+    """Those of the last run."""
     return predictions.read(predictions_path(variant))

@@ -6,7 +6,7 @@ from dataclasses import astuple, dataclass
 from stages.contracts.images import remarks
 from stages.contracts.row import Latency, Row, Summary
 from stages.contracts.selection import Judged, Selection
-from stages.contracts.variant import BASELINE
+from stages.contracts.variant import BASELINE, title
 from stages.reporting import figures
 from stages.reporting.format import Figure, figure, number, times
 from stages.reporting.notes import prepared, status, unsure
@@ -65,6 +65,8 @@ class Line:
     """One variant."""
 
     variant: str
+    # Such as onnxruntime 1.23; empty for the usual lock of a runtime.
+    edition: str
     status: str
     chosen: bool
     verdict: Verdict
@@ -90,6 +92,7 @@ def line(row: Row, baseline: Row | None, selection: Selection) -> Line:
     timed = figures.latency(row, size)
     return Line(
         variant=row.name,
+        edition=title(row.variant.edition) if row.variant.version else "",
         status=status(row),
         chosen=row.name == selection.winner,
         verdict=verdict(selection.variants.get(row.name)),

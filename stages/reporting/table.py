@@ -6,6 +6,7 @@ from pathlib import Path
 from stages.contracts.images import remarks
 from stages.contracts.row import HERE, Interval, Row, Summary
 from stages.contracts.variant import BASELINE
+from stages.contracts.variant import title as edition
 from stages.reporting import figures, resizes
 from stages.reporting.format import interval, number, times
 from stages.reporting.grid import Cell, Section, grid, lines
@@ -28,7 +29,7 @@ AVERAGES = {
 def markdown(summary: Summary) -> str:
     """The tables and the sentences below them, as Markdown that also reads well in a terminal."""
     rows = summary.here
-    table = grid(lines(rows, _results(summary)), texts=2)
+    table = grid(lines(rows, _results(summary)), texts=2 + _has_versions(summary))
     proven = [line for proof in proofs(rows) for line in ("", *grid(proof.cells, proof.texts))]
     told = _titled(resizes.section(summary)) + _listed(
         [
@@ -46,11 +47,16 @@ def title(summary: Summary) -> str:
     return f"{summary.model.name} on {summary.evaluation.images} images ({machine.name})"
 
 
+def _has_versions(summary: Summary) -> bool:
+    return any(row.variant.version for row in summary.here)
+
+
 def _results(summary: Summary) -> dict[str, Cell]:
     """The columns of the result table."""
     sizes, baseline = figures.batch_sizes(summary.here), summary.baseline()
     return {
         "variant": lambda row: row.name,
+        **({"runtime": lambda row: edition(row.variant.edition)} if _has_versions(summary) else {}),
         "status": status,
         "top-1 % [95 % CI]": _top1,
         "drop, points [95 % CI]": _drop,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from stages.contracts.row import Change, Row, Summary
 from stages.contracts.training import CURVES, QAT_CURVE, QatRecord, QatTraining
-from stages.contracts.variant import BASELINE
+from stages.contracts.variant import BASELINE, title
 from stages.reporting import curves, figures
 from stages.reporting.curves import Curve
 from stages.reporting.format import Figure, figure, interval, number, p_value, signed
@@ -64,11 +64,12 @@ def lines(rows: Sequence[Row], batch_size: int) -> list[Line]:
     by_name = {row.name: row for row in rows}
     shown = []
     for row in (row for row in rows if row.variant.qat):
-        runtime = row.variant.runtime
-        candidates = [by_name.get(name) for name in (f"{runtime}-fp32", BASELINE.name)]
+        candidates = [by_name.get(name) for name in (f"{row.variant.edition}-fp32", BASELINE.name)]
         fp32 = next((one for one in candidates if one and one.accuracy), None)
         before = by_name.get(row.variant.post_training.name)
-        shown.append(Line(runtime, fp32.name if fp32 else None, _cells(fp32, before, row, batch_size)))
+        shown.append(
+            Line(title(row.variant.edition), fp32.name if fp32 else None, _cells(fp32, before, row, batch_size))
+        )
     return shown
 
 

@@ -170,7 +170,7 @@ def _rise(subject: str, four: Sequence[Latency]) -> Verdict:
     """By what share a multiple rose: from the old and the new latency, and those of the baseline."""
     old, new, old_base, new_base = (latency.p50_ms for latency in four)
     rise = (new / new_base) / (old / old_base) - 1
-    noise = STEADY_CV + math.hypot(*map(_half_width, four))
+    noise = STEADY_CV + math.hypot(*map(half_width, four))
     if math.isinf(noise):
         return Verdict(unknown=(f"{subject} was not compared: so few calls do not bound it",))
     if rise > max(noise, _between_runs(four)):
@@ -186,7 +186,7 @@ def _between_runs(latencies: Sequence[Latency]) -> float:
     return 0.0 if all(len(latency.repeat_p50_ms) > 1 for latency in latencies) else SINGLE_RUN_NOISE
 
 
-def _half_width(latency: Latency) -> float:
+def half_width(latency: Latency) -> float:
     """Of the interval of p50, as a share of it."""
     low, high = latency.p50_ci95_ms
     return math.inf if low is None or high is None else (high - low) / 2 / latency.p50_ms

@@ -12,7 +12,7 @@ from tests.reporting.rows import BASELINE, INT8, MIXED, SELECTION, latency, row,
 
 
 def test_every_column_is_a_field_of_a_line() -> None:
-    names = {field.name for field in fields(Line)} - {"variant", "status", "chosen"}
+    names = {field.name for field in fields(Line)} - {"variant", "edition", "status", "chosen"}
     assert {column.field for column in results.COLUMNS} == names
 
 
@@ -32,6 +32,11 @@ def test_a_variant_that_did_not_run_has_empty_cells() -> None:
     line = results.lines(summary(*MIXED), SELECTION)[1]
     assert (line.status, line.verdict.word) == ("skipped", None)
     assert {getattr(line, column.field) for column in results.COLUMNS if column.field != "verdict"} == {("", "")}
+
+
+def test_a_line_of_another_lock_names_its_version() -> None:
+    rows = [row("onnxruntime_1_23-int8"), row("onnxruntime-int8")]
+    assert [line.edition for line in results.lines(summary(*rows), SELECTION)] == ["onnxruntime 1.23", ""]
 
 
 @pytest.mark.parametrize(

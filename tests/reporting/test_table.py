@@ -42,6 +42,17 @@ def test_the_table_has_every_variant_with_its_figures() -> None:
     assert (shown["tftrt-fp32"]["status"], shown["tflite-fp32"]["status"]) == ("skipped", "failed")
 
 
+def test_the_table_names_the_versions_of_libraries_where_any_is_chosen() -> None:
+    rows = row("savedmodel-fp32"), row("onnxruntime_1_23-int8"), row("onnxruntime-int8")
+    shown = cells(markdown(*rows))
+    assert {name: one["runtime"] for name, one in shown.items()} == {
+        "savedmodel-fp32": "savedmodel",
+        "onnxruntime_1_23-int8": "onnxruntime 1.23",
+        "onnxruntime-int8": "onnxruntime",
+    }
+    assert "runtime" not in cells(markdown(*MIXED))["savedmodel-fp32"]
+
+
 def test_the_table_tells_every_reason_once() -> None:
     sentences = [line for line in markdown(*MIXED).splitlines() if line.startswith("- ")]
     assert sentences == ["- tftrt-fp32, tftrt-int8 skipped: no NVIDIA GPU", "- tflite-fp32 failed: convert: no memory"]
