@@ -11,7 +11,7 @@ from stages.contracts.preprocessing import Preprocessing
 from stages.contracts.training import TRAIN, TRAINED, Training, TrainRecord
 from stages.core.errors import PipelineError
 from stages.core.shown import say
-from stages.model import classifier, formats, found_layers, keras_zoo
+from stages.model import classifier, door_keras, float32, formats, found_layers, keras_zoo
 from stages.model.classifier import Classifier
 from stages.params.model import CUSTOM, CustomParams, ModelParams
 
@@ -54,6 +54,7 @@ class ChosenModel:
         """The model as a function from images to probabilities."""
         if self.has_layers:
             made = self.classifier_of(tf, self.network(tf))
+            made = replace(made, inside=(*self._rebuilt, *made.inside))
             for sentence in made.inside:
                 say(sentence)
             return made
@@ -73,6 +74,12 @@ class ChosenModel:
         prepared = self._preprocessing(tf, network)
         # The variables alone: a whole Keras model takes four times as long to load.
         return Classifier(call, formats.held(network), prepared, network.output_shape[-1], network.count_params())
+
+    @property
+    def _rebuilt(self) -> tuple[str, ...]:
+        """What was changed of the user's own Keras model before it is used."""
+        own = self.model.name == CUSTOM and not self.model.trains
+        return float32.told(door_keras.read(self.path).model) if own else ()
 
     @property
     def training(self) -> Training | None:

@@ -28,8 +28,8 @@ def admit(path: Path, trusted: bool = False) -> str:
         more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
         raise PipelineError(
             f"{path.name} (model.path) is refused, as it can run commands or touch files: {'; '.join(found[:SHOWN])}"
-            f"{more}: export it without, as a SavedModel that only computes, or set model.trusted: true if you trust "
-            "who made it",
+            f"{more}: export it without, as a SavedModel that only computes (`model.export(FOLDER)` in Keras), or set "
+            "model.trusted: true if you trust who made it",
             code="model-refused",
             file=path.name,
             key="model.trusted",

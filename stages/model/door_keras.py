@@ -1,6 +1,6 @@
 """What in a Keras file is more than data, read from its configuration without Keras.
 
-Keras imports what a configuration names: a class of any module, a function of TensorFlow, marshalled Python.
+Keras makes what a configuration names: any class and function of its own, among them some that open other files.
 """
 
 import io
@@ -8,10 +8,12 @@ import json
 import re
 import zipfile
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
 import h5py
+from packaging.version import InvalidVersion, Version
 from pydantic import JsonValue
 
 from stages.core.errors import PipelineError
@@ -20,27 +22,34 @@ from stages.model.signatures import readable
 
 SAVED = "it should be what `model.save(FILE)` writes"
 HINT = (
-    "export it as a SavedModel, which needs no Python classes, with a Keras of TensorFlow 2.14 or by "
-    "`model.export(FOLDER)`, and set model.path to that folder"
+    "export it as a SavedModel, which needs no Python classes, by `model.export(FOLDER)` there, and set model.path to "
+    "that folder"
 )
+# Keras 3 reads one of the two kinds of files that Keras 2 writes.
+OLD = "save it as .h5 there (`model.save('model.h5')`), or export it as a SavedModel, and set model.path to that"
 CLASSES = frozenset(Path(__file__).with_name("keras_classes.txt").read_text().split())
+# What an .h5 file names without its module: Keras looks among its own.
+BARE = frozenset(name.rpartition(".")[2] for name in CLASSES)
 FUNCTIONS = frozenset(Path(__file__).with_name("pure_functions.txt").read_text().split())
-OPERATIONS = frozenset(Path(__file__).with_name("pure_operations.txt").read_text().split())
+# Where Keras looks for a function that is named without its module.
+FOUND = ("keras.activations", "keras.losses", "keras.metrics")
 # How Keras writes values that JSON has not.
-VALUES = frozenset(("__tensor__", "__numpy__", "__bytes__", "__ellipsis__", "__tuple__", "__complex__", "slice"))
+VALUES = frozenset(
+    ("__keras_tensor__", "__tensor__", "__numpy__", "__bytes__", "__ellipsis__", "__tuple__", "__slice__")
+)
 SHAPES = frozenset(("TensorShape", "TypeSpec"))
 # Settings of a training, which is not opened: names of a user's own losses are no matter, other modules are.
 TRAINING = ("compile_config", "training_config")
 # All that Keras writes into an archive. From model.weights.npz it would unpickle, which runs what is in there.
 WEIGHTS = "model.weights.h5"
-MEMBERS = re.compile(r"config\.json|metadata\.json|model\.weights\.h5|assets/.*")
+MEMBERS = re.compile(r"config\.json|metadata\.json|model\.weights\.h5|assets/(?!.*\.\.).*")
 # Descriptions of large networks take a few MB; an archive of weights hardly grows where it is unpacked.
 MAX_TEXT_BYTES = 100 * 10**6
 MAX_BYTES, MAX_RATIO = 100 * 10**6, 20
-# Layers that call a function of TensorFlow by its name.
-CALLS = ("TFOpLambda", "SlicingOpLambda")
-# Where what is listed may come from: Keras names the initialisers of TensorFlow 1 by their own module.
-MODULES = re.compile(r"builtins|keras(\..*)?|tensorflow\.python\.ops\.init_ops(_v2)?")
+# Layers of Keras 2 that call a function of TensorFlow by its name.
+CALLS = frozenset(("TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer"))
+# Where what is listed may come from.
+MODULES = re.compile(r"builtins|keras(\..*)?")
 
 
 class Config(NamedTuple):
@@ -53,9 +62,8 @@ class Config(NamedTuple):
 def findings(path: Path) -> Iterator[str]:
     """Each part that is more than data; PipelineError for a file that this Keras does not open at all."""
     config = read(path)
-    refuse_newer(path, config.version)
     with readable(path, SAVED):
-        yield from _within(config.model, Place())
+        yield from _within(config.model, Place(known=_known(config.version)))
         yield from _archived(path) if _is_archive(path) else _beside(path)
 
 
@@ -70,6 +78,7 @@ def read(path: Path) -> Config:
             file=path.name,
             key="model.path",
         )
+    _refuse_older(path, config)
     return config
 
 
@@ -105,11 +114,50 @@ def _beside(path: Path) -> Iterator[str]:
         yield from door_hdf5.findings(file)
 
 
-def refuse_newer(path: Path, version: str) -> None:
-    """PipelineError for a file of Keras 3, which the Keras of TensorFlow 2.14 does not read."""
-    if not version.startswith(("1", "2")):
-        with readable(path, f"it is of Keras {version}; {HINT}"):
-            raise ValueError("this Keras is 2.14")
+def _refuse_older(path: Path, config: Config) -> None:
+    """PipelineError for what Keras 2 writes and Keras 3 does not read: its archives, and calls of TensorFlow."""
+    if _is_archive(path) and config.version.startswith("2"):
+        with readable(path, OLD):
+            raise ValueError(f"it is of Keras {config.version}, of which Keras {installed()} reads .h5 files alone")
+    with readable(path, HINT):
+        for layer, kind in _kinds(config.model):
+            if kind in CALLS:
+                raise ValueError(f"{layer} calls a function of TensorFlow ({kind}), which Keras 3 has no layer for")
+
+
+def _kinds(value: JsonValue, place: str = "the model") -> Iterator[tuple[str, str]]:
+    """The class of each object in a description, with the layer that it is or belongs to."""
+    if isinstance(value, dict) and isinstance(value.get("class_name"), str):
+        place = _layer(value, place)
+        yield place, str(value["class_name"])
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    for part in parts:
+        yield from _kinds(part, place)
+
+
+def hint(path: Path, version: str) -> str:
+    """What to do about a file of this version of Keras that does not load."""
+    newer = f", newer than Keras {installed()} that is installed here" if _is_newer(version) else ""
+    # An .h5 file of Keras 3 does not say of its operations that they are none of its layers.
+    other = "" if _is_archive(path) or version.startswith(("1", "2")) else "save it as .keras there, or "
+    return f"it is of Keras {version}{newer}; {other}{HINT}"
+
+
+def installed() -> str:
+    """The version of Keras here, which imports nothing."""
+    return metadata.version("keras")
+
+
+def _is_newer(version: str) -> bool:
+    try:
+        return Version(version) > Version(installed())
+    except InvalidVersion:
+        return False
+
+
+def _known(version: str) -> str:
+    """Whose classes are looked for, as a sentence says it."""
+    return f"Keras {installed()}, while the file is of Keras {version}" if _is_newer(version) else "Keras"
 
 
 def _of_archive(path: Path) -> Config:
@@ -152,35 +200,31 @@ class Place(NamedTuple):
     """Where a part of the description stands."""
 
     layer: str = "the model"
-    # Whether Keras opens it: of a training it does not.
+    # Whether Keras opens it: of the model's own training it does not.
     opened: bool = True
-    # Whether its calls may have texts: `einsum` is given one.
-    texts: bool = False
+    # Whose classes they should be.
+    known: str = "Keras"
 
 
-def _within(value: JsonValue, place: Place) -> Iterator[str]:
-    """All below a value."""
+def _within(value: JsonValue, place: Place, top: bool = True) -> Iterator[str]:
+    """All below a value; `top` is the model itself, whose training is not opened, unlike that of models in it."""
     if isinstance(value, list):
-        if not place.texts and value[:1] == ["_CONSTANT_VALUE"] and any(isinstance(part, str) for part in value[1:]):
-            yield f"{place.layer} is called with a text"
         for part in value:
-            yield from _within(part, place)
+            yield from _within(part, place, top=False)
     if isinstance(value, dict):
-        place = _of(value, place)
+        place = place._replace(layer=_layer(value, place.layer))
         yield from _object(value, place)
         for key, part in value.items():
-            yield from _within(part, place._replace(opened=place.opened and key not in TRAINING))
+            closed = top and key in TRAINING
+            # In an .h5 file the model is a part beside its training.
+            yield from _within(part, place._replace(opened=place.opened and not closed), top=False)
 
 
-def _of(value: dict[str, JsonValue], place: Place) -> Place:
-    """The place that a serialised object is."""
+def _layer(value: dict[str, JsonValue], other: str) -> str:
+    """The layer that a serialised object is, or else the one that it belongs to."""
     inner = value.get("config")
     name = value.get("name") or (inner.get("name") if isinstance(inner, dict) else None)
-    if "class_name" not in value:
-        return place
-    return place._replace(
-        layer=f"layer {name}" if isinstance(name, str) else place.layer, texts=value["class_name"] in CALLS
-    )
+    return f"layer {name}" if "class_name" in value and isinstance(name, str) else other
 
 
 def _object(value: dict[str, JsonValue], place: Place) -> Iterator[str]:
@@ -189,33 +233,22 @@ def _object(value: dict[str, JsonValue], place: Place) -> Iterator[str]:
     module, kind, name = value.get("module"), value.get("class_name"), value.get("registered_name")
     if module is not None and not MODULES.fullmatch(str(module)):
         yield f"{layer} comes from the Python module {module}"
-    if not place.opened:
-        return
-    if isinstance(value.get("vocabulary"), str):
+    elif place.opened and "class_name" in value:
+        yield from _named(value, place)
+    if place.opened and not isinstance(value.get("vocabulary"), list | None):
         yield f"{layer} reads the file {value['vocabulary']}"
-    if "class_name" in value:
-        yield from _called(str(kind), value.get("config"), layer)
-        if name not in (None, "function", kind, value.get("config"), *CLASSES):
-            yield f"{layer} is of the user's own class {name}"
+    if place.opened and "class_name" in value and name not in (None, kind, value.get("config"), "function"):
+        yield f"{layer} is of the user's own class {name}"
 
 
-def _called(kind: str, config: JsonValue, layer: str) -> Iterator[str]:
-    settings = config if isinstance(config, dict) else {}
+def _named(value: dict[str, JsonValue], place: Place) -> Iterator[str]:
+    """What is no class or function of the lists: in full where the file has its module."""
+    module, kind, name = value.get("module"), str(value["class_name"]), value.get("config")
     if kind == "Lambda":
-        yield f"{layer} is a Lambda, which is Python code"
+        yield f"{place.layer} is a Lambda, which is Python code"
     elif kind == "function":
-        if not _pure(f"keras.activations.{config}") and str(config) not in CLASSES:
-            yield f"{layer} calls the function {config}"
-    elif kind in CALLS:
-        if not _pure(str(settings.get("function"))):
-            yield f"{layer} calls tf.{settings.get('function')}"
-    elif kind == "TensorFlowOpLayer":
-        node = settings.get("node_def")
-        if not isinstance(node, dict) or str(node.get("op")) not in OPERATIONS:
-            yield f"{layer} is an operation of TensorFlow outside the list"
-    elif kind not in CLASSES | VALUES | SHAPES:
-        yield f"{layer} is of the class {kind}, which is none of Keras"
-
-
-def _pure(function: str) -> bool:
-    return function.removeprefix("compat.v1.") in FUNCTIONS
+        places = FOUND if module in (None, "builtins") else (module,)
+        if not any(f"{found}.{name}" in FUNCTIONS for found in places):
+            yield f"{place.layer} calls the function {name}"
+    elif kind not in VALUES | SHAPES and (kind not in BARE if module is None else f"{module}.{kind}" not in CLASSES):
+        yield f"{place.layer} is of the class {kind}, which is none of {place.known}"

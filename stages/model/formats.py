@@ -7,7 +7,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from stages.model import door, door_keras
+from stages.model import door, door_keras, float32, keras_2
 from stages.model.onnx_import import open_onnx
 from stages.model.signatures import Model, from_saved_model, readable
 
@@ -33,13 +33,14 @@ def load_keras(tf: ModuleType, path: Path, trusted: bool = False) -> "Network":
 
 
 def _load_keras(tf: ModuleType, path: Path, trusted: bool) -> "Network":
-    version = door_keras.read(path).version
-    with readable(path, f"it is of Keras {version}; {door_keras.HINT}"):
-        model = tf.keras.models.load_model(path, compile=False, safe_mode=not trusted)
+    config = door_keras.read(path)
+    with readable(path, door_keras.hint(path, config.version)), keras_2.adapted(path, config) as file:
+        model = tf.keras.models.load_model(file, compile=False, safe_mode=not trusted)
     with readable(path, "call the whole model once on images before `model.save(FILE)`"):
         if not (isinstance(model, tf.keras.Model) and model.inputs):
             raise ValueError(f"its {type(model).__name__} is no model with inputs")
-    return model
+    with readable(path, f"save it in float32 there; {door_keras.HINT}"):
+        return float32.rebuilt(tf, model, trusted) if float32.others(config.model) else model
 
 
 def of_keras(tf: ModuleType, model: "Network", training: bool = False) -> Model:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from tensorflow.types.experimental import ConcreteFunction as Signature
 
 
+# ONNX Runtime begins with the place, in its sources and on the disk; Keras with all that a layer stands in.
+BEFORE_REASON = re.compile(r"^(\[ONNXRuntimeError\].* failed:(/\S*\.cc.*\) |/\S*\.h.*\) )?|.*Exception encountered: )")
 # What `model.path` may name.
 KINDS = "a SavedModel folder, a .keras, .h5 or .onnx file"
 
@@ -45,10 +47,7 @@ def readable(path: Path, hint: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        # ONNX Runtime begins with the place, in its sources and on the disk.
-        reason = re.sub(
-            r"^\[ONNXRuntimeError\].* failed:(/\S*\.cc.*\) |/\S*\.h.*\) )?", "", " ".join(str(error).split())
-        )
+        reason = BEFORE_REASON.sub("", " ".join(str(error).split()))
         raise PipelineError(
             f"{path.name} (model.path) does not load ({reason[:300] or describe(error)}): {hint}",
             code="model-does-not-load",

@@ -19,7 +19,9 @@ SAME_CALL, SAME_IMAGE = 1e-3, 2e-2
 REMEDY = "call the model with training=False and save it again"
 # Operations that draw numbers, and what layers call the scopes in which they do.
 RANDOM = re.compile(r"(Stateless|Stateful)?(Random|Truncated|Multinomial)\w*|StatefulUniform\w*|StatelessMultinomial")
-INSIDE = re.compile(r"(stateful|stateless|random|truncated|multinomial)_?(uniform|normal)\w*|cond.*|while.*", re.I)
+INSIDE = re.compile(
+    r"((stateful|stateless|random|truncated|multinomial)_?)+(uniform|normal|dropout)\w*|cond.*|while.*", re.I
+)
 
 
 def refuse(tf: ModuleType, name: str, model: Classifier, images: Floats) -> None:

@@ -3,8 +3,10 @@
 `python -m tests.model.registries` writes them beside the door; a test compares.
 """
 
+import importlib
 import inspect
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,50 +33,36 @@ MORE = re.compile(r"IteratorGetNext|TensorArray\w*|Stack\w*|Dynamic(Partition|St
 # Of these families: it ends the process, runs on another machine, or reads a file.
 LESS = words("Abort RemoteCall ImmutableConst InitializeTableFromTextFile InitializeTableFromTextFileV2")
 LESS_PATTERN = re.compile(r".*SparseToTensorsMap|.*SparseFromTensorsMap")
-# Parts of TensorFlow's own interface whose functions compute.
-COMPUTE = words(
+# Parts of Keras's own interface whose classes are layers and what they hold, and whose functions compute.
+HELD = words(
     """
-    __operators__ bitwise dtypes experimental.numpy image keras.activations keras.backend linalg math
-    math.special nn nn.experimental quantization ragged random random.experimental sets signal sparse strings
-    """
-)
-# And those of its top level, where it has all kinds.
-TOP = words(
-    """
-    abs acos acosh add add_n argmax argmin argsort asin asinh atan atan2 atanh batch_to_space bitcast
-    boolean_mask broadcast_to cast clip_by_global_norm clip_by_norm clip_by_value complex concat conv
-    convert_to_tensor cos cosh cumsum divide dynamic_partition dynamic_stitch edit_distance einsum ensure_shape
-    equal exp expand_dims extract_volume_patches eye fill floor gather gather_nd greater greater_equal
-    histogram_fixed_width histogram_fixed_width_bins identity identity_n less less_equal linspace logical_and
-    logical_not logical_or matmul matrix_square_root maximum meshgrid minimum multiply negative no_op norm
-    not_equal one_hot ones ones_like pad parallel_stack pow range rank realdiv reduce_all reduce_any
-    reduce_logsumexp reduce_max reduce_mean reduce_min reduce_prod reduce_sum repeat reshape reverse
-    reverse_sequence roll round saturate_cast scalar_mul scatter_nd searchsorted sequence_mask shape shape_n
-    sigmoid sign sin sinh size slice sort space_to_batch space_to_batch_nd split sqrt square squeeze stack
-    stop_gradient strided_slice subtract tan tanh tensor_scatter_nd_add tensor_scatter_nd_max
-    tensor_scatter_nd_min tensor_scatter_nd_sub tensor_scatter_nd_update tensordot tile transpose truediv
-    truncatediv truncatemod tuple unique unique_with_counts unravel_index unstack where zeros zeros_like
+    layers _legacy.layers initializers regularizers constraints losses metrics optimizers optimizers.schedules
+    dtype_policies mixed_precision quantizers
     """
 )
-# They read a file, keep a state, print, or call a function that they are given.
-IMPURE = re.compile(
-    r".*fixed_unigram_candidate_sampler|nn\.with_space_to_batch|.*\.map_(flat_)?values|signal\.inverse_stft_window_fn|"
-    r".*set_seed|.*global_generator|.*create_rng_state|experimental\.numpy\.(random|experimental).*|"
-    r"keras\.backend\.(print_tensor|rnn|map_fn|foldl|foldr|switch|in_train_phase|in_test_phase|function|eval|update.*|"
-    r"set_.*|get_.*|batch_.et_value|variable|placeholder|moving_average_update)"
+COMPUTE = words("activations losses metrics ops ops.image")
+# Models, and what stands in the top of that interface.
+TOP = words("Sequential Model DTypePolicy FloatDTypePolicy")
+# They hold code or load it, read a model or another file, or are what others are made of and no layer.
+PROGRAMS = words(
+    """
+    Lambda TFSMLayer TorchModuleWrapper JaxLayer FlaxLayer Layer Loss Metric Optimizer Initializer Regularizer
+    Constraint Quantizer QuantizationConfig LearningRateSchedule AWQConfig GPTQConfig
+    """
 )
-# Layers that hold code, name a class or a function by itself, or are no layers.
-PROGRAMS = {"Lambda", "ClassMethod", "InstanceMethod", "InstanceProperty", "Layer", "InputSpec", "DeviceWrapper"}
-# Checked by what they call, not by their names.
-CALLS = {"TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer"}
-KINDS = words("initializers regularizers constraints losses metrics optimizers mixed_precision")
+# Operations and functions that take a function and call it, and helpers that give back objects.
+CALLERS = words("AssociativeScan Cond ForiLoop JVP Map Scan Switch VectorizedMap WhileLoop")
+CALLING = words(
+    """
+    associative_scan cond custom_gradient fori_loop jvp map scan switch vectorize vectorized_map while_loop
+    serialize deserialize get convert_to_numpy
+    """
+)
 
 
 def operations() -> set[str]:
     """All of TensorFlow that only compute."""
     tf = tensorflow()
-    import importlib
-
     from tensorflow.python.framework import op_def_registry
 
     raw = {name for name in dir(tf.raw_ops) if op_def_registry.get(name)}
@@ -89,53 +77,60 @@ def _family(name: str) -> str:
 
 
 def functions() -> set[str]:
-    """Of TensorFlow's and Keras's interface, those that Keras can keep as a layer and that only compute."""
+    """Of Keras's interface, those that a layer can be told to call and that only compute."""
     tensorflow().keras.layers.Layer  # noqa: B018 (Keras registers its names when it is first used)
-    from tensorflow.python.util import tf_export
+    from keras.src import api_export
 
-    symbols: dict[str, Any] = tf_export._NAME_TO_SYMBOL_MAPPING
     return {
         name
-        for name, symbol in symbols.items()
-        if not inspect.isclass(symbol)
-        and callable(symbol)
-        and (hasattr(symbol, "_tf_fallback_dispatchers") or name.startswith("keras.activations."))
-        and (name in TOP or name.rpartition(".")[0] in COMPUTE)
-        and not IMPURE.fullmatch(name)
-    } - {"keras.activations.deserialize", "keras.activations.serialize", "keras.activations.get"}
+        for name, symbol in api_export.REGISTERED_NAMES_TO_OBJS.items()
+        if inspect.isfunction(symbol) and _part(name) in COMPUTE and name.rpartition(".")[2] not in CALLING
+    }
 
 
 def classes() -> set[str]:
-    """Of Keras: layers and what they hold."""
-    keras = tensorflow().keras
-    keras.layers.Layer  # noqa: B018
-    from keras.src.layers import serialization
-    from tensorflow.python.util import tf_export
+    """Of Keras, with their modules: layers, operations and what they hold."""
+    tensorflow().keras.layers.Layer  # noqa: B018
+    from keras.src import api_export
 
-    serialization.populate_deserializable_objects()
-    layers = {name for name, kind in serialization.LOCAL.ALL_OBJECTS.items() if inspect.isclass(kind)}
-    held = {
-        name.rpartition(".")[2]
-        for name, symbol in tf_export._NAME_TO_SYMBOL_MAPPING.items()
-        if inspect.isclass(symbol) and name.startswith(tuple(f"keras.{kind}." for kind in KINDS))
-    }
-    from keras.src import initializers
-
-    initializers.populate_deserializable_objects()
-    held |= {name for name, kind in initializers.LOCAL.ALL_OBJECTS.items() if inspect.isclass(kind)}
-    return (layers | held | _of_applications()) - PROGRAMS - CALLS
+    exported = {name: kind for name, kind in api_export.REGISTERED_NAMES_TO_OBJS.items() if inspect.isclass(kind)}
+    named = {name for name in exported if _part(name) in HELD or name in {f"keras.{top}" for top in TOP}}
+    found = {kind for name, kind in exported.items() if name in named and kind.__name__ not in PROGRAMS}
+    named = {name for name in named if exported[name] in found}
+    return named | {*_other_names(found)} | {*_unexported({*exported.values()})}
 
 
-def _of_applications() -> set[str]:
-    """Layers of keras.applications that are no part of keras.layers: one is found by its module, others registered."""
-    from keras.src.saving import object_registration
+def _part(name: str) -> str:
+    return name.removeprefix("keras.").rpartition(".")[0]
 
-    registered = {
-        name: kind
-        for name, kind in object_registration._GLOBAL_CUSTOM_OBJECTS.items()
-        if kind.__module__.startswith("keras.src.applications.")
-    }
-    return {"LayerScale", *registered, *(kind.__name__ for kind in registered.values())}
+
+def _other_names(found: set[type]) -> Iterator[str]:
+    """Names that Keras's public modules have for them too, as older files do."""
+    for part in HELD - {"_legacy.layers"}:
+        module = f"keras.{part}"
+        try:
+            held = vars(importlib.import_module(module))
+        except ModuleNotFoundError:
+            continue
+        yield from (f"{module}.{name}" for name, kind in held.items() if inspect.isclass(kind) and kind in found)
+
+
+def _unexported(exported: set[Any]) -> Iterator[str]:
+    """What Keras names by the module of its sources: operations, networks, layers of keras.applications."""
+    from keras.src.saving.keras_saveable import KerasSaveable
+
+    places = re.compile(
+        r"keras\.src\.(ops\.(?!function|operation|node)\w+|applications\.\w+|activations\.activations|models\.functional)"
+    )
+    for kind in _below(KerasSaveable):
+        if kind not in exported and places.fullmatch(kind.__module__) and kind.__name__ not in CALLERS:
+            yield f"{kind.__module__}.{kind.__name__}"
+
+
+def _below(kind: type) -> Iterator[type]:
+    for other in kind.__subclasses__():
+        yield other
+        yield from _below(other)
 
 
 LISTS = {"pure_operations.txt": operations, "pure_functions.txt": functions, "keras_classes.txt": classes}

@@ -131,7 +131,7 @@ def test_tables_of_the_models_own_pass(tf: Any, save: Callable[..., Path], tmp_p
 def test_what_keras_adapts_passes(tf: Any, tmp_path: Path) -> None:
     layer = tf.keras.layers.Normalization()
     layer.adapt(tf.random.uniform([2, 4, 4, 3]))
-    tf.keras.Sequential([tf.keras.Input((4, 4, 3)), layer]).save(tmp_path / "model")
+    tf.keras.Sequential([tf.keras.Input((4, 4, 3)), layer]).export(tmp_path / "model", verbose=False)
     assert found(tmp_path / "model") == []
 
 

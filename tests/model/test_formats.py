@@ -1,4 +1,5 @@
 import json
+import os
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -7,8 +8,9 @@ import numpy as np
 import pytest
 
 from stages.core import isolate
-from stages.core.tensorflow import tensorflow
-from tests.fixtures.errors import named
+from stages.core.tensorflow import has_half, tensorflow
+from stages.model import door_keras, float32, formats, keras_2
+from tests.fixtures.errors import named, refused
 from tests.model.opening import answer, noise, opened, refusal, refused_to_load
 
 SHAPE, CLASSES = (12, 10, 3), 5
@@ -23,18 +25,24 @@ def network(tf: Any) -> Any:
     return tf.keras.Model(images, layers.Dense(CLASSES, "softmax", name="class")(x))
 
 
+def write(network: Any, path: Path) -> None:
+    """A file of Keras, or a SavedModel, by what Keras has for each."""
+    network.save(path) if path.suffix else network.export(path, verbose=False)
+
+
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
 @pytest.mark.parametrize("name", ["a.keras", "a.h5", "a"])
 def test_what_keras_saves_answers_like_the_network(tf: Any, network: Any, tmp_path: Path, name: str) -> None:
-    network.save(tmp_path / name)
+    write(network, tmp_path / name)
     model = opened(tf, tmp_path / name)
     assert [(key, [*spec.shape], spec.dtype) for key, spec in model.inputs.items()] == [
         ("photo", [None, *SHAPE], tf.float32)
     ]
-    assert [(key, [*spec.shape]) for key, spec in model.outputs.items()] == [("class", [None, CLASSES])]
+    result = "class" if Path(name).suffix else "output_0"  # as `export` calls it
+    assert [(key, [*spec.shape]) for key, spec in model.outputs.items()] == [(result, [None, CLASSES])]
     assert model.parameters == network.count_params()
     images = noise(3, *SHAPE)
-    np.testing.assert_allclose(answer(tf, model, photo=images)["class"], network(images).numpy(), atol=1e-6)
+    np.testing.assert_allclose(answer(tf, model, photo=images)[result], network(images).numpy(), atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["a.keras", "a"])
@@ -42,14 +50,15 @@ def test_inputs_and_outputs_keep_their_names(tf: Any, tmp_path: Path, name: str)
     layers = tf.keras.layers
     images, meta = layers.Input(SHAPE, name="photo"), layers.Input((2,), name="about")
     x = layers.GlobalAveragePooling2D()(images)
-    results = [layers.Dense(5, name="kind")(layers.Concatenate()([x, meta])), layers.Dense(3, name="aux")(x)]
-    network = tf.keras.Model([images, meta], results)
-    network.save(tmp_path / name)
+    ends = [layers.Dense(5, name="kind")(layers.Concatenate()([x, meta])), layers.Dense(3, name="aux")(x)]
+    network = tf.keras.Model([images, meta], ends)
+    write(network, tmp_path / name)
     model = opened(tf, tmp_path / name)
-    assert set(model.inputs) == {"photo", "about"} and set(model.outputs) == {"kind", "aux"}
+    results = ["kind", "aux"] if Path(name).suffix else ["output_0", "output_1"]
+    assert set(model.inputs) == {"photo", "about"} and set(model.outputs) == {*results}
     pixels, words = noise(2, *SHAPE), noise(2, 2)
     found = answer(tf, model, photo=pixels, about=words)
-    for key, expected in zip(("kind", "aux"), network([pixels, words]), strict=True):
+    for key, expected in zip(results, network([pixels, words]), strict=True):
         np.testing.assert_allclose(found[key], expected.numpy(), atol=1e-6)
 
 
@@ -134,24 +143,93 @@ def test_the_signature_is_the_only_one_or_serving_default(
         assert named(refusal(tf, tmp_path / "many"), "signatures") == ("model-signatures", ["a", "b"])
 
 
-def keras_3(path: Path) -> None:
-    """What Keras 3 writes, but for the weights, which are read last."""
-    described = {"batch_shape": [None, *SHAPE], "dtype": "float32", "sparse": False, "name": "input_layer"}
-    first = {"module": "keras.layers", "class_name": "InputLayer", "config": described, "registered_name": None}
-    config = {
-        "module": "keras", "class_name": "Sequential", "registered_name": None,
-        "config": {"name": "sequential", "trainable": True, "layers": [first]},
-    }  # fmt: skip
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("metadata.json", json.dumps({"keras_version": "3.4.1", "date_saved": "2024-07-01@10:00:00"}))
+def of_version(whole: Path, path: Path, version: str, **changes: Any) -> Path:
+    """A .keras file as if another Keras had written it, with these settings of its last layer."""
+    with zipfile.ZipFile(whole) as given, zipfile.ZipFile(path, "w") as archive:
+        config = json.loads(given.read("config.json"))
+        config["config"]["layers"][-1]["config"] |= changes
+        archive.writestr("metadata.json", json.dumps({"keras_version": version}))
         archive.writestr("config.json", json.dumps(config))
-        archive.writestr("model.weights.h5", b"")
+        archive.writestr("model.weights.h5", given.read("model.weights.h5"))
+    return path
 
 
-def test_a_file_of_keras_3_names_its_version_and_what_to_do(tf: Any, tmp_path: Path) -> None:
-    keras_3(tmp_path / "new.keras")
-    error = refused_to_load(tf, tmp_path / "new.keras")
-    assert "Keras 3.4.1" in str(error) and "model.export(FOLDER)" in str(error)
+def test_a_file_of_a_newer_keras_opens_if_it_can_and_else_names_both_versions(
+    tf: Any, network: Any, tmp_path: Path
+) -> None:
+    network.save(tmp_path / "a.keras")
+    newer = of_version(tmp_path / "a.keras", tmp_path / "newer.keras", "99.1.0")
+    assert list(opened(tf, newer).outputs) == ["class"]
+    error = refused_to_load(tf, of_version(tmp_path / "a.keras", tmp_path / "new.keras", "99.1.0", of_99=True))
+    assert "Keras 99.1.0, newer than Keras 3." in str(error) and "model.export(FOLDER)" in str(error)
+    assert "of_99" in str(error)
+
+
+def test_an_archive_of_keras_2_is_refused_trusted_or_not(tf: Any, network: Any, tmp_path: Path) -> None:
+    network.save(tmp_path / "a.keras")
+    old = of_version(tmp_path / "a.keras", tmp_path / "old.keras", "2.14.0")
+    assert "save it as .h5 there" in str(refused_to_load(tf, old))
+    assert refused(formats.load_keras, tf, old, True).code == "model-does-not-load"
+
+
+def save_by_keras_2(path: Path) -> None:
+    """In a process of its own, with the Keras that TensorFlow had before."""
+    os.environ["TF_USE_LEGACY_KERAS"] = "1"
+    tf = tensorflow()
+    layers = tf.keras.layers
+    tf.keras.utils.set_random_seed(0)
+    images = layers.Input(SHAPE, name="photo")
+    x = layers.RandomFlip()(layers.DepthwiseConv2D(3, activation="swish")(layers.Rescaling(2.0)(images)))
+    x = layers.SpatialDropout2D(0.5)(layers.Conv2DTranspose(4, 2)(layers.SeparableConv2D(4, 3)(x)))
+    x = layers.Conv2D(4, 3, kernel_regularizer="l2", dtype="mixed_float16")(layers.BatchNormalization()(x))
+    x = layers.LSTM(4, return_sequences=True)(layers.Reshape([-1, 4])(x))
+    x = layers.Reshape([-1, 1, 4])(x)
+    features = layers.Input(x.shape[1:])
+    x = tf.keras.Model(features, layers.BatchNormalization()(layers.Dense(3)(features)))(layers.ReLU(6)(x))
+    x = tf.keras.Sequential([layers.GlobalMaxPooling2D(), layers.Dense(CLASSES, "softmax")])(x)
+    network = tf.keras.Model(images, layers.Activation("linear", dtype="float32")(x))
+    network.compile("adam", "categorical_crossentropy")
+    network.save(path)
+    np.save(path.with_suffix(".npy"), network(noise(3, *SHAPE), training=False).numpy())
+
+
+def test_an_h5_file_of_keras_2_answers_as_it_did_there(tf: Any, tmp_path: Path) -> None:
+    isolate.call(save_by_keras_2, tmp_path / "a.h5")
+    (found,) = answer(tf, opened(tf, tmp_path / "a.h5"), photo=noise(3, *SHAPE)).values()
+    np.testing.assert_allclose(found, np.load(tmp_path / "a.npy"), atol=2e-3)  # one of its layers was in FP16
+
+
+@pytest.mark.parametrize(("settings", "kept"), [({"groups": 1}, {}), ({"groups": 2}, {"groups": 2})])
+def test_a_setting_that_means_something_is_left_for_keras_to_refuse(settings: Any, kept: Any) -> None:
+    inner = keras_2.described([{"class_name": "DepthwiseConv2D", "config": settings}])
+    assert inner == [{"class_name": "DepthwiseConv2D", "config": kept}]
+    other = {"class_name": "Conv2D", "config": settings}
+    assert keras_2.described(other) == other
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float16", "float64"])
+def test_a_network_of_another_precision_computes_in_float32(tf: Any, tmp_path: Path, policy: str) -> None:
+    layers = tf.keras.layers
+    images = layers.Input(SHAPE, name="photo")
+    inner = tf.keras.Sequential([layers.Conv2D(4, 3, dtype=policy), layers.BatchNormalization(dtype=policy)])
+    x = layers.Lambda(lambda x: x + 1, dtype=policy)(inner(images) * 2.0)
+    x = tf.keras.ops.cast(layers.GlobalAveragePooling2D(dtype=policy)(x), policy.removeprefix("mixed_"))
+    network = tf.keras.Model(images, layers.Dense(CLASSES, "softmax", dtype="float32", name="class")(x))
+    network.save(tmp_path / "a.keras")
+    wide = formats.load_keras(tf, tmp_path / "a.keras", trusted=True)
+    assert not float32.others(tf.keras.utils.serialize_keras_object(wide))
+    graph = tf.function(wide).get_concrete_function(tf.TensorSpec([None, *SHAPE])).graph
+    assert not has_half(graph) and not any(
+        value.dtype == tf.float64 for operation in graph.get_operations() for value in operation.outputs
+    )
+    np.testing.assert_allclose(wide(noise(3, *SHAPE)), network(noise(3, *SHAPE)), atol=2e-2)
+    (sentence,) = float32.told(door_keras.read(tmp_path / "a.keras").model)
+    assert policy in sentence and "float32" in sentence
+
+
+def test_a_network_of_float32_stays_as_it_is(tf: Any, network: Any, tmp_path: Path) -> None:
+    network.save(tmp_path / "a.keras")
+    assert float32.told(door_keras.read(tmp_path / "a.keras").model) == ()
 
 
 @pytest.mark.parametrize("kind", ["lambda", "own layer"])
@@ -164,7 +242,7 @@ def test_a_keras_file_that_needs_python_is_refused_and_its_savedmodel_opens(tf: 
     layer = Doubled() if kind == "own layer" else tf.keras.layers.Lambda(lambda x: 2 * x)
     network = tf.keras.Model(images, layer(images))
     network.save(tmp_path / "a.keras")
-    network.save(tmp_path / "a")
+    write(network, tmp_path / "a")
     assert named(refusal(tf, tmp_path / "a.keras"), "file", "key") == ("model-refused", "a.keras", "model.trusted")
     (name,) = opened(tf, tmp_path / "a").inputs
     (found,) = answer(tf, opened(tf, tmp_path / "a"), **{name: noise(2, 4)}).values()
@@ -172,7 +250,8 @@ def test_a_keras_file_that_needs_python_is_refused_and_its_savedmodel_opens(tf: 
 
 
 def test_a_file_of_weights_alone_says_so(tf: Any, network: Any, tmp_path: Path) -> None:
-    network.save_weights(tmp_path / "only.h5")
+    network.save_weights(tmp_path / "only.weights.h5")
+    (tmp_path / "only.weights.h5").rename(tmp_path / "only.h5")
     assert named(refusal(tf, tmp_path / "only.h5"), "file") == ("model-weights-alone", "only.h5")
 
 
@@ -206,4 +285,5 @@ def test_what_keras_opens_as_no_model_with_inputs_is_a_sentence(tf: Any, tmp_pat
             content = whole.read(name)
             layer = json.loads(content)["config"]["layers"][-1] if name == "config.json" and alone else None
             path.writestr(name, json.dumps(layer) if layer else content)
-    assert "no model with inputs" in str(refused_to_load(tf, tmp_path / "a.keras"))
+    said = str(refused_to_load(tf, tmp_path / "a.keras"))
+    assert ("no model with inputs" if alone else "no defined inputs") in said and "call the whole model once" in said

@@ -31,7 +31,7 @@ def custom(checkout: Path, edit: Edit, tf: Any, here: None) -> Callable[..., Any
         pixels = layers.Input((6, 8, 3))
         network = tf.keras.Model(pixels, layers.Dense(outputs, activation)(layers.Flatten()(pixels)))
         WEIGHTS.mkdir(parents=True)
-        network.save(WEIGHTS / name)
+        network.save(WEIGHTS / name) if Path(name).suffix else network.export(WEIGHTS / name, verbose=False)
         labels.write(Labels(classes, ("",) * len(classes)))
         edit(("model.name", "custom"), ("model.path", "mine"))
         return network

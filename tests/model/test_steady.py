@@ -8,7 +8,7 @@ import pytest
 
 from stages.contracts.preprocessing import Preprocessing
 from stages.data import examples
-from stages.model import steady
+from stages.model import formats, steady
 from stages.model.classifier import Classifier
 from tests.fixtures.errors import assert_helps, named, refused
 
@@ -23,7 +23,7 @@ def of_layers(tf: Any, *layers: Any, training: bool = True) -> Classifier:
     def call(images: Any) -> Any:
         return tf.nn.softmax(5 * tf.reduce_mean(stack(images, training=training), [1, 2]))
 
-    return Classifier(call, [stack], PREPARED, 3, 0)
+    return Classifier(call, formats.held(stack), PREPARED, 3, 0)
 
 
 RANDOM = {
