@@ -34,7 +34,7 @@ def answer(work: str, name: str) -> int:
 
 def listed() -> None:
     """A line for each lock of a runtime, and one for each environment that no lock here stands for."""
-    for runtime, lock in environments.locks().items():
+    for runtime, lock in environments.locks():
         say(f"{lock.name}: {_state(runtime, lock)} ({lock.folder})")
     for folder in _others():
         say(f"{folder.name}: of another version of this project, {_megabytes(folder)} ({folder})")
@@ -45,9 +45,9 @@ def _state(runtime: str, lock: Lock) -> str:
     if made is None:
         return "not made"
     facts = [f"Python {made.python}", _megabytes(lock.folder)]
-    if version := lock.versions(made.python).get(runtime):
-        facts.append(f"{runtime} {version}")
-    return ", ".join(facts)
+    # TF-TRT is a part of TensorFlow, and so is what runs SavedModels.
+    own = [item for item in lock.versions(made.python).items() if item[0].startswith((runtime, "tensorflow"))]
+    return ", ".join([*facts, *(f"{name} {version}" for name, version in own[:1])])
 
 
 def remove(name: str) -> None:
@@ -70,7 +70,7 @@ def remove(name: str) -> None:
 def checked() -> int:
     """Say of each that is made whether it has what its lock pins; 1 if one has not."""
     status = 0
-    for lock in environments.locks().values():
+    for _, lock in environments.locks():
         if (made := lock.made) is None:
             say(f"{lock.name}: not made")
         elif differing := _differing(lock, made.python):
@@ -96,7 +96,7 @@ def _differing(lock: Lock, python: str) -> str:
 
 
 def _lock(name: str) -> Lock:
-    known = {lock.name: lock for lock in environments.locks().values()}
+    known = {lock.name: lock for _, lock in environments.locks()}
     if name not in known:
         raise PipelineError(
             f"no runtime has a lock {name}: name one of {', '.join(known)}", code="unknown-environment", name=name
@@ -116,7 +116,7 @@ def _is_made(path: Path) -> bool:
 
 
 def _others() -> Iterator[Path]:
-    known = {lock.folder for lock in environments.locks().values()}
+    known = {lock.folder for _, lock in environments.locks()}
     yield from (folder for folder in _folders() if folder not in known)
 
 

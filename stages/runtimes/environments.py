@@ -38,6 +38,8 @@ OF_PIP = {
 }
 # What builds packages that come as source, with hashes.
 BUILDERS = ROOT / "requirements/build.txt"
+# Of what uv tells: a builder's traceback, whose last line says more.
+FRAMES = re.compile(r"\s{11}|\s*(?:Traceback|During handling|\[stderr\]|\*{3})")
 # What uv draws before its lines.
 MARKS = " \t\u00d7\u2570\u2500\u25b6\u2502\u251c\u00b7"
 # The first line of a lock: the versions of Python it holds for, the best first.
@@ -155,17 +157,18 @@ def lock(edition: str) -> Lock | None:
     return Lock(name, registry.folder(runtime) / "locks" / f"{name}.txt")
 
 
-def locks() -> dict[str, Lock]:
-    """By edition those that there are on this machine."""
-    return {edition: found for edition in registry.editions() if (found := lock(edition))}
+def locks() -> list[tuple[str, Lock]]:
+    """All that there are, each with its runtime, also those for machines that have a GPU where this one has none."""
+    folders = [(runtime, registry.folder(runtime) / "locks") for runtime in registry.RUNTIMES]
+    return [(runtime, Lock(path.stem, path)) for runtime, folder in folders for path in sorted(folder.glob("*.txt"))]
 
 
 def measured(found: RuntimeEnvironment) -> Lock | None:
     """The lock that figures are of, which another machine may have chosen; None if that was the pipeline's own."""
     if found.lock is None:
         return None
-    paths = (registry.folder(runtime_of(found.runtime)) / "locks").glob("*.txt")
-    there = [one for path in sorted(paths) if (one := Lock(path.stem, path)).sha256 == found.lock]
+    own = [one for runtime, one in locks() if runtime == runtime_of(found.runtime)]
+    there = [one for one in own if one.sha256 == found.lock]
     if not there:
         raise PipelineError(
             f"no lock of {found.runtime} is the one that it was measured with: run `make repro`, which measures again",
@@ -265,8 +268,8 @@ def _index() -> dict[str, str]:
 
 def _reason(told: str) -> str:
     """uv's own words on one line, without its arrows."""
-    lines = [line.strip(MARKS) for line in told.splitlines()]
-    return "; ".join(filter(None, lines))[:400] or "uv does not say why"
+    lines = [line.strip(MARKS) for line in told.splitlines() if not FRAMES.match(line)]
+    return "; ".join(filter(None, lines))[:600] or "uv does not say why"
 
 
 def _failed(wanted: Lock, reason: str) -> PipelineError:

@@ -15,7 +15,7 @@ from tests.fixtures.locks import tiny_lock as tiny_lock
 @pytest.fixture
 def only(tiny_lock: Lock, monkeypatch: pytest.MonkeyPatch) -> Lock:
     """The lock of the only runtime that has one."""
-    monkeypatch.setattr(environments, "locks", lambda: {"tiny-runtime": tiny_lock})
+    monkeypatch.setattr(environments, "locks", lambda: [("tiny-runtime", tiny_lock)])
     return tiny_lock
 
 

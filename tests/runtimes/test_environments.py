@@ -200,11 +200,35 @@ def test_the_lock_depends_on_whether_there_is_a_gpu(
         assert found is None or (found.path.is_file() and found.path.stem == name)
 
 
-@pytest.mark.parametrize("there", [False, True])
-def test_every_lock_is_that_of_an_edition(monkeypatch: pytest.MonkeyPatch, there: bool) -> None:
-    monkeypatch.setattr(gpu, "present", lambda: there)
-    assert {lock.path for lock in environments.locks().values()} <= {*locks()}
+def test_every_lock_is_that_of_an_edition_and_of_its_runtime() -> None:
+    assert [lock.path for _, lock in environments.locks()] == sorted(
+        locks(), key=lambda path: [*registry.RUNTIMES].index(path.parts[-3])
+    )
     assert {path.stem.partition("-")[0] for path in locks()} <= {*registry.editions()}
+    assert all(lock.name.startswith(runtime) for runtime, lock in environments.locks())
+
+
+def test_what_a_builder_says_is_told_without_its_traceback() -> None:
+    """As of TensorRT's libraries, where NVIDIA's index is out of reach."""
+    told = """error: Failed to build `libs==1`
+  cause: Call to `wheel_stub.buildapi.build_wheel` failed (exit status: 1)
+
+         [stderr]
+         Traceback (most recent call last):
+           File "/usr/lib/python3.12/urllib/request.py", line 1347, in do_open
+             raise URLError(err)
+                   ^^^^^^^^
+         urllib.error.URLError: <urlopen error [Errno -2] Name or service not known>
+
+         During handling of the above exception, another exception occurred:
+
+         *********
+         This is a special placeholder package."""
+    assert environments._reason(told) == (
+        "error: Failed to build `libs==1`; cause: Call to `wheel_stub.buildapi.build_wheel` failed (exit status: 1); "
+        "urllib.error.URLError: <urlopen error [Errno -2] Name or service not known>; This is a special placeholder "
+        "package."
+    )
 
 
 def test_what_was_measured_on_another_machine_has_its_lock_here_too() -> None:
