@@ -62,7 +62,7 @@ def test_a_runtime_is_added_with_a_block_of_its_own(
         steps: int = 3
 
     toy = Description("toy", ("fp32",), "onnx", Options, ())
-    monkeypatch.setitem(registry.RUNTIMES, "toy", ".toy")
+    monkeypatch.setitem(registry.RUNTIMES, "toy", "tests.fixtures.toy")
     others = registry.description
     monkeypatch.setattr(registry, "description", lambda name: toy if name == "toy" else others(name))
     edit(("variants", ["savedmodel-fp32", "toy-fp32"]))

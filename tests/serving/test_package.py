@@ -23,7 +23,7 @@ from stages.core import closure
 from stages.data import batches
 from stages.runtimes import loading, registry
 from stages.runtimes.contract import infer
-from stages.runtimes.environments import Lock
+from stages.runtimes.environments import VARIABLE, Lock
 from stages.runtimes.shared.tensorrt_wheels import CUDA_BINDINGS, WHEELS
 from stages.serving import package
 from stages.serving.setting import SETTING, Setting
@@ -200,8 +200,9 @@ def test_native_engines_require_the_tensorrt_that_built_them(monkeypatch: pytest
     ],
 )
 def test_what_was_measured_in_an_environment_of_its_own_is_pinned_by_its_lock(
-    tmp_path: Path, lock: str, wheel: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lock: str, wheel: str
 ) -> None:
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "none is made"))
     found = in_lock("tensorrt", lock)
     path = LOCKS.format("tensorrt", lock)
     pinned = re.findall(r"^([\w.-]+==\S+) ", Path(path).read_text(), re.MULTILINE)

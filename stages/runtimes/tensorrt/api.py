@@ -50,8 +50,8 @@ def module() -> ModuleType:
         return importlib.import_module(name)
     except (ImportError, OSError) as error:
         raise PipelineError(
-            f"TensorRT's module {name} does not load ({error}): remove its environment by "
-            "`python -m stages env remove`, and the next run makes it anew",
+            f"TensorRT's module {name} does not load ({error}): see what its environment "
+            "lacks by `python -m stages env check`",
             code="tensorrt-load",
             module=name,
         ) from None

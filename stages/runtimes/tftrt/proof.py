@@ -45,8 +45,7 @@ def tensorrt_versions() -> dict[str, str]:
     if loaded[0] != linked[0] or loaded < linked:
         raise PipelineError(
             f"TensorFlow was linked with TensorRT {names['tensorrt_linked']} and finds {names['tensorrt_loaded']}, but "
-            "needs the same major version and none older: `python -m stages env check` compares its environment with "
-            "the lock",
+            "needs the same major version and none older: see by `python -m stages env check` what was installed",
             code="tftrt-versions",
             **names,
         )

@@ -27,7 +27,7 @@ def test_a_proof_that_fails_names_what_and_a_remedy() -> None:
     assert_helps(check([Op()], {"TRTEngineOp_0": [engine(8)]}), "TRTEngineOp_0")
 
 
-def test_another_tensorrt_names_both_versions_and_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_tensorrt_names_both_versions_and_where_to_look(monkeypatch: pytest.MonkeyPatch) -> None:
     link(monkeypatch, (8, 4, 3), (7, 2, 3))
     error = refused(proof.tensorrt_versions)
     assert_helps(error, "8.4.3")
