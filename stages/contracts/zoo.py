@@ -4,12 +4,12 @@ Any other classifier of tf.keras.applications works by its class name; its input
 read off the library. Only the table: `keras_models` builds what it describes.
 """
 
+import re
 from dataclasses import dataclass
 
 from .pins import Pin
 
-REGNET_SIZES = ("002", "004", "006", "008", "016", "032", "040", "064", "080", "120", "160", "320")
-# Class names of TensorFlow 2.14's tf.keras.applications, by module; static, so that checking a name imports nothing.
+# Class names of Keras 3.15's keras.applications, by module; static, so that checking a name imports nothing.
 KERAS = {
     "convnext": "ConvNeXtTiny ConvNeXtSmall ConvNeXtBase ConvNeXtLarge ConvNeXtXLarge",
     "densenet": "DenseNet121 DenseNet169 DenseNet201",
@@ -21,14 +21,14 @@ KERAS = {
     "mobilenet_v2": "MobileNetV2",
     "mobilenet_v3": "MobileNetV3Small MobileNetV3Large",
     "nasnet": "NASNetMobile NASNetLarge",
-    "regnet": " ".join(f"RegNet{kind}{size}" for kind in "XY" for size in REGNET_SIZES),
     "resnet": "ResNet50 ResNet101 ResNet152",
-    "resnet_rs": "ResNetRS50 ResNetRS101 ResNetRS152 ResNetRS200 ResNetRS270 ResNetRS350 ResNetRS420",
     "resnet_v2": "ResNet50V2 ResNet101V2 ResNet152V2",
     "vgg16": "VGG16",
     "vgg19": "VGG19",
     "xception": "Xception",
 }
+# What Keras 2 had and Keras 3 has not: RegNetX002, RegNetY320, ResNetRS50, ...
+GONE = re.compile(r"RegNet[XY]\d{3}|ResNetRS\d+")
 MODULES = {name: module for module, names in KERAS.items() for name in names.split()}
 
 

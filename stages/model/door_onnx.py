@@ -17,7 +17,7 @@ if TYPE_CHECKING:
         TensorProto,
     )
 
-HINT = "export it again with an operator set of at most 22, an IR version of at most 10 and no custom operators"
+HINT = "export it again with an operator set that ONNX Runtime has, such as 17, and no custom operators"
 # ONNX's own, and those of ONNX Runtime whose operators compute.
 DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc")
 # Of ONNX Runtime, but it loads the program of another compiler.
@@ -31,7 +31,7 @@ def findings(path: Path) -> Iterator[str]:
     with readable(path, HINT):
         model = onnx.load(path, load_external_data=False)
         own = {(function.domain, function.name) for function in model.functions}
-        for node in _nodes([model.graph, *model.functions]):
+        for node in nodes(model):
             yield from _foreign(node, own)
         for tensor in tensors(model):
             yield from _outside(path.parent, tensor)
@@ -70,8 +70,9 @@ def _graphs(graphs: Iterable["GraphProto | FunctionProto"]) -> Iterator["GraphPr
             waiting += attribute.graphs
 
 
-def _nodes(graphs: Iterable["GraphProto | FunctionProto"]) -> Iterator["NodeProto"]:
-    return (node for graph in _graphs(graphs) for node in graph.node)
+def nodes(model: "ModelProto") -> Iterator["NodeProto"]:
+    """All of a model, those of its functions and of what nodes hold too."""
+    return (node for graph in _graphs([model.graph, *model.functions]) for node in graph.node)
 
 
 def _foreign(node: "NodeProto", own: set[tuple[str, str]]) -> Iterator[str]:

@@ -70,19 +70,22 @@ def _matters(key: str, value: JsonValue) -> bool:
 def _counted(settings: Settings) -> Settings:
     """Of a network: for Keras 2 the first call of a model in it was the one that made that model."""
     layers = settings.get("layers")
-    inner = {str(layer.get("name")) for layer in layers if _has_input(layer)} if isinstance(layers, list) else set()
-    ends = {key: _earlier(settings[key], inner) for key in ("input_layers", "output_layers") if key in settings}
-    if inner and isinstance(layers, list):
-        ends["layers"] = [
-            layer | {"inbound_nodes": _earlier(layer.get("inbound_nodes"), inner)} if isinstance(layer, dict) else layer
-            for layer in layers
-        ]
-    return settings | ends
+    if not isinstance(layers, list):
+        return settings
+    inner = {str(layer.get("name")) for layer in layers if isinstance(layer, dict) and _has_input(layer)}
+    ends = {key: _earlier(value, inner) for key, value in settings.items() if key in ("input_layers", "output_layers")}
+    return settings | ends | {"layers": [_called(layer, inner) for layer in layers]}
 
 
-def _has_input(layer: JsonValue) -> bool:
+def _called(layer: JsonValue, inner: set[str]) -> JsonValue:
+    if isinstance(layer, dict) and "inbound_nodes" in layer:
+        return layer | {"inbound_nodes": _earlier(layer["inbound_nodes"], inner)}
+    return layer
+
+
+def _has_input(layer: Settings) -> bool:
     """Whether it is a model that begins with its input."""
-    settings = layer.get("config") if isinstance(layer, dict) else None
+    settings = layer.get("config")
     inner = settings.get("layers") if isinstance(settings, dict) else None
     first = inner[0] if isinstance(inner, list) and inner else None
     return isinstance(first, dict) and first.get("class_name") == "InputLayer"

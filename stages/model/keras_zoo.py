@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -129,7 +129,7 @@ def read_off(preprocess_input: Callable[[Floats], Floats], height: int, width: i
     return affine
 
 
-def _triple(values: Floats) -> tuple[float, float, float]:
+def _triple(values: Iterable[float]) -> tuple[float, float, float]:
     first, second, third = (float(value) for value in values)
     return first, second, third
 

@@ -10,10 +10,11 @@ from stages.contracts import closeness
 from stages.contracts.closeness import Gap
 from stages.contracts.model import OnnxRecord
 from stages.contracts.preprocessing import Floats
+from stages.core import erfc, frozen
 from stages.core.errors import PipelineError
 from stages.core.tensorflow import has_half
 from stages.data.examples import Examples
-from stages.model import tolerance
+from stages.model import door_onnx, onnx_folding, tolerance
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto
@@ -58,14 +59,15 @@ def write(
 def export(signature: "Signature") -> "ModelProto":
     """The signature as an ONNX model of float32 images [batch, height, width, channels], its weights inside."""
     import tf2onnx
-    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)  # what it lacks, ONNX Runtime tells
     # tf2onnx's own way, from_function, would make inputs of constants that the model has captured.
-    frozen = convert_variables_to_constants_v2(signature, lower_control_flow=False)
-    ((source,), (result,)) = frozen.inputs, frozen.outputs
+    closed, _ = frozen.inline(frozen.freeze(signature, lower=False), lower=False)
+    ((source,), (result,)) = closed.inputs, closed.outputs
+    graph = closed.graph.as_graph_def()
+    erfc.without(graph)
     model, _ = tf2onnx.convert.from_graph_def(
-        frozen.graph.as_graph_def(),
+        graph,
         input_names=[source.name],
         output_names=[result.name],
         tensors_to_rename={source.name: INPUT, result.name: OUTPUT},
@@ -73,9 +75,19 @@ def export(signature: "Signature") -> "ModelProto":
     )
     for tensor in (*model.graph.input, *model.graph.output):
         tensor.type.tensor_type.shape.dim[0].dim_param = BATCH  # tf2onnx numbers it
+    onnx_folding.fold(model)
     name_constants(model.graph)
+    _forget_unused(model)
     exported: ModelProto = model
     return exported
+
+
+def _forget_unused(model: "ModelProto") -> None:
+    """Leave out operator sets that no node is of: TensorRT's parser, say, does not know them all."""
+    used = {node.domain for node in door_onnx.nodes(model)}
+    kept = [entry for entry in model.opset_import if entry.domain in ("", *used)]
+    del model.opset_import[:]
+    model.opset_import.extend(kept)
 
 
 def name_constants(graph: "GraphProto") -> None:

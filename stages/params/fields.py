@@ -9,6 +9,8 @@ from typing import Annotated, TypeVar
 
 from pydantic import AfterValidator, ConfigDict, Field
 
+from stages.contracts import zoo
+
 from .mistakes import refused
 
 STRICT = ConfigDict(extra="forbid", strict=True)
@@ -22,6 +24,12 @@ def one_of(names: tuple[str, ...]) -> AfterValidator:
     """A model of that name; another one is answered with those that are close."""
 
     def check(name: str) -> str:
+        if zoo.GONE.fullmatch(name):
+            raise refused(
+                "left-keras",
+                f"{name} is in Keras no more since version 3; save it as .h5 with the Keras that has it, and set "
+                "model.name to custom and model.path to that file",
+            )
         if name not in names:
             close = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
             hint = f"did you mean {' or '.join(close)}? " if close else ""

@@ -1,4 +1,5 @@
 import os
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -83,8 +84,8 @@ def failure() -> PipelineError:
 
 def sources(taken: str) -> dict[str, str | None]:
     """By variant: those that start from ONNX take this, and all others nothing of it."""
-    names = ("onnxruntime-fp32", "onnxruntime-int8", "tensorrt-fp32", "tensorrt-fp16", "tensorrt-int8")
-    return {name: taken if name in names else None for name in registry.valid()}
+    starts = re.compile(r"(onnxruntime|tensorrt)\w*-(fp32|fp16|int8)")
+    return {name: taken if starts.fullmatch(name) else None for name in registry.valid()}
 
 
 def test_a_variant_that_starts_from_onnx_has_the_digest_of_the_file(saved: None) -> None:

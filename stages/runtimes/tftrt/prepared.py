@@ -13,10 +13,11 @@ import numpy as np
 from ...contracts.closeness import HALF, REBUILT, distance
 from ...contracts.conversion import ConvertJob, Scalar
 from ...contracts.preprocessing import Floats
+from ...core import frozen
 from ...core.errors import PipelineError
 from ...core.tensorflow import has_half
 from ...data import batches
-from . import frozen, rewrites
+from . import rewrites
 
 if TYPE_CHECKING:
     from tensorflow.core.framework.graph_pb2 import GraphDef

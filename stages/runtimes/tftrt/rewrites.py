@@ -5,6 +5,8 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from ...core import erfc
+
 if TYPE_CHECKING:
     from tensorflow import Graph, Operation
     from tensorflow.core.framework.attr_value_pb2 import AttrValue
@@ -19,7 +21,8 @@ Rule = Callable[["NodeDef", "Operation"], "list[NodeDef]"]
 
 def rewrite(tf: ModuleType, graph: "GraphDef") -> Counter[str]:
     """Apply the rules to a graph without variables, in place; how many operations of each name had one that fits."""
-    operations, done = shaped(tf, graph), Counter[str]()
+    done = Counter({"Erfc": count}) if (count := erfc.without(graph)) else Counter[str]()
+    operations = shaped(tf, graph)
     for node in [*graph.node]:
         rule = RULES.get(node.op)
         if rule and (others := rule(node, operations.get_operation_by_name(node.name))):
@@ -39,14 +42,6 @@ def shaped(tf: ModuleType, graph: "GraphDef") -> "Graph":
 def has_other_groups(tf: ModuleType, graph: "GraphDef") -> bool:
     """Whether a convolution of groups is left: TF-TRT takes it for one without, whose engine then cannot be built."""
     return any(_groups(one) != 1 for one in shaped(tf, graph).get_operations() if one.type == "Conv2D")
-
-
-def _without_erfc(node: "NodeDef", operation: "Operation") -> "list[NodeDef]":
-    """Erfc(x) as 1 - Erf(x): TensorFlow 2.21 writes an exact GELU with the former, TF-TRT knows the latter alone."""
-    kind = node.attr["T"]
-    erf = _node("Erf", _new(node, "erf"), *node.input, T=kind)
-    one = _constant(_new(node, "one"), 1, kind.type)
-    return [_node("Sub", node.name, one.name, erf.name, T=kind), erf, one]
 
 
 def _constant_shape(node: "NodeDef", operation: "Operation") -> "list[NodeDef]":
@@ -125,4 +120,4 @@ def _node(kind: str, node_name: str, *inputs: str, **attributes: "AttrValue") ->
     return NodeDef(op=kind, name=node_name, input=inputs, attr=attributes)
 
 
-RULES: dict[str, Rule] = {"Conv2D": _depthwise, "Erfc": _without_erfc, "Reshape": _constant_shape}
+RULES: dict[str, Rule] = {"Conv2D": _depthwise, "Reshape": _constant_shape}

@@ -10,10 +10,11 @@ import pytest
 
 from stages.contracts.conversion import ConvertJob, Scalar
 from stages.contracts.preprocessing import Floats
+from stages.core import frozen
 from stages.core.tensorflow import CALLS, nodes, tensorflow
 from stages.runtimes.shared.saved_model import part_sizes
 from stages.runtimes.tftrt import convert as module
-from stages.runtimes.tftrt import frozen, prepared
+from stages.runtimes.tftrt import prepared
 from stages.runtimes.tftrt.options import Options
 from stages.runtimes.tftrt.tests import nets
 from tests.fixtures import tiny

@@ -4,8 +4,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from stages.core import frozen
 from stages.core.tensorflow import tensorflow
-from stages.runtimes.tftrt import frozen, rewrites
+from stages.runtimes.tftrt import rewrites
 
 tf = tensorflow()
 

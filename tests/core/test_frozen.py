@@ -3,8 +3,8 @@ from typing import Any
 
 import numpy as np
 
+from stages.core import frozen
 from stages.core.tensorflow import CALLS, nodes, tensorflow
-from stages.runtimes.tftrt import frozen
 from stages.runtimes.tftrt.tests import nets
 
 tf = tensorflow()

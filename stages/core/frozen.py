@@ -4,7 +4,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from ...core.tensorflow import CALLS
+from .tensorflow import CALLS
 
 if TYPE_CHECKING:
     from tensorflow import Tensor
@@ -15,19 +15,22 @@ if TYPE_CHECKING:
 MARKS = ("_XlaMustCompile", "_noinline")
 
 
-def freeze(function: "ConcreteFunction") -> "ConcreteFunction":
-    """As TF-TRT itself begins: variables become constants, and functions are inlined where nothing marks them."""
+def freeze(function: "ConcreteFunction", lower: bool = True) -> "ConcreteFunction":
+    """As TF-TRT itself begins: variables become constants, and functions are inlined where nothing marks them.
+
+    `lower` is whether loops and branches are taken apart too.
+    """
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-    return convert_variables_to_constants_v2(function)
+    return convert_variables_to_constants_v2(function, lower_control_flow=lower)
 
 
-def inline(function: "ConcreteFunction") -> "tuple[ConcreteFunction, int]":
+def inline(function: "ConcreteFunction", lower: bool = True) -> "tuple[ConcreteFunction, int]":
     """Of a frozen function, one with the calls inlined that only a mark has kept; how many those were."""
     graph, calls = function.graph.as_graph_def(), 0
     while marked := unmark(graph):  # a body may call in turn
         calls += marked
-        function = freeze(of_graph(graph, function))
+        function = freeze(of_graph(graph, function), lower)
         graph = function.graph.as_graph_def()
     return function, calls
 
