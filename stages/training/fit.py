@@ -115,11 +115,12 @@ def fit(
     schedule = tf.keras.optimizers.schedules.CosineDecay(
         0.0, (1 - WARM_UP) * steps, warmup_target=setting.learning_rate, warmup_steps=WARM_UP * steps
     )
-    model.compile(tf.keras.optimizers.Adam(schedule), "sparse_categorical_crossentropy", ["accuracy"])
+    model.compile(tf.keras.optimizers.Adam(schedule), "sparse_categorical_crossentropy", metrics=["accuracy"])
     model.fit(
         train,
         validation_data=dataset.batches(tf, sets.validation, prepared, setting.batch_size, shuffled=False),
         epochs=setting.epochs,
+        shuffle=False,  # the images are, before they come in batches
         class_weight=dataset.weights_by_class(sets.train, sets.classes) if setting.class_weights else None,
         callbacks=[
             # Its own way to restore the best weights does nothing where training runs to its last epoch.

@@ -7,12 +7,14 @@ from stages.params.training import AugmentParams
 
 if TYPE_CHECKING:
     from keras import Model as Network
+    from keras.layers import Layer
     from tensorflow import Tensor
 
 # The small network: two convolutions of so many filters, twice as many (at most LARGEST) after each halving of the
 # image, until its shorter side is this small.
 FILTERS, LARGEST, SIDE = 16, 128, 7
 DROPOUT = 0.3
+BACKBONE = "backbone"
 # Of the statistics that batch normalisation keeps: Keras's 0.99 takes longer to settle than a small data set lasts.
 MOMENTUM = 0.9
 
@@ -36,26 +38,35 @@ def small(tf: ModuleType, shape: tuple[int, int, int], classes: int) -> "Network
 def on_backbone(tf: ModuleType, backbone: "Network", classes: int) -> "Network":
     """The backbone up to its last layer with weights, and a new one in its place; `backbone` is a part by itself.
 
-    Its batch normalisation runs as in inference (Keras has it so where it does not learn), and keeps the statistics
-    that it was pretrained with.
+    Its batch normalisation runs as in inference, and so keeps the statistics that it was pretrained with.
     """
     layers = tf.keras.layers
     last = next(layer for layer in reversed(backbone.layers) if layer.weights)
-    features = tf.keras.Model(backbone.input, last.input, name="backbone")
+    features = tf.keras.Model(backbone.input, last.input, name=BACKBONE)
     images = layers.Input(backbone.input_shape[1:])
     x = features(images)
     x = layers.GlobalAveragePooling2D()(x) if len(x.shape) == 4 else x
-    return tf.keras.Model(images, _head(tf, x, classes))
+    network = tf.keras.Model(images, _head(tf, x, classes))
+    learning(tf, network, True)
+    return network
 
 
 def learning(tf: ModuleType, network: "Network", backbone: bool) -> None:
-    """Whether the backbone learns, if there is one; its batch normalisation never does."""
+    """Whether the backbone learns, if there is one."""
     for part in network.layers:
-        if part.name == "backbone":
+        if part.name == BACKBONE:
             part.trainable = backbone
             for layer in part._flatten_layers():
                 if isinstance(layer, tf.keras.layers.BatchNormalization):
-                    layer.trainable = False
+                    _hold_statistics(layer, backbone)
+
+
+def _hold_statistics(norm: "Layer", learns: bool) -> None:
+    """Have batch normalisation run as in inference, as Keras does where it is not trainable; its factors may learn."""
+    norm.trainable = False
+    for factor in (norm.gamma, norm.beta):
+        if factor is not None:
+            factor.trainable = learns
 
 
 def _head(tf: ModuleType, features: "Tensor", classes: int) -> "Tensor":
