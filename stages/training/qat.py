@@ -21,7 +21,7 @@ from stages.model import onnx_export, saved_model
 from stages.model.chosen import ChosenModel
 from stages.model.classifier import Classifier
 from stages.params.training import QatParams, TrainParams, asks_qat
-from stages.training import dataset, fake_quant, fit
+from stages.training import calls, dataset, fake_quant, fit, rounding
 from stages.training.curves import Epoch
 from stages.training.dataset import Sets
 from stages.training.fit import Best
@@ -106,7 +106,7 @@ def _write(tf: ModuleType, chosen: ChosenModel, simulated: "Network", folder: Pa
 
 def flat(tf: ModuleType, chosen: ChosenModel) -> "Network":
     """The model as a network without others inside; PipelineError if it does not answer as the SavedModel does."""
-    network = fake_quant.flatten(tf, chosen.network(tf))
+    network = calls.flatten(tf, chosen.network(tf))
     model = chosen.classifier_of(tf, network)
     gap = saved_model.difference(tf, model, SAVED_MODEL, examples.read(model.preprocessing, TRAINING))
     if not gap.close:
@@ -125,7 +125,7 @@ def train_on(tf: ModuleType, job: Job, simulated: "Network", sets: Sets) -> Best
     prepared = answers[False].preprocessing
     model = fit.trainee(tf, simulated, partial(_answer, answers), prepared, job.train.augment)
     images = partial(dataset.batches, tf, prepared=prepared, batch_size=job.train.batch_size)
-    with fake_quant.first_ranges():
+    with rounding.first_ranges():
         model(next(iter(images(sets.train, shuffled=True)))[0], training=True)
     best = Best(simulated.variables, "qat")
     model.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])

@@ -35,16 +35,16 @@ def no_number() -> None:
 
 
 def no_rule(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: Any, **__: Any) -> None:
+    def fail(*_: Any) -> None:
         raise ValueError("Unknown layer: Doubled")
 
-    monkeypatch.setattr(fake_quant, "_scheme", lambda _: (None, None))
-    keras = SimpleNamespace(models=SimpleNamespace(clone_model=fail))
-    fake_quant.simulate(SimpleNamespace(keras=keras), SimpleNamespace(layers=[]))
+    monkeypatch.setattr(fake_quant, "Rules", lambda *_: SimpleNamespace())
+    monkeypatch.setattr(fake_quant.calls, "inputs", fail)
+    fake_quant.simulate(SimpleNamespace(), SimpleNamespace(_flatten_layers=list))
 
 
 def other_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(qat.fake_quant, "flatten", lambda *_: None)
+    monkeypatch.setattr(qat.calls, "flatten", lambda *_: None)
     shown = Examples(np.zeros((1, 4, 4, 3), np.float32), "1 image")
     monkeypatch.setattr(qat.examples, "read", lambda *_: shown)
     monkeypatch.setattr(
