@@ -21,7 +21,7 @@ from stages.tracking import receipts
 from stages.tracking.receipts import REGISTER, TRACK, RegisterReceipt, TrackReceipt
 from stages.tracking.store import digest, stamp
 from tests.fixtures.errors import assert_helps
-from tests.fixtures.records import GPU_MACHINE, Results, environment
+from tests.fixtures.records import GPU_MACHINE, Results, environment, measured_in
 from tests.tracking.project import NAME, SENTENCE, VARIANTS, Project
 
 STEPS = (
@@ -375,7 +375,7 @@ def test_a_winner_without_figures_is_refused(project: Project) -> None:
 def test_a_winner_with_engines_says_what_it_requires(project: Project, built: Path, results: Results) -> None:
     from tests.fixtures import variants
 
-    codec.write(environment(GPU_MACHINE), ENVIRONMENT)
+    codec.write(measured_in("tftrt", environment(GPU_MACHINE)), ENVIRONMENT)
     variants.copy(built, "tftrt-fp16")
     results.evaluated("tftrt-fp16", [0] * 8)
     results.timed("tftrt-fp16", 1.0)
@@ -387,7 +387,8 @@ def test_a_winner_with_engines_says_what_it_requires(project: Project, built: Pa
     assert version.tags["requires"] in version.description
     (place,) = (project.folder / "mlartifacts").glob("models/*/artifacts")
     assert (place / "data/served/model/assets/trt-serialized-engine.TRTEngineOp_0").exists()
-    assert "tensorflow[and-cuda]==" in (place / "requirements.txt").read_text()
+    assert "tensorflow[and-cuda]==2.14.1" in (place / "requirements.txt").read_text()
+    assert "tensorrt==8.5.3.1" in (place / "requirements.lock.txt").read_text()
 
 
 def test_a_lost_model_is_an_error_of_its_file(project: Project) -> None:

@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stages.contracts import labels, predictions
+from stages.contracts import codec, labels, predictions
 from stages.contracts.conversion import folder
+from stages.contracts.environment import ENVIRONMENT, Environment
 from stages.contracts.evaluation import predictions_path
 from stages.contracts.labels import Labels
 from stages.contracts.messages import PredictOrder
@@ -26,10 +27,11 @@ from stages.core import files
 from stages.core.errors import PipelineError
 from stages.data import decode
 from stages.runtimes import environments, loading, predict
+from stages.serving import package
 from stages.tracking.receipts import REGISTER
 from tests.fixtures import variants
 from tests.fixtures.models import free_port, wait_for
-from tests.fixtures.records import PREPARED, Results
+from tests.fixtures.records import PREPARED, Results, measured_in
 from tests.tracking.project import NAME, Project
 
 SIZES = ((40, 30), (8, 8), (17, 23), (64, 200), (9, 12))
@@ -139,10 +141,10 @@ def test_a_champion_of_an_environment_of_its_own_records_that_and_is_loaded_else
 ) -> None:
     """ONNX Runtime's: MLflow would write down the Python that saves the model."""
     name, own = "onnxruntime-int8", environments.lock("onnxruntime")
-    if own is None:
-        pytest.skip("onnxruntime-gpu is installed here, which runs in the pipeline's own environment")
+    assert own
     made = environments.make(own)
     variants.copy(built, name)
+    codec.write(measured_in(own.name, codec.read(Environment, ENVIRONMENT)), ENVIRONMENT)
     results.evaluated(name, [0] * 7 + [1])
     results.timed(name, 1.25)
     project.summarize("savedmodel-fp32", name)
@@ -154,6 +156,9 @@ def test_a_champion_of_an_environment_of_its_own_records_that_and_is_loaded_else
     assert {f"{library}=={pinned[library]}" for library in ("onnxruntime", "numpy", "pillow")} <= set(requirements)
     assert f"python_version: {made.python}\n" in described.read_text()
     assert f"python: {made.python}\n" in (described.parent / "python_env.yaml").read_text()
+    assert (described.parent / package.LOCK).read_text() == own.path.read_text()
+    (version,) = project.client.search_model_versions(f"name='{NAME}'")
+    assert (version.tags["python"], version.tags["lock"]) == ("3.10", own.sha256)
     assert answered(fresh(project, images)["rows"]) == expected
 
 
