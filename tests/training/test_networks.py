@@ -62,6 +62,22 @@ def test_a_backbone_runs_as_in_inference_while_it_is_trained(tf: Any, mobile_net
     np.testing.assert_allclose(network(images, training=True).numpy(), network(images, training=False).numpy())
 
 
+@pytest.mark.parametrize("backbone", [True, False])
+def test_a_backbone_runs_as_in_inference_whether_it_learns_or_not_and_after_it_was_saved(
+    tf: Any, mobile_net: Any, tmp_path: Path, backbone: bool
+) -> None:
+    images = np.random.default_rng(0).uniform(0, 1, (3, 32, 32, 3)).astype(np.float32)
+    network = networks.on_backbone(tf, mobile_net, 4)
+    networks.learning(tf, network, backbone)
+    frozen = {"moving_mean", "moving_variance"} if backbone else {variable.name for variable in mobile_net.variables}
+    learning = [variable for variable in network.get_layer("backbone").variables if variable.name not in frozen]
+    assert len(network.trainable_variables) == len(learning) + 2
+    network.save(tmp_path / "a.keras")
+    for found in (network, tf.keras.models.load_model(tmp_path / "a.keras")):
+        found.layers[-2].rate = 0.0  # dropout
+        np.testing.assert_allclose(found(images, training=True).numpy(), found(images, training=False).numpy())
+
+
 @pytest.fixture(scope="module")
 def images() -> Any:
     return np.random.default_rng(0).uniform(0, 255, (4, 16, 12, 3)).astype(np.float32)

@@ -160,8 +160,9 @@ def test_a_channel_without_weights_keeps_its_bias_and_gets_a_range_that_int32_be
 
 def test_all_weights_learn_also_the_largest(tf: Any) -> None:
     """Whose range they are: rounding may put them a hair beyond it, where the operation by itself passes nothing on."""
-    layer = tf.keras.layers.Conv2D(4, 3, use_bias=False)
+    layer = tf.keras.layers.Conv2D(2000, 3, use_bias=False)
     layer(pixels())
+    layer.set_weights([np.random.default_rng(0).normal(size=(3, 3, 3, 2000))])  # where that is so of 7
     with tf.GradientTape(persistent=True) as tape:
         exact, found = (tf.reduce_sum(one(pixels())) for one in (layer, rounding.weighted(tf, layer, None)))
     expected = tape.gradient(exact, layer.kernel.value).numpy()
