@@ -48,7 +48,7 @@ test: $(VENV)/tests  ## lint, type-check and test
 # Rooms whose tests import no TensorFlow, and the rules of the house.
 FAST := tests/golden tests/core tests/contracts tests/params tests/statistics tests/selection tests/reporting tests/docs tests/test_house.py
 test-fast: $(VENV)/tests  ## the tests that need no TensorFlow, in less than a minute
-	@$(BIN)/python -m pytest -q $(SIDE_BY_SIDE) -m "not slow and not tutorial and not cases" --deselect tests/core/test_tensorflow.py $(FAST)
+	@$(BIN)/python -m pytest -q $(SIDE_BY_SIDE) -m "not slow and not tutorial and not cases" --deselect tests/core/test_tensorflow.py --ignore tests/core/test_frozen.py --ignore tests/core/test_erfc.py $(FAST)
 
 test-gpu: $(VENV)/tests  ## run the tests that need an NVIDIA GPU; without one they are skipped with the reason
 	@$(BIN)/python -m pytest -m gpu

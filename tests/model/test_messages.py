@@ -146,7 +146,7 @@ TABLE: list[tuple[str, Callable[[], Any]]] = [
     ("model.path", lambda: formats.open_model(None, Path("notes.txt"))),
     ("a.onnx (model.path)", library),
     ("model.trusted", lambda: door.admit(keras_archive(Path("a.keras"), network(layer("Lambda"))))),
-    ("a.keras (model.path)", lambda: door.admit(keras_archive(Path("a.keras"), network(), "3.4.1"))),
+    ("a.keras (model.path)", lambda: door.admit(keras_archive(Path("a.keras"), network(), "2.14.0"))),
     ("mine", lambda: signatures._signature(Path("mine"), {})),
     ("mine", lambda: signatures._signature(Path("mine"), {"a": 1, "b": 2})),
     ("a.h5 (model.path)", weights_alone),
