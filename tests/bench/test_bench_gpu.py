@@ -121,7 +121,7 @@ def made(tmp_path: Path) -> Path:
     python = tmp_path / ".venv/bin/python"
     files.write_text(python, '#!/bin/sh\nprintf "%s\\n" "$*" >> calls\n')
     python.chmod(0o755)
-    for name in ("made", "runs"):
+    for name in ("python", "uv", "runs"):
         (tmp_path / ".venv" / name).touch()
     (tmp_path / "docs/results").mkdir(parents=True)
     return tmp_path
@@ -147,7 +147,7 @@ def test_make_measures_without_settings(made: Path) -> None:
     assert first == "-m tests.bench.bench_gpu measure mobilenet_v2 docs/results/.mine.mobilenet_v2.part"
 
 
-@pytest.mark.parametrize("environment", [".venv", ".venv-tensorrt11", ".venv-tensorrtrtx"])
+@pytest.mark.parametrize("environment", [".venv", ".venv-of-mine"])
 def test_no_environment_is_copied(tmp_path: Path, environment: str) -> None:
     for name in ("stages/a.py", f"{environment}/bin/python", "mlflow.db"):
         files.write_text(tmp_path / "checkout" / name, "")

@@ -15,7 +15,8 @@ from stages.contracts.status import OK
 from stages.contracts.timing import TERMS, Memory, WarmUp
 from stages.contracts.variant import Variant
 from stages.core import files, isolate
-from stages.runtimes import host, loading, registry
+from stages.core.errors import PipelineError
+from stages.runtimes import environments, host, loading, registry
 from stages.runtimes.client import Client
 from stages.runtimes.contract import Interface
 from tests.fixtures import tiny
@@ -50,12 +51,24 @@ def machine() -> Machine:
 def client(request: pytest.FixtureRequest, machine: Machine) -> Iterator[Client]:
     """The worker of a variant that this machine has; else the test is skipped with the runtime's own reason."""
     variant = Variant.parse(request.getfixturevalue("name"))
-    with Client(variant.runtime) as found:
+    if variant.version:
+        makeable(variant.edition)
+    with Client(variant.edition) as found:
         discovery = found.ask("discover", machine, Discovery)
         assert set(discovery.unavailable) == set(registry.description(variant.runtime).precisions)
         if reason := discovery.unavailable[variant.precision]:
             pytest.skip(reason)
         yield found
+
+
+def makeable(edition: str) -> None:
+    """Skips where a library beside the usual one comes from a package index that is out of reach."""
+    try:
+        environments.interpreter(edition)
+    except PipelineError as error:
+        if error.code != "environment-not-made":
+            raise
+        pytest.skip(str(error))
 
 
 def convert(client: Client, variant: Variant, model: Path, target: Path) -> Converted:
@@ -87,7 +100,7 @@ def test_a_variant_is_converted_described_asked_and_timed(
     assert len(described.input.shape or (1, 2, 3, 4)) == 4
 
     # As the stages do it, in a process that has converted nothing.
-    with Client(variant.runtime) as runner:
+    with Client(variant.edition) as runner:
         assert runner.ask("load", LoadOrder(str(target), 1, PREPROCESSING), Loaded).load_ms > 0
         order = PredictOrder(str(model / "images"), str(tmp_path / "predictions.csv"), 4)
         counts = runner.ask("predict", order, Counts)
