@@ -82,6 +82,16 @@ def save(tf: ModuleType, model: Classifier, folder: Path) -> None:
     module.weights = model.tracked
     module.serve = serve
     tf.saved_model.save(module, str(folder), signatures={"serving_default": serve})
+    _forget_when(folder / "fingerprint.pb")
+
+
+def _forget_when(fingerprint: Path) -> None:
+    """Without the number that TensorFlow draws for each saving: the same model is the same bytes, and runs nothing."""
+    from tensorflow.core.protobuf.fingerprint_pb2 import FingerprintDef
+
+    told = FingerprintDef.FromString(fingerprint.read_bytes())
+    told.ClearField("uuid")
+    fingerprint.write_bytes(told.SerializeToString(deterministic=True))
 
 
 def difference(tf: ModuleType, model: Classifier, folder: Path, shown: Examples, allowed: float | None = None) -> Gap:

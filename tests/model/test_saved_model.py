@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from stages.contracts.preprocessing import Preprocessing
+from stages.core import isolate
+from stages.core.tensorflow import tensorflow
 from stages.data import examples
 from stages.data.examples import Examples
-from stages.model import saved_model
+from stages.model import formats, saved_model
 from stages.model.classifier import Classifier
 from tests.fixtures.errors import assert_helps, named, refused
 
@@ -42,6 +44,30 @@ def test_a_savedmodel_has_one_signature_with_names_for_any_batch_size(
         images = np.random.default_rng(size).uniform(0, 1, (size, 6, 8, 3)).astype(np.float32)
         answer = found(images=tf.constant(images))["probabilities"].numpy()
         np.testing.assert_allclose(answer, images.mean(axis=(1, 2)), atol=1e-6)
+
+
+def save_layers(folder: Path) -> None:
+    """A Keras model of seeded weights, saved by a process of its own."""
+    tf = tensorflow(1)
+    tf.keras.utils.set_random_seed(0)
+    given = tf.keras.Input(PREPARED.shape)
+    x = tf.keras.layers.BatchNormalization()(tf.keras.layers.Conv2D(2, 3)(given))
+    x = tf.keras.layers.Dropout(0.5)(tf.keras.layers.GlobalAveragePooling2D()(x))
+    network = tf.keras.Model(given, tf.keras.layers.Dense(3, "softmax")(x))
+    saved_model.save(tf, Classifier(network, formats.held(network), PREPARED, 3, 1), folder)
+
+
+def test_the_same_model_is_the_same_bytes_in_another_process(tmp_path: Path) -> None:
+    """What was converted of it is not converted again."""
+    folders = [tmp_path / name for name in ("one", "two")]
+    for folder in folders:
+        isolate.call(save_layers, folder)
+    first, second = (
+        {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        for folder in folders
+    )
+    assert {path.name for path in first} >= {"saved_model.pb", "fingerprint.pb"}
+    assert first == second
 
 
 def test_the_difference_is_the_largest_of_any_answer(tf: Any, model: Classifier, shift: Any, tmp_path: Path) -> None:
