@@ -41,10 +41,12 @@ def test_what_builds_a_package_is_in_a_lock_of_its_own() -> None:
 @pytest.mark.parametrize("name", ["base", "cluster", "dev"])
 def test_a_lock_has_one_version_of_every_package_for_each_python(name: str, python: str) -> None:
     """And it is one that pyproject.toml asks for."""
-    where = {"python_version": python, "python_full_version": f"{python}.1"}
+    platform = {"sys_platform": "linux", "platform_machine": "x86_64"}
+    where = {"python_version": python, "python_full_version": f"{python}.1"} | platform
     lines = environments.PINNED.findall((ROOT / f"requirements/{name}.txt").read_text())
     pinned = [(package, version) for package, version, marker in lines if not marker or Marker(marker).evaluate(where)]
     assert [package for package, times in Counter(package for package, _ in pinned).items() if times > 1] == []
+    assert "tensorflow-cpu" in dict(pinned) and "tensorflow" not in dict(pinned)  # two in one folder
     assert python in SpecifierSet(PROJECT["requires-python"])
     extra = [] if name == "base" else PROJECT["optional-dependencies"][name]
     asked = [Requirement(line) for line in [*PROJECT["dependencies"], *extra]]

@@ -65,7 +65,8 @@ def clone(tmp_path: Path) -> Path:
     (environment / "bin/python").chmod(0o755)
     (environment / "bin/dvc").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m dvc "$@"\n')
     (environment / "bin/dvc").chmod(0o755)
-    for marker in ("python", "uv", "runs"):  # what make takes for an environment that is ready; never older than its lock file
+    # What make takes for an environment that is ready; never older than its lock file.
+    for marker in ("python", "uv", "runs"):
         (environment / marker).touch()
     return folder
 
