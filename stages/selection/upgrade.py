@@ -76,7 +76,7 @@ def _accuracy(pairs: list[Pair], predictions: Predictions) -> Verdict:
     for (pair, _, _), change, p_value in zip(
         same, changes, paired.holm([one.mcnemar_p for one in changes]), strict=True
     ):
-        told = f"{pair.new.name}: top-1 changed by {-100 * change.drop:+.2f} points (p = {p_value:.2g})"
+        told = f"{pair.new.name}: top-1 changed by {100 * (-change.drop or 0.0):+.2f} points (p = {p_value:.2g})"
         worse = change.drop > 0 and p_value < SIGNIFICANT
         verdict += Verdict(regressions=(told,)) if worse else Verdict(notes=(told,))
     return verdict

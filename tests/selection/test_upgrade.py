@@ -40,6 +40,7 @@ def test_a_newer_one_that_is_as_good_is_fine() -> None:
         "onnxruntime-int8", "onnxruntime-fp32", "onnxruntime-int8", "onnxruntime-fp32"
     ]  # fmt: skip
     assert "changed by -25.0%" in found.notes[-1]
+    assert found.notes[0] == "onnxruntime-int8: top-1 changed by +0.00 points (p = 1)"
 
 
 def test_a_slower_one_is_worse_by_more_than_both_intervals() -> None:
