@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
+from .unseen import without_log
+
 # What TensorFlow puts around a layer's own name.
 CALLS = {"StatefulPartitionedCall", "PartitionedCall"}
 AGAIN = "_1"
@@ -24,7 +26,8 @@ def tensorflow(threads: int | None = None, tf32: bool | None = None) -> Any:
     # Load, and on a GPU newer than TensorFlow's binaries compile, only the kernels that are used, and keep them all.
     os.environ.setdefault("CUDA_MODULE_LOADING", "LAZY")
     os.environ.setdefault("CUDA_CACHE_MAXSIZE", str(4 << 30))
-    import tensorflow
+    with without_log():  # that it computes by oneDNN is logged whatever its level is
+        import tensorflow
 
     tensorflow.get_logger().setLevel("ERROR")
     if threads is not None:  # else TensorFlow may be in use already, where a notebook loads the champion

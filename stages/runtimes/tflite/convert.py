@@ -15,6 +15,7 @@ import numpy as np
 from ...contracts.conversion import ConvertJob, Proof, Scalar
 from ...contracts.preprocessing import Floats
 from ...core.tensorflow import layer, tensorflow
+from ...core.unseen import without_log
 from ..shared import calibration, fp16, saved_model
 from . import operators, trouble
 from .options import Options
@@ -42,7 +43,7 @@ def convert(job: ConvertJob, options: Options) -> Proof:
 
 def _write(job: ConvertJob, path: Path, options: Options, fixed: bool = False) -> None:
     """Write the file, which has its weights, and run it once, since a file may fail there alone."""
-    with trouble.without_log():
+    with without_log():
         content = _converter(job, fixed).convert()
     operators.refuse_variables(content)
     path.write_bytes(content)

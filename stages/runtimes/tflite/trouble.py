@@ -1,10 +1,7 @@
 """Why TFLite cannot have a model: its operators, their layers, and whether the open batch size is at fault."""
 
-import os
 import re
-import tempfile
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from ...core.errors import PipelineError, describe
@@ -18,17 +15,6 @@ TYPES = {"f64": "float64", "f16": "float16"}
 OPEN = "requires element_shape to be static"
 SHOWN = 5
 LEAVE = "or leave out the variants of tflite"
-
-
-@contextmanager
-def without_log() -> Iterator[None]:
-    """What the converter's C++ code prints stays unseen: the error that follows has all of it."""
-    with tempfile.TemporaryFile() as unseen, os.fdopen(os.dup(2), "wb") as before:
-        os.dup2(unseen.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(before.fileno(), 2)
 
 
 def explain(error: Exception, layer_of: Callable[[int], str], runs_fixed: Callable[[], bool]) -> PipelineError:
