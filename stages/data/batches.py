@@ -27,7 +27,7 @@ def load(path: Path, preprocessing: Preprocessing) -> Floats:
 def some(folder: Path, preprocessing: Preprocessing, count: int) -> Floats:
     """At most so many images below `folder`, from all over it, as model input: there may be none."""
     paths = files(folder) if folder.is_dir() else []
-    places = np.unique(np.linspace(0, len(paths) - 1, count).astype(int)) if paths else []
+    places: list[int] = np.unique(np.linspace(0, len(paths) - 1, count).astype(int)).tolist() if paths else []
     return next(
         batches([paths[place] for place in places], preprocessing, count),
         np.empty((0, *preprocessing.shape), np.float32),

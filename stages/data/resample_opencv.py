@@ -95,8 +95,12 @@ def _keys(x: Floats) -> Floats:
 
 def _lanczos(old: int, new: int) -> Taps:
     """Of eight pixels, and never more."""
-    places, weights = _kernel(old, new, 4, lambda x: np.sinc(x) * np.sinc(x / 4))
-    return Taps(places, np.rint(weights * (1 << BITS)) / np.float32(1 << BITS))
+    places, weights = _kernel(old, new, 4, _sinc)
+    return Taps(places, np.asarray(np.rint(weights * (1 << BITS)) / np.float32(1 << BITS), np.float32))
+
+
+def _sinc(x: Floats) -> Floats:
+    return np.asarray(np.sinc(x) * np.sinc(x / 4), np.float32)
 
 
 def _kernel(old: int, new: int, reach: int, kernel: Kernel) -> Taps:

@@ -32,7 +32,8 @@ class Assigned(NamedTuple):
     @property
     def moved(self) -> npt.NDArray[np.bool_]:
         """Which classes have another output, that most of their images are answered as."""
-        return np.logical_and(self.output != np.arange(len(self.output)), 2 * self.right > self.images)
+        moved: npt.NDArray[np.bool_] = self.output != np.arange(len(self.output))
+        return moved & (2 * self.right > self.images)
 
     @property
     def exchanged(self) -> bool:

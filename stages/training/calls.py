@@ -1,6 +1,6 @@
 """Takes a Keras network apart, call by call, and puts together the same one without models inside it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 # A call of a layer or of an operation of Keras: its `operation`, `input_tensors` and `outputs`.
 Call = Any
 # What a call gives for these arguments and options.
-Answer = Callable[[Call, tuple[Any, ...], dict[str, Any]], Any]
+Answer = Callable[[Call, tuple[Any, ...], Mapping[str, Any]], Any]
 
 
 def flatten(tf: ModuleType, model: "Network") -> "Network":
@@ -89,7 +89,7 @@ def _part_softmax(tf: ModuleType, tensor: "Tensor") -> bool:
 
 
 def _inline(tf: ModuleType, model: "Network", given: Sequence["Tensor"]) -> list["Tensor"]:
-    def answer(call: Call, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    def answer(call: Call, arguments: tuple[Any, ...], options: Mapping[str, Any]) -> Any:
         operation = call.operation
         if _is_model(tf, operation):
             return _inline(tf, operation, tf.nest.flatten(arguments))

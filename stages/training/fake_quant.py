@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +62,7 @@ class _Simulation:
         is_float = self._tf.as_dtype(tensor.dtype).is_floating
         return self._ranged(tensor, tensor.name, widest=True) if is_float else tensor
 
-    def _answer(self, call: Call, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    def _answer(self, call: Call, arguments: tuple[Any, ...], options: Mapping[str, Any]) -> Any:
         operation = call.operation
         if self._rules.is_folded(operation):
             (results,) = arguments

@@ -14,7 +14,7 @@ import numpy as np
 from stages.contracts.variant import Variant
 from stages.core.tensorflow import tensorflow
 from stages.data import examples
-from stages.model import onnx_export, saved_model
+from stages.model import formats, onnx_export, saved_model
 from stages.model.classifier import Classifier
 from stages.model.efficientnet_lite import lite0
 from stages.runtimes import loading, registry
@@ -27,25 +27,17 @@ ROWS = ("tflite-int8", "onnxruntime-int8")
 Counts = dict[str, dict[str, int]]
 
 
-def squeezing(tf: Any, folds: bool = True) -> Any:
-    """Two blocks of a depthwise convolution, batch normalisation and squeeze-and-excite.
-
-    Without `folds` the normalisation behind a depthwise convolution is a product and a sum, as Keras 3 writes it.
-    """
+def squeezing(tf: Any) -> Any:
+    """Two blocks of a depthwise convolution, batch normalisation and squeeze-and-excite."""
     layers = tf.keras.layers
 
     def normalized(x: Any) -> Any:
         return layers.ReLU(6.0)(layers.BatchNormalization()(x))
 
-    def scaled(x: Any) -> Any:
-        factors = np.linspace(0.5, 1.5, x.shape[-1], dtype=np.float32)
-        return layers.ReLU(6.0)(x * factors + (factors - 1))
-
     def block(x: Any, stride: int) -> Any:
         entry, filters = x, x.shape[-1]
         x = normalized(layers.Conv2D(2 * filters, 1, use_bias=False)(x))
-        depthwise = layers.DepthwiseConv2D(3, stride, "same", use_bias=False)(x)
-        x = normalized(depthwise) if folds else scaled(depthwise)
+        x = normalized(layers.DepthwiseConv2D(3, stride, "same", use_bias=False)(x))
         squeezed = layers.Conv2D(8, 1, activation="relu")(layers.GlobalAveragePooling2D(keepdims=True)(x))
         x = x * layers.Conv2D(2 * filters, 1, activation="sigmoid")(squeezed)
         x = layers.BatchNormalization()(layers.Conv2D(filters, 1, use_bias=False)(x))
@@ -79,7 +71,7 @@ def _save(tf: Any, network: Any, folder: Path) -> None:
         drawn = rng.uniform(0.5, 1.5, variable.shape) if positive else rng.normal(0, scale, variable.shape)
         variable.assign(drawn.astype(np.float32))
     prepared, classes = tiny.preprocessing(SHAPE), network.output_shape[-1]
-    model = Classifier(network, network.variables, prepared, classes, network.count_params())
+    model = Classifier(network, formats.held(network), prepared, classes, network.count_params())
     saved_model.save(tf, model, folder / "saved_model")
     shown = examples.read(prepared, folder / "nowhere")
     onnx_export.write(tf, folder / "saved_model", folder / "model.onnx", "fixed", shown)

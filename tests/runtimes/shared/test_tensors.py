@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from stages.contracts.preprocessing import Floats
-from stages.model import onnx_export
+from stages.model import formats, onnx_export
 from stages.runtimes.onnxruntime.session import ONNXRuntimeSession
 from stages.runtimes.shared import saved_model, tensors
 from stages.runtimes.shared.saved_model import SavedModelSession
@@ -25,19 +25,20 @@ def by_contrast(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from stages.core.tensorflow import tensorflow
 
     tf, folder = tensorflow(), tmp_path_factory.mktemp("contrast")
-    layers = tf.keras.layers
+    layers, ops = tf.keras.layers, tf.keras.ops
     images = tf.keras.Input(SHAPE, name="image")
-    large = layers.Conv2D(3, 1, name="large", kernel_initializer=tf.constant_initializer(np.diag([1000.0] * 3)))(images)
-    centred = large - tf.reduce_mean(large, axis=[1, 2, 3], keepdims=True)
-    divided = centred / tf.sqrt(tf.reduce_mean(tf.square(centred), axis=[1, 2, 3], keepdims=True))
-    network = tf.keras.Model(images, layers.Softmax(name="head")(layers.GlobalAveragePooling2D(name="mean")(divided)))
+    start = tf.keras.initializers.Constant(np.diag([1000.0] * 3)[None, None])
+    large = layers.Conv2D(3, 1, name="large", kernel_initializer=start)(images)
+    centred = large - ops.mean(large, axis=[1, 2, 3], keepdims=True)
+    divided = centred / ops.sqrt(ops.mean(ops.square(centred), axis=[1, 2, 3], keepdims=True))
+    network = tf.keras.Model(images, layers.Softmax(name="head")(layers.GlobalAveragePooling2D(name="pooled")(divided)))
 
     @tf.function(input_signature=[tf.TensorSpec([None, *SHAPE], tf.float32, name="images")])  # type: ignore[untyped-decorator]
     def serve(given: Any) -> dict[str, Any]:
         return {"probabilities": network(given, training=False)}
 
     module = tf.Module()
-    module.network, module.serve = network, serve
+    module.weights, module.serve = formats.held(network), serve
     tf.saved_model.save(module, str(folder), signatures={"serving_default": serve})
     saved = tf.saved_model.load(str(folder))  # its variables live as long as this
     model = onnx_export.export(saved.signatures["serving_default"])
