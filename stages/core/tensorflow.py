@@ -55,13 +55,18 @@ def has_half(graph: Any) -> bool:
 def layer(names: Iterable[str]) -> str:
     """The layer in the first of these names of nodes that has one, without the name of the model; or nothing."""
     for name in names:
-        scopes = [part for part in name.partition("@")[0].split("/")[:-1] if part not in CALLS]
-        if scopes:
-            return "/".join(_once(scopes)[1:] or scopes)
+        *around, own = name.partition("@")[0].split("/")
+        named = [part for part in around if part not in CALLS]
+        if scopes := once(named):
+            between = own if scopes != named else scopes[0]  # an operation of Keras 3 between layers
+            return "/".join(scopes[1:]) or between
     return ""
 
 
-def _once(scopes: list[str]) -> list[str]:
-    """Keras 3 enters the scope of the model and of each layer twice, and TensorFlow numbers the second."""
-    twice = len(scopes) > 1 and all(scope.endswith(AGAIN) for scope in scopes[:2])
+def once(scopes: list[str]) -> list[str]:
+    """The scopes of a node as the model has them.
+
+    Keras 3 enters that of the model and of each layer twice, and TensorFlow numbers the second.
+    """
+    twice = all(scope.endswith(AGAIN) for scope in scopes[:2])
     return [scope.removesuffix(AGAIN) for scope in scopes] if twice else scopes

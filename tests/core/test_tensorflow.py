@@ -84,6 +84,7 @@ def test_memory_of_every_gpu_grows_as_it_is_needed() -> None:
         (["functional_1/conv_1/convolution"], "conv"),
         (["functional_1/conv_1_1/convolution"], "conv_1"),
         (["functional_1/backbone_1/norm_1/moments/mean"], "backbone/norm/moments"),
+        (["functional_1/truediv"], "truediv"),
         (["model/conv_1/Conv2D"], "conv_1"),
         (["model_1/conv/Conv2D"], "conv"),
         (["Conv2D@__inference_serve", "StatefulPartitionedCall@__inference_signature"], ""),
