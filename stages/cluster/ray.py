@@ -25,7 +25,7 @@ from stages.core import errors
 from stages.core.errors import PipelineError
 from stages.core.shown import say
 from stages.params.execution import ExecutionParams
-from stages.runtimes import host
+from stages.runtimes import environments, host
 
 ADDRESS = "RAY_ADDRESS"
 # The label that Ray gives a node by its GPU.
@@ -76,6 +76,9 @@ def joined(setting: ExecutionParams) -> Iterator[dict[str, "Cluster"]]:
     with tempfile.TemporaryDirectory() as package:
         code = Path(stages.__file__).parent
         shutil.copytree(code, Path(package) / "stages", ignore=shutil.ignore_patterns("__pycache__"))
+        builders = Path(package) / environments.BUILDERS.relative_to(code.parent)
+        builders.parent.mkdir(parents=True)
+        shutil.copyfile(environments.BUILDERS, builders)  # for what a node makes of a lock
         try:
             _listens(address or "")
             ray.init(address or "local", runtime_env={"working_dir": package}, logging_level="error", **options)

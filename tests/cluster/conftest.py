@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from stages.contracts.images import CALIBRATION, EVALUATION, IMAGES, ImageSet, I
 from stages.contracts.model import DOWNLOAD, MODEL, ONNX, ONNX_RECORD, DownloadRecord, ModelRecord, OnnxRecord
 from stages.core import files, isolate
 from stages.params.load import PARAMS
-from stages.runtimes import host
+from stages.runtimes import environments, host, registry
 from tests.cluster.tiny_model import BATCH, COUNT, KEYS, PREPARED, VARIANTS, save
 
 REPOSITORY = Path(__file__).parents[2]
@@ -151,6 +152,16 @@ nvmlSystemGetDriverVersion = lambda: "535.1"
 """
 
 
+def pretend_gpu_environment(place: Path) -> None:
+    """In the place of ONNX Runtime with CUDA, which is gigabytes, lies that for CPUs: no node here has a GPU."""
+    folder = registry.folder("onnxruntime") / "locks"
+    cpu, cuda = (environments.Lock(name, folder / f"{name}.txt") for name in ("onnxruntime", "onnxruntime-gpu"))
+    made = environments.make(cpu)
+    copy = place / cuda.folder.name
+    shutil.copytree(cpu.folder, copy, symlinks=True)
+    codec.write(replace(made, lock=cuda.sha256), copy / environments.STAMP)
+
+
 @pytest.fixture(scope="session")
 def mixed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
     """A node with a T4 and one with an H100, as Ray's labels and NVML have it."""
@@ -158,8 +169,10 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
     shim = tmp_path_factory.mktemp("nvml")
     (shim / "pynvml.py").write_text(NVML)
     found = Nodes(0)
+    place = tmp_path_factory.mktemp("environments")
+    pretend_gpu_environment(place)
     for label in ("T4", "H100"):
-        own = {"PYTHONPATH": str(shim), "FAKE_GPU": f"NVIDIA {label}"}
+        own = {"PYTHONPATH": str(shim), "FAKE_GPU": f"NVIDIA {label}", environments.VARIABLE: str(place)}
         # With a core each, which is to decode while the GPU holds a model.
         found.nodes.append(found.add(num_cpus=1, num_gpus=1, labels={ray.GPU_MODEL: label}, env_vars=own))
     yield found
