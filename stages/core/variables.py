@@ -16,6 +16,8 @@ NAMES = re.compile(
     r"CUDA|MLIR|TENSORRT)\w*"
     r"|CUDA_(LAUNCH_BLOCKING|MODULE_LOADING|DEVICE_MAX_CONNECTIONS|DEVICE_ORDER|CACHE_\w+|FORCE_\w+|DISABLE_\w+|AUTO_BOOST)"
 )
+# The pipeline's own, which say where things lie, have TensorRT's prefix.
+OURS = "TRT_PIPELINE_"
 PRELOADED = "LD_PRELOAD"
 # What such a value looks like; anything else may be a secret, and so may what is called one.
 PLAIN = re.compile(r"[\w.,:;=+\-*/{}() ]{0,200}")
@@ -25,7 +27,8 @@ KEPT_BACK = "set, and not recorded"
 
 def speed_variables(environ: Mapping[str, str]) -> dict[str, str]:
     """Those that are set, by name; of preloaded libraries the names of their files."""
-    names = sorted(name for name in environ if name.startswith(FAMILIES) or NAMES.fullmatch(name))
+    others = (name for name in environ if not name.startswith(OURS))
+    names = sorted(name for name in others if name.startswith(FAMILIES) or NAMES.fullmatch(name))
     found = {name: _shown(name, environ[name]) for name in names}
     return found | ({PRELOADED: _libraries(environ[PRELOADED])} if environ.get(PRELOADED) else {})
 

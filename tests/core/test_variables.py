@@ -19,7 +19,7 @@ def test_variables_of_speed_are_recorded_with_their_values() -> None:
 @pytest.mark.parametrize(
     "name",
     ["HOME", "PATH", "TF_VAR_password", "TF_TOKEN_app", "TF_CPP_MIN_LOG_LEVEL", "CUDA_HOME", "CUDA_VISIBLE_DEVICES",
-     "MLFLOW_TRACKING_URI", "AWS_SECRET_ACCESS_KEY", "NVIDIA_VISIBLE_DEVICES"],
+     "MLFLOW_TRACKING_URI", "AWS_SECRET_ACCESS_KEY", "NVIDIA_VISIBLE_DEVICES", "TRT_PIPELINE_ENVIRONMENTS"],
 )  # fmt: skip
 def test_others_are_not(name: str) -> None:
     assert speed_variables({name: "1"}) == {}
