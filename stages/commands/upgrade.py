@@ -50,6 +50,8 @@ def _check(wanted: Upgrade, summary: Summary) -> int:
     unknown = [*verdict.unknown, *filter(None, [void(summary)])]
     if unknown:
         say(f"Cannot tell: {'; '.join(unknown)}.")
-    worse = f"Worse from {wanted.words}: {'; '.join(verdict.regressions)}."
-    say(worse if verdict.regressions else f"From {wanted.words} nothing that was compared is worse beyond noise.")
+    if verdict.regressions:
+        say(f"Worse from {wanted.words}: {'; '.join(verdict.regressions)}.")
+    elif verdict.notes:
+        say(f"From {wanted.words} nothing that was compared is worse beyond noise.")
     return REGRESSION if verdict.regressions else STATUS["cannot tell"] if unknown else 0

@@ -66,7 +66,8 @@ def layer(names: Iterable[str]) -> str:
 def once(scopes: list[str]) -> list[str]:
     """The scopes of a node as the model has them.
 
-    Keras 3 enters that of the model and of each layer twice, and TensorFlow numbers the second.
+    Keras 3 enters that of the model and of each layer twice, and TensorFlow numbers the second. Keras 2 called models
+    `model_1` by itself.
     """
-    twice = all(scope.endswith(AGAIN) for scope in scopes[:2])
+    twice = all(scope.endswith(AGAIN) for scope in scopes[:2]) and scopes[:1] != ["model_1"]
     return [scope.removesuffix(AGAIN) for scope in scopes] if twice else scopes

@@ -21,7 +21,7 @@ from ..core import errors, files, gpu
 from ..core.closure import ROOT
 from ..core.errors import PipelineError
 from ..core.shown import say
-from . import pythons, registry
+from . import installer, pythons, registry
 
 # Where they lie; the user's cache if the variable is not set.
 VARIABLE = "TRT_PIPELINE_ENVIRONMENTS"
@@ -29,19 +29,8 @@ STAMP = "made.json"
 DIGEST_DIGITS = 12
 # Set for the pipeline's own Python, and misleading for another.
 OWN = re.compile(r"PYTHON.*|VIRTUAL_ENV|LD_LIBRARY_PATH")
-# By a variable of pip that of uv.
-OF_PIP = {
-    "PIP_INDEX_URL": "UV_DEFAULT_INDEX",
-    "PIP_EXTRA_INDEX_URL": "UV_INDEX",
-    "PIP_FIND_LINKS": "UV_FIND_LINKS",
-    "PIP_CERT": "SSL_CERT_FILE",
-}
 # What builds packages that come as source, with hashes.
 BUILDERS = ROOT / "requirements/build.txt"
-# Of what uv tells: a builder's traceback, whose last line says more.
-FRAMES = re.compile(r"\s{11}|\s*(?:Traceback|During handling|\[stderr\]|\*{3})")
-# What uv draws before its lines.
-MARKS = " \t\u00d7\u2570\u2500\u25b6\u2502\u251c\u00b7"
 # The first line of a lock: the versions of Python it holds for, the best first.
 PYTHONS = re.compile(r"# Python (3\.\d+(?:, 3\.\d+)*)\n")
 PINNED = re.compile(r"^([\w.-]+)==([^\s;]+)(?: ; (.+?))? \\$", re.MULTILINE)
@@ -60,6 +49,10 @@ class Made:
     def minor(self) -> str:
         """Such as 3.12."""
         return _minor(self.python)
+
+
+class NoLockError(PipelineError):
+    """A version of a runtime has no lock for machines of this kind."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +88,13 @@ class Lock:
                 f"{self.path} does not begin with the versions of Python that it holds for: write `# Python 3.12` into "
                 "its first line, or compile it anew by `make lock`",
                 code="lock-python",
+                file=str(self.path),
+            )
+        if "==" not in self._text:
+            raise PipelineError(
+                f"{self.path} pins nothing: take it from git anew (`git checkout {self.path.name}` in its folder), or "
+                "compile it by `make lock`",
+                code="lock-empty",
                 file=str(self.path),
             )
         return tuple(found[1].split(", "))
@@ -151,10 +151,19 @@ def lock(edition: str) -> Lock | None:
     runtime = runtime_of(edition)
     described = registry.description(runtime)
     usual = described.gpu_lock if gpu.present() else described.lock
-    if usual is None:
+    # One that is called as the runtime is for machines with a GPU alone has no other for those without.
+    if usual is None and (edition == runtime or described.gpu_lock == runtime):
         return None
-    name = usual.replace(runtime, edition, 1)
-    return Lock(name, registry.folder(runtime) / "locks" / f"{name}.txt")
+    name = (usual or runtime).replace(runtime, edition, 1)
+    found = Lock(name, registry.folder(runtime) / "locks" / f"{name}.txt")
+    if edition != runtime and not found.path.exists():
+        raise NoLockError(
+            f"{found.path.parent} has no {found.path.name}, which {edition} needs here: compile it by `make lock`, or "
+            "leave its variants out",
+            code="no-lock",
+            edition=edition,
+        )
+    return found
 
 
 def locks() -> list[tuple[str, Lock]]:
@@ -240,12 +249,8 @@ def _make(wanted: Lock) -> Made:
 
 
 def _uv(wanted: Lock, *arguments: str | Path) -> None:
-    from uv import find_uv_bin
-
-    command = [find_uv_bin(), "--quiet", "--no-config", *map(str, arguments)]
-    done = subprocess.run(command, env=_index() | cleaned(), capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise _failed(wanted, _reason(done.stderr))
+    if why := installer.call(cleaned(), *arguments):
+        raise _failed(wanted, why)
 
 
 def cleaned() -> dict[str, str]:
@@ -261,20 +266,13 @@ def variables(runtime: str, own: Path, checkout: Path) -> dict[str, str]:
     return cleaned() | {"PYTHONPATH": os.pathsep.join(places), "PATH": path}
 
 
-def _index() -> dict[str, str]:
-    """uv reads no settings of pip: the package index that pip is told is uv's too."""
-    return {theirs: os.environ[pip] for pip, theirs in OF_PIP.items() if pip in os.environ}
-
-
-def _reason(told: str) -> str:
-    """uv's own words on one line, without its arrows."""
-    lines = [line.strip(MARKS) for line in told.splitlines() if not FRAMES.match(line)]
-    return "; ".join(filter(None, lines))[:600] or "uv does not say why"
-
-
 def _failed(wanted: Lock, reason: str) -> PipelineError:
     full = "No space left" in reason or "quota" in reason
     hint = errors.disk_hint(OSError(0, "", str(wanted.folder.parent))) if full else ""
+    if not wanted.folder.parent.is_dir():
+        hint = f"set {VARIABLE} to a folder that can be written"
+    elif "Hash mismatch" in reason or "hash digest" in reason:
+        hint = f"take the lock from git anew (`git checkout {wanted.path.name}` in its folder)"
     mend = hint or "mend that, and run the same command again"
     return PipelineError(
         f"the environment of {wanted.name} could not be made of {wanted.path} ({reason}): {mend}",

@@ -61,17 +61,17 @@ def describe_machine(threads: int | None) -> Machine:
 
 
 def _runtime(edition: str, machine: Machine, needed: bool) -> RuntimeEnvironment:
-    name, failed, own = runtime_of(edition), None, environments.lock(edition)
+    name, failed = runtime_of(edition), None
     python, lock = distributions.python(), None
     try:
-        if own is None:
+        if (own := environments.lock(edition)) is None:
             found: Discovery = registry.module(name, "discover").discover(machine)
         elif needed:
             lock = own.sha256
             python, found = elsewhere.discover(edition, own, machine)
         else:
             found = _nothing(name, "no variant of it is listed, so that its environment is not made")
-    except NoInterpreterError as error:
+    except (NoInterpreterError, environments.NoLockError) as error:
         found = _nothing(name, str(error))
     except Exception as error:  # a broken installation of one costs its own variants
         found, failed = _nothing(name, None), reason(error)

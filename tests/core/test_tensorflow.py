@@ -87,6 +87,7 @@ def test_memory_of_every_gpu_grows_as_it_is_needed() -> None:
         (["functional_1/truediv"], "truediv"),
         (["model/conv_1/Conv2D"], "conv_1"),
         (["model_1/conv/Conv2D"], "conv"),
+        (["model_1/conv_1/Conv2D"], "conv_1"),
         (["Conv2D@__inference_serve", "StatefulPartitionedCall@__inference_signature"], ""),
         ([], ""),
     ],

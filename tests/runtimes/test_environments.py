@@ -9,12 +9,13 @@ import pytest
 
 from stages.contracts.environment import RuntimeEnvironment
 from stages.core import gpu
-from stages.runtimes import environments, pythons, registry
+from stages.runtimes import environments, host, installer, pythons, registry
 from stages.runtimes.environments import STAMP, VARIABLE, Lock
 from stages.runtimes.pythons import NoInterpreterError
 from tests.fixtures.errors import assert_helps, refused
 from tests.fixtures.locks import HERE, text
 from tests.fixtures.locks import tiny_lock as tiny_lock
+from tests.fixtures.records import CPU_MACHINE
 
 ROOT = Path(__file__).parents[2]
 
@@ -138,6 +139,25 @@ def test_a_lock_that_names_no_python_is_refused(tiny_lock: Lock) -> None:
     assert_helps(error, "tiny.txt")
 
 
+def test_a_lock_that_was_cut_off_makes_no_empty_environment(tiny_lock: Lock) -> None:
+    tiny_lock.path.write_text(f"# Python {HERE}\n")
+    error = refused(environments.make, tiny_lock)
+    assert error.code == "lock-empty" and not tiny_lock.folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("edition", "present"), [("onnxruntime_9", False), ("onnxruntime_9", True), ("tflite_9", False)]
+)
+def test_a_version_without_a_lock_is_never_measured_with_the_usual_library(
+    monkeypatch: pytest.MonkeyPatch, edition: str, present: bool
+) -> None:
+    monkeypatch.setattr(gpu, "present", lambda: present)
+    error = refused(environments.lock, edition)
+    assert (error.code, error.values["edition"]) == ("no-lock", edition)
+    found = host._runtime(edition, CPU_MACHINE, True)
+    assert found.failed is None and all("needs here" in str(why) for why in found.unavailable.values())
+
+
 def script(path: Path, body: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"#!/bin/sh\n{body}\n")
@@ -224,7 +244,7 @@ def test_what_a_builder_says_is_told_without_its_traceback() -> None:
 
          *********
          This is a special placeholder package."""
-    assert environments._reason(told) == (
+    assert installer.reason(told) == (
         "error: Failed to build `libs==1`; cause: Call to `wheel_stub.buildapi.build_wheel` failed (exit status: 1); "
         "urllib.error.URLError: <urlopen error [Errno -2] Name or service not known>; This is a special placeholder "
         "package."
