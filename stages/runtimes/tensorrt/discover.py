@@ -51,7 +51,7 @@ def unavailable(precision: str, machine: Machine, native: Installed | None) -> s
 
 def _reasons(precision: str, machine: Machine, native: Installed | None) -> Iterator[str]:
     if native is None:
-        yield "TensorRT's Python module is not installed: see by `python -m stages env check` what is"
+        yield "TensorRT's Python module is not installed: `.venv/bin/python -m stages env check` lists what is missing"
         return
     if not distributions.version(CUDA_BINDINGS):
         yield "CUDA's Python bindings are not installed: `pip install cuda-bindings`, in the version of this CUDA"

@@ -37,7 +37,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Any:
         ("fp32", replace(CPU_MACHINE, gpu_missing="its driver lists no device"), NATIVE,
          "no NVIDIA GPU (its driver lists no device)"),
         ("fp32", on("9.0"), {"cuda-bindings": "11.8.7"},
-         "TensorRT's Python module is not installed: see by `python -m stages env check` what is"),
+         "TensorRT's Python module is not installed: `.venv/bin/python -m stages env check` lists what is missing"),
         ("fp32", on("9.0"), {"tensorrt": "8.5.3.1"},
          "CUDA's Python bindings are not installed: `pip install cuda-bindings`, in the version of this CUDA"),
         ("fp32", on("9.0"), NATIVE | {"tensorrt": "9.3.0"},
