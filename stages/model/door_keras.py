@@ -50,6 +50,8 @@ MAX_BYTES, MAX_RATIO = 100 * 10**6, 20
 CALLS = frozenset(("TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer"))
 # Where what is listed may come from.
 MODULES = re.compile(r"builtins|keras(\..*)?")
+# TensorFlow's own initialisers, such as tf.constant_initializer, are classes of the same names as those of Keras.
+INITIALISERS = re.compile(r"tensorflow\.python\.ops\.init_ops(_v2)?")
 
 
 class Config(NamedTuple):
@@ -230,6 +232,8 @@ def _layer(value: dict[str, JsonValue], other: str) -> str:
 def _object(value: dict[str, JsonValue], place: Place) -> Iterator[str]:
     """What one serialised object asks for."""
     layer = place.layer
+    if INITIALISERS.fullmatch(str(value.get("module"))):
+        value = value | {"module": "keras.initializers"}
     module, kind, name = value.get("module"), value.get("class_name"), value.get("registered_name")
     if module is not None and not MODULES.fullmatch(str(module)):
         yield f"{layer} comes from the Python module {module}"

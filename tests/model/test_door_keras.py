@@ -87,9 +87,9 @@ HOSTILE = {
         holding(shape={"class_name": "__typespec__", "spec_name": "get_file", "module": "keras.utils", "config": []}),
         "is of the class __typespec__, which is none of Keras",
     ),
-    "an initialiser of TensorFlow 1": (
-        holding(kernel_initializer=layer("VarianceScaling", module="tensorflow.python.ops.init_ops_v2")),
-        "comes from the Python module tensorflow.python.ops.init_ops_v2",
+    "no initialiser beside those of TensorFlow": (
+        holding(kernel_initializer=layer("gen_linalg_ops", module="tensorflow.python.ops.init_ops_v2")),
+        "is of the class gen_linalg_ops",
     ),
     "a vocabulary on the disk": (holding(vocabulary="/etc/passwd"), "reads the file /etc/passwd"),
     "a vocabulary in other words": (
@@ -303,6 +303,13 @@ def test_a_description_of_no_model_is_refused(tmp_path: Path, write: Kept, confi
     """Keras would give back a dictionary."""
     error = refused(found, write(tmp_path / ("a.h5" if write is hdf5 else "a.keras"), config))
     assert error.code == "model-does-not-load" and "it describes no model" in str(error)
+
+
+def test_an_initialiser_of_tensorflow_is_as_one_of_keras(tf: Any, tmp_path: Path) -> None:
+    given = tf.keras.Input((4,))
+    model = tf.keras.Model(given, tf.keras.layers.Dense(2, kernel_initializer=tf.constant_initializer(0.5))(given))
+    model.save(tmp_path / "a.keras")
+    assert found(tmp_path / "a.keras") == []
 
 
 def test_what_an_odd_description_raises_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
