@@ -6,7 +6,6 @@ Without Ray installed it can be imported, and says what to install when a cluste
 import logging
 import math
 import os
-import shutil
 import socket
 import sys
 import tempfile
@@ -18,14 +17,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import stages
+from stages.cluster import code
 from stages.cluster.batches import Answered, Batch, Decoded
 from stages.contracts.environment import Environment
 from stages.core import errors
 from stages.core.errors import PipelineError
 from stages.core.shown import say
 from stages.params.execution import ExecutionParams
-from stages.runtimes import environments, host
+from stages.runtimes import host
 
 ADDRESS = "RAY_ADDRESS"
 # The label that Ray gives a node by its GPU.
@@ -72,13 +71,8 @@ def joined(setting: ExecutionParams) -> Iterator[dict[str, "Cluster"]]:
 
     address = os.environ.get(ADDRESS)
     options: dict[str, Any] = {} if address else {"include_dashboard": False}
-    # Sent to the cluster at once. Of the inputs nothing: Ray takes 500 MiB this way.
-    with tempfile.TemporaryDirectory() as package:
-        code = Path(stages.__file__).parent
-        shutil.copytree(code, Path(package) / "stages", ignore=shutil.ignore_patterns("__pycache__"))
-        builders = Path(package) / environments.BUILDERS.relative_to(code.parent)
-        builders.parent.mkdir(parents=True)
-        shutil.copyfile(environments.BUILDERS, builders)  # for what a node makes of a lock
+    with tempfile.TemporaryDirectory() as package:  # sent to the cluster at once
+        code.pack(Path(package))
         try:
             _listens(address or "")
             ray.init(address or "local", runtime_env={"working_dir": package}, logging_level="error", **options)

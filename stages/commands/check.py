@@ -22,8 +22,8 @@ REGRESSION = 5
 
 def check(against: str | None) -> int:
     """Print the choice, and what got worse since the revision `against` if one is named; returns the exit status."""
-    with results.last() as told:
-        return _check(against, current_choice(excused=bool(told)))
+    with results.last() as excuse:
+        return _check(against, current_choice(excused=bool(excuse)))
 
 
 def _check(against: str | None, chosen: Selection) -> int:
@@ -41,12 +41,17 @@ def _compared(revision: str, summary: Summary, chosen: Selection) -> int:
     old, before = record_at(Summary, revision, SUMMARY), record_at(Selection, revision, SELECTION)
     ships = regression.Chosen(before.winner, chosen.winner)
     verdict = regression.compare(old, summary, ships, partial(predictions_at, revision), predictions_of)
+    return told(verdict, f"Worse than {revision}", f"Nothing that was compared is worse than {revision} beyond noise.")
+
+
+def told(verdict: regression.Verdict, worse: str, fine: str) -> int:
+    """Print what a comparison found; returns the exit status. `worse` begins a sentence, `fine` is one, or empty."""
     for note in verdict.notes:
         say(f"  {note}")
     if verdict.unknown:
         say(f"Cannot tell: {'; '.join(verdict.unknown)}.")
-    worse = f"Worse than {revision}: {'; '.join(verdict.regressions)}." if verdict.regressions else ""
-    say(worse or f"Nothing that was compared is worse than {revision} beyond noise.")
+    if sentence := f"{worse}: {'; '.join(verdict.regressions)}." if verdict.regressions else fine:
+        say(sentence)
     return REGRESSION if verdict.regressions else STATUS["cannot tell"] if verdict.unknown else 0
 
 

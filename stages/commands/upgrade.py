@@ -1,7 +1,7 @@
 """`make check UPGRADE=OLD:NEW`: whether a newer library is worse than the one beside it; the exit status says it."""
 
 from stages.commands import results
-from stages.commands.check import REGRESSION, STATUS, predictions_of
+from stages.commands.check import predictions_of, told
 from stages.commands.outcome import current_choice
 from stages.contracts import codec
 from stages.contracts.row import SUMMARY, Summary
@@ -12,14 +12,15 @@ from stages.reporting import table
 from stages.runtimes import registry
 from stages.selection import upgrade
 from stages.selection.choice import void
+from stages.selection.regression import Verdict
 from stages.selection.upgrade import Upgrade
 
 
 def check(names: str) -> int:
     """Compare two editions of a runtime, written OLD:NEW, as the last run measured them; returns the exit status."""
     wanted = parse(names)
-    with results.last() as told:
-        current_choice(excused=bool(told))
+    with results.last() as excuse:
+        current_choice(excused=bool(excuse))
         return _check(wanted, codec.read(Summary, SUMMARY))
 
 
@@ -45,13 +46,6 @@ def _has_more(edition: str) -> bool:
 def _check(wanted: Upgrade, summary: Summary) -> int:
     say(table.title(summary))
     verdict = upgrade.compare(summary, wanted, predictions_of)
-    for note in verdict.notes:
-        say(f"  {note}")
-    unknown = [*verdict.unknown, *filter(None, [void(summary)])]
-    if unknown:
-        say(f"Cannot tell: {'; '.join(unknown)}.")
-    if verdict.regressions:
-        say(f"Worse from {wanted.words}: {'; '.join(verdict.regressions)}.")
-    elif verdict.notes:
-        say(f"From {wanted.words} nothing that was compared is worse beyond noise.")
-    return REGRESSION if verdict.regressions else STATUS["cannot tell"] if unknown else 0
+    verdict += Verdict(unknown=tuple(filter(None, [void(summary)])))
+    fine = f"From {wanted.words} nothing that was compared is worse beyond noise." if verdict.notes else ""
+    return told(verdict, f"Worse from {wanted.words}", fine)

@@ -56,18 +56,19 @@ def layer(names: Iterable[str]) -> str:
     """The layer in the first of these names of nodes that has one, without the name of the model; or nothing."""
     for name in names:
         *around, own = name.partition("@")[0].split("/")
-        named = [part for part in around if part not in CALLS]
-        if scopes := once(named):
-            between = own if scopes != named else scopes[0]  # an operation of Keras 3 between layers
-            return "/".join(scopes[1:]) or between
+        if scopes := scopes_of([part for part in around if part not in CALLS], own):
+            return "/".join(scopes[1:] or scopes)
     return ""
 
 
-def once(scopes: list[str]) -> list[str]:
-    """The scopes of a node as the model has them.
+def scopes_of(scopes: list[str], own: str) -> list[str]:
+    """Where a node of this name in these scopes stands in the model, from the model's own name on.
 
-    Keras 3 enters that of the model and of each layer twice, and TensorFlow numbers the second. Keras 2 called models
-    `model_1` by itself.
+    Keras 3 enters the scope of the model and of each layer twice, and TensorFlow numbers the second. Keras 2 called
+    models `model_1` by itself.
     """
     twice = all(scope.endswith(AGAIN) for scope in scopes[:2]) and scopes[:1] != ["model_1"]
-    return [scope.removesuffix(AGAIN) for scope in scopes] if twice else scopes
+    if not (scopes and twice):
+        return scopes
+    between = [own] if len(scopes) == 1 else []  # an operation between layers
+    return [scope.removesuffix(AGAIN) for scope in scopes] + between

@@ -141,8 +141,13 @@ def hint(path: Path, version: str) -> str:
     """What to do about a file of this version of Keras that does not load."""
     newer = f", newer than Keras {installed()} that is installed here" if _is_newer(version) else ""
     # An .h5 file of Keras 3 does not say of its operations that they are none of its layers.
-    other = "" if _is_archive(path) or version.startswith(("1", "2")) else "save it as .keras there, or "
+    other = "" if _is_archive(path) or is_old(version) else "save it as .keras there, or "
     return f"it is of Keras {version}{newer}; {other}{HINT}"
+
+
+def is_old(version: str) -> bool:
+    """Whether it is Keras 2 or before, whose descriptions differ."""
+    return version.startswith(("1", "2"))
 
 
 def installed() -> str:

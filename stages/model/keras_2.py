@@ -10,7 +10,7 @@ from pathlib import Path
 import h5py
 from pydantic import JsonValue
 
-from stages.model.door_keras import Config
+from stages.model.door_keras import Config, is_old
 
 Settings = dict[str, JsonValue]
 # By class of a layer: Keras 2 writes them, and Keras 3 refuses whatever it does not know.
@@ -35,7 +35,7 @@ POLICY: Settings = {"module": "keras", "class_name": "DTypePolicy"}
 @contextmanager
 def adapted(path: Path, config: Config) -> Iterator[Path]:
     """The file as Keras 3 reads it: a copy for as long as the block lasts, if it is of Keras 2."""
-    if path.suffix != ".h5" or not config.version.startswith(("1", "2")):
+    if path.suffix != ".h5" or not is_old(config.version):
         yield path
         return
     with tempfile.TemporaryDirectory() as folder:

@@ -267,18 +267,21 @@ def variables(runtime: str, own: Path, checkout: Path) -> dict[str, str]:
 
 
 def _failed(wanted: Lock, reason: str) -> PipelineError:
-    full = "No space left" in reason or "quota" in reason
-    hint = errors.disk_hint(OSError(0, "", str(wanted.folder.parent))) if full else ""
-    if not wanted.folder.parent.is_dir():
-        hint = f"set {VARIABLE} to a folder that can be written"
-    elif "Hash mismatch" in reason or "hash digest" in reason:
-        hint = f"take the lock from git anew (`git checkout {wanted.path.name}` in its folder)"
-    mend = hint or "mend that, and run the same command again"
     return PipelineError(
-        f"the environment of {wanted.name} could not be made of {wanted.path} ({reason}): {mend}",
+        f"the environment of {wanted.name} could not be made of {wanted.path} ({reason}): {_mend(wanted, reason)}",
         code="environment-not-made",
         file=str(wanted.path),
     )
+
+
+def _mend(wanted: Lock, reason: str) -> str:
+    if not wanted.folder.parent.is_dir():
+        return f"set {VARIABLE} to a folder that can be written"
+    if "Hash mismatch" in reason or "hash digest" in reason:
+        return f"take the lock from git anew (`git checkout {wanted.path.name}` in its folder)"
+    full = "No space left" in reason or "quota" in reason
+    hint = errors.disk_hint(OSError(0, "", str(wanted.folder.parent))) if full else ""
+    return hint or "mend that, and run the same command again"
 
 
 def _minor(python: str) -> str:

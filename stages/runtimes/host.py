@@ -25,7 +25,7 @@ from .pythons import NoInterpreterError
 from .shared import distributions
 
 # Of the pipeline itself: what decodes, saves and exports.
-BASE = ("tensorflow-cpu", "tensorflow", "keras", "numpy", "pillow", "onnx", "tf2onnx")
+BASE = (*distributions.WHEELS, "keras", "numpy", "pillow", "onnx", "tf2onnx")
 
 
 def describe(threads: int | None, variants: Iterable[str] | None = None) -> Environment:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from stages.contracts.row import Row, Summary
-from stages.contracts.variant import title
+from stages.contracts.variant import runtime_of, title
 from stages.selection.regression import SIGNIFICANT, SIZE_NOISE, Predictions, Verdict, half_width
 from stages.statistics import doubts, paired
 from stages.statistics.latency import STEADY_CV
@@ -44,7 +44,7 @@ def compare(summary: Summary, upgrade: Upgrade, predictions: Predictions) -> Ver
 def _names(rows: Mapping[str, Row], upgrade: Upgrade) -> list[tuple[str, str]]:
     """Of variants, for each precision that either edition has."""
     versions = [edition.partition("_")[2] for edition in upgrade]
-    runtime = upgrade.new.partition("_")[0]
+    runtime = runtime_of(upgrade.new)
     own = [row.variant for row in rows.values() if row.variant.runtime == runtime and row.variant.version in versions]
     both = [(replace(one, version=versions[0]).name, replace(one, version=versions[1]).name) for one in own]
     return list(dict.fromkeys(both))

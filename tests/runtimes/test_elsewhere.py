@@ -4,21 +4,18 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from stages.contracts import codec
-from stages.contracts.conversion import MANIFEST, Manifest
 from stages.contracts.environment import Discovery, Machine
-from stages.contracts.status import OK
 from stages.contracts.timing import Memory
 from stages.contracts.variant import Variant
 from stages.core import gpu
 from stages.runtimes import client, elsewhere, environments, host, pythons, registry
 from stages.runtimes.client import Client
 from stages.runtimes.environments import VARIABLE, Lock
+from tests.fixtures import away
 from tests.fixtures.errors import refused
-from tests.fixtures.tiny import example, preprocessing, save_tiny_onnx
+from tests.fixtures.tiny import save_tiny_onnx
 
 SHAPE = (16, 12, 3)
 
@@ -104,14 +101,7 @@ def test_an_environment_that_cannot_be_made_costs_its_own_rows(
 
 def test_a_session_there_answers_as_the_model_does(own: Lock, tmp_path: Path) -> None:
     answer = save_tiny_onnx(tmp_path, SHAPE, 6)
-    codec.write(Manifest(Variant("onnxruntime", "fp32"), OK, {}), tmp_path / MANIFEST)
-    session = elsewhere.Away("onnxruntime", tmp_path, preprocessing(SHAPE))
-    try:
-        images = example(3, SHAPE)
-        session.put(images)
-        np.testing.assert_allclose(session.probabilities(session.run()), answer(images), atol=1e-5)
-    finally:
-        session.close()
+    away.assert_answers("onnxruntime", tmp_path, SHAPE, answer, 1e-5)
 
 
 @pytest.mark.parametrize("runtime", ["tftrt", "tensorrt"])

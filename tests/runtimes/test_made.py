@@ -3,20 +3,16 @@
 import subprocess
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from stages.contracts import codec
-from stages.contracts.conversion import MANIFEST, Manifest
 from stages.contracts.environment import Discovery
-from stages.contracts.status import OK
-from stages.contracts.variant import Variant
 from stages.core import gpu
-from stages.runtimes import elsewhere, environments
+from stages.runtimes import environments
 from stages.runtimes.client import Client
 from stages.runtimes.environments import Lock
+from tests.fixtures import away
 from tests.fixtures.records import CPU_MACHINE
-from tests.fixtures.tiny import example, preprocessing, save_tiny
+from tests.fixtures.tiny import save_tiny
 
 ROOT = Path(__file__).parents[2]
 SHAPE = (16, 12, 3)
@@ -59,14 +55,7 @@ def test_a_saved_model_of_this_tensorflow_answers_there(
     runtime = name.partition("-")[0]
     answer = save_tiny(tmp_path, SHAPE, 6)
     (tmp_path / "batch_sizes.json").write_text("[1, 4]")
-    codec.write(Manifest(Variant(runtime, "fp32"), OK, {}), tmp_path / MANIFEST)
-    session = elsewhere.Away(runtime, tmp_path, preprocessing(SHAPE))
-    try:
-        images = example(3, SHAPE)
-        session.put(images)
-        np.testing.assert_allclose(session.probabilities(session.run()), answer(images), atol=1e-6)
-    finally:
-        session.close()
+    away.assert_answers(runtime, tmp_path, SHAPE, answer, 1e-6)
 
 
 @pytest.mark.parametrize("name", ["tftrt", "tensorrt", "tensorrt_rtx"])

@@ -4,10 +4,10 @@ import importlib.metadata
 import sys
 from contextlib import suppress
 
-# TensorFlow, as it may be called, and the CUDA that its extra brings.
+# The wheels that hold TensorFlow, of which one is installed; with the CUDA that the extra of one brings.
+WHEELS = ("tensorflow", "tensorflow-cpu")
 TENSORFLOW = (
-    "tensorflow",
-    "tensorflow-cpu",
+    *WHEELS,
     "nvidia-cuda-runtime-cu11",
     "nvidia-cudnn-cu11",
     "nvidia-cuda-runtime-cu12",

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...contracts.preprocessing import Floats
-from ...core.tensorflow import once
+from ...core.tensorflow import scopes_of
 
 if TYPE_CHECKING:
     from tensorflow.types.experimental import ConcreteFunction as Signature
@@ -73,10 +73,7 @@ def of_onnx(path: Path) -> Flow:
 def layer(tensor: str) -> str:
     """The layer that a tensor is of, by its name, without TensorFlow's own parts of it."""
     *around, own = tensor.partition(":")[0].split("/")
-    named = [part for part in around if "PartitionedCall" not in part]
-    scopes = once(named)
-    between = [own] if len(scopes) == 1 and scopes != named else []  # an operation of Keras 3 between layers
-    return "/".join([*scopes, *between]) or own
+    return "/".join(scopes_of([part for part in around if "PartitionedCall" not in part], own)) or own
 
 
 def first_not_finite(flow: Flow, image: Floats) -> str:
